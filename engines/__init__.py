@@ -1,0 +1,1 @@
+"""The engine layer: everything that knows torch. Imports neither gradio nor studio."""

@@ -1,0 +1,69 @@
+"""Every error a caller of the engine layer can meet.
+
+StudioError
+├── InvalidRequest          the request cannot be run as it stands; carries one Problem per field
+├── MissingWeights          a checkpoint file is not on this machine
+├── IncompatibleCheckpoint  a checkpoint file is damaged or belongs to another model
+├── OutOfMemory             the device or the machine has too little memory for this request
+├── DeviceError             the device failed or its worker process died
+└── MediaError              a picture or video could not be read or written
+
+A message says what is wrong, a hint says what to change; both are shown to people and hold no absolute path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with one field of a request, in one sentence that says what to change."""
+
+    field: str
+    message: str
+
+
+class StudioError(Exception):
+    """Base of all expected failures.
+
+    Args:
+        message: one sentence for people, no traceback and no absolute path.
+        hint: what to do about it, may be empty.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class InvalidRequest(StudioError):
+    """The request has problems; nothing was loaded."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__(" ".join(problem.message for problem in problems))
+        self.problems = tuple(problems)
+
+
+class MissingWeights(StudioError):
+    """A file of the model is not on this machine."""
+
+
+class IncompatibleCheckpoint(StudioError):
+    """A file of the model is truncated, damaged or belongs to another model."""
+
+
+class OutOfMemory(StudioError):
+    """The request does not fit; the hint says what would."""
+
+
+class DeviceError(StudioError):
+    """The device or its worker process failed."""
+
+
+class MediaError(StudioError):
+    """A picture could not be read, or a video could not be written."""

@@ -1,0 +1,94 @@
+"""What a running generation says: typed events that cross the process boundary as one JSON line each."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True, ser_json_bytes="base64", val_json_bytes="base64")
+
+
+class Stage(_Event):
+    """A named phase began, for example "Reading the prompt"."""
+
+    type: Literal["stage"] = "stage"
+    name: str
+
+
+class Step(_Event):
+    """Step `index` of `total` of the current stage is done; `eta_s` is the expected time to the end of the job."""
+
+    type: Literal["step"] = "step"
+    index: int
+    total: int
+    eta_s: float | None = None
+
+
+class Preview(_Event):
+    """A small picture of the clip as it stands: an animated WebP of a few frames."""
+
+    type: Literal["preview"] = "preview"
+    image: bytes
+
+
+class Note(_Event):
+    """Something the user should know that is no failure: a prompt was cut, a fallback was taken."""
+
+    type: Literal["note"] = "note"
+    message: str
+
+
+class Done(_Event):
+    """The clip stands under its final name."""
+
+    type: Literal["done"] = "done"
+    result: Result
+
+
+class Failed(_Event):
+    """The job failed; `kind` is the class name in engines.errors ("StudioError" for anything unexpected)."""
+
+    type: Literal["failed"] = "failed"
+    kind: str
+    message: str
+    hint: str = ""
+
+
+class Cancelled(_Event):
+    """The job was cancelled; nothing stands under its final name."""
+
+    type: Literal["cancelled"] = "cancelled"
+
+
+class Result(_Event):
+    """A finished clip. `request` is the request as run: after defaults, rounding and the drawn seed."""
+
+    type: Literal["result"] = "result"
+    video: str
+    sidecar: str
+    poster: str
+    request: dict[str, Any]
+    seconds: dict[str, float]
+    peak_bytes: int
+    notes: tuple[str, ...] = ()
+
+
+Done.model_rebuild()
+
+Event = Annotated[Stage | Step | Preview | Note | Done | Failed | Cancelled, Field(discriminator="type")]
+TERMINAL = (Done, Failed, Cancelled)
+
+_adapter: TypeAdapter[Any] = TypeAdapter(Event)
+
+
+def to_json(event: Any) -> str:
+    """One line of JSON for `event`."""
+    return event.model_dump_json()
+
+
+def from_json(line: str | bytes) -> Any:
+    """The event in one line of JSON; raises pydantic.ValidationError if it is none."""
+    return _adapter.validate_json(line)

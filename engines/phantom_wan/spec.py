@@ -1,0 +1,178 @@
+"""What the studio knows of Phantom-Wan: its request, its models, its checks. Imports no torch.
+
+Defaults: Phantom README and generate.py (s2v-1.3B, s2v-14B); reference pictures: one to four.
+"""
+
+from __future__ import annotations
+
+from engines.errors import Problem
+from engines.pictures import picture_problem
+from engines.request import Reference, Request, parameter
+from engines.types import EngineSpec, Geometry, ModelSpec, Weights
+
+MAX_REFERENCES = 4
+
+
+class PhantomWanRequest(Request):
+    """Subjects from one to four reference pictures act out the prompt."""
+
+    references: tuple[Reference, ...] = parameter(
+        (),
+        label="Reference pictures",
+        help="One to four pictures, each of one subject: a person, an animal, an object or a scene.",
+        group="picture",
+    )
+    image_guidance: float = parameter(
+        5.0,
+        label="Picture guidance",
+        help="How strongly the clip keeps to the reference pictures.",
+        group="guidance",
+        minimum=0,
+        maximum=20,
+        step=0.5,
+        advanced=True,
+    )
+    text_guidance: float = parameter(
+        7.5,
+        label="Text guidance",
+        help="How strongly the clip keeps to the prompt.",
+        group="guidance",
+        minimum=0,
+        maximum=20,
+        step=0.5,
+        advanced=True,
+    )
+    shift: float = parameter(
+        5.0,
+        label="Timestep shift",
+        help="Larger values spend more steps on layout and motion, smaller ones on detail.",
+        group="quality",
+        minimum=0.1,
+        maximum=20,
+        step=0.5,
+        advanced=True,
+    )
+    published_pictures: bool = parameter(
+        False,
+        label="Prepare pictures as published",
+        help="Treat pictures exactly as the published code does: ignore camera rotation and drop transparency.",
+        group="picture",
+        advanced=True,
+    )
+
+
+def check(request: PhantomWanRequest, model: ModelSpec) -> list[Problem]:
+    """Problems of the prompt and the reference pictures."""
+    problems = []
+    if not request.prompt.strip():
+        problems.append(Problem("prompt", "Write a prompt that says what the subject does."))
+    count = len(request.references)
+    if count == 0:
+        problems.append(Problem("references", "Add a reference picture: this engine needs one to four."))
+    if count > MAX_REFERENCES:
+        problems.append(Problem("references", f"Use at most {MAX_REFERENCES} reference pictures; you gave {count}."))
+    for reference in request.references[:MAX_REFERENCES]:
+        if problem := picture_problem(reference.path):
+            problems.append(Problem("references", problem))
+    return problems
+
+
+WAN_T2V_1_3B = "Wan-AI/Wan2.1-T2V-1.3B"
+VAE = Weights("vae", ("Wan2.1_VAE.pth",), WAN_T2V_1_3B, 507_609_880)
+TEXT_ENCODER = Weights("text_encoder", ("models_t5_umt5-xxl-enc-bf16.pth",), WAN_T2V_1_3B, 11_361_920_418)
+TOKENIZER = Weights(
+    "tokenizer",
+    tuple(
+        f"google/umt5-xxl/{name}"
+        for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model")
+    ),
+    WAN_T2V_1_3B,
+    21_400_000,
+)
+
+STARTER = ModelSpec(
+    name="starter",
+    title="Starter (built in, runs anywhere)",
+    note="A small demonstration model trained by this project on a world of simple moving shapes; "
+    "it shows how the engine works, not what it can do at full size.",
+    weights=(
+        Weights("transformer", ("starter/phantom_wan.safetensors",), size_bytes=12_000_000),
+        Weights("vae", ("starter/vae.safetensors",), size_bytes=5_500_000),
+        Weights("text_encoder", ("starter/text_encoder.safetensors",), size_bytes=500_000),
+        Weights("tokenizer", ("starter/tokenizer/tokenizer.json", "starter/tokenizer/tokenizer_config.json")),
+    ),
+    geometry=Geometry(
+        sizes=((96, 64), (64, 64)), multiple=16, max_pixels=96 * 96, frame_stride=4, max_frames=49, min_side=48
+    ),
+    defaults={
+        "width": 96,
+        "height": 64,
+        "frames": 33,
+        "fps": 12,
+        "steps": 20,
+        "shift": 2.0,
+        "image_guidance": 2.5,
+        "text_guidance": 3.0,
+    },
+    presets={"Draft": 10, "Standard": 20, "Best": 40},
+)
+
+PHANTOM_1_3B = ModelSpec(
+    name="1.3B",
+    title="Phantom-Wan 1.3B",
+    note="The published 1.3B model, best at 832x480; wants a GPU with 8 GB or more.",
+    weights=(
+        Weights("transformer", ("Phantom-Wan-1.3B.pth",), "bytedance-research/Phantom", 5_676_000_000),
+        VAE,
+        TEXT_ENCODER,
+        TOKENIZER,
+    ),
+    geometry=Geometry(
+        sizes=((832, 480), (480, 832), (1280, 720), (720, 1280)),
+        multiple=16,
+        max_pixels=1280 * 720,
+        frame_stride=4,
+        max_frames=121,
+    ),
+    presets={"Draft": 25, "Standard": 50, "Best": 80},
+    device_bytes=8 * 2**30,
+)
+
+PHANTOM_14B = ModelSpec(
+    name="14B",
+    title="Phantom-Wan 14B",
+    note="The published 14B model, trained at 24 frames a second; wants a GPU with 24 GB or more.",
+    weights=(
+        Weights(
+            "transformer",
+            tuple(f"Phantom_Wan_14B-{index:05d}-of-00006.safetensors" for index in range(1, 7)),
+            "bytedance-research/Phantom",
+            57_154_000_000,
+        ),
+        VAE,
+        TEXT_ENCODER,
+        TOKENIZER,
+    ),
+    geometry=Geometry(
+        sizes=((832, 480), (480, 832), (1280, 720), (720, 1280)),
+        multiple=16,
+        max_pixels=1280 * 720,
+        frame_stride=4,
+        max_frames=241,
+    ),
+    defaults={"frames": 121, "fps": 24},
+    presets={"Draft": 25, "Standard": 50, "Best": 80},
+    device_bytes=24 * 2**30,
+)
+
+PHANTOM_WAN = EngineSpec(
+    name="phantom-wan",
+    title="Phantom-Wan",
+    purpose="Subjects from your pictures act out a prompt.",
+    tab="Subject references",
+    request_type=PhantomWanRequest,
+    models=(STARTER, PHANTOM_1_3B, PHANTOM_14B),
+    implementation="engines.phantom_wan.engine:PhantomWan",
+    check=check,
+    max_references=MAX_REFERENCES,
+)

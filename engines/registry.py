@@ -1,0 +1,17 @@
+"""The engines, by name. Specs are torch-free; an implementation is imported on first use, inside a worker."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from engines.phantom_wan.spec import PHANTOM_WAN
+from engines.types import EngineSpec
+
+SPECS: dict[str, EngineSpec] = {spec.name: spec for spec in (PHANTOM_WAN,)}
+
+
+def implementation(spec: EngineSpec) -> Any:
+    """A new instance of the engine behind `spec`; imports torch."""
+    module, name = spec.implementation.split(":")
+    return getattr(import_module(module), name)()

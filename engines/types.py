@@ -1,0 +1,200 @@
+"""The few types everything is built from. Imports no torch: the web process uses them too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from engines.errors import Problem
+from engines.request import Request
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Which clips a model can make.
+
+    Attributes:
+        sizes: the named choices of the page, (width, height) in pixels, best first.
+        multiple: width and height must be multiples of this (VAE stride x patch).
+        max_pixels: largest width x height.
+        frame_stride: frame counts are frame_stride * n + 1.
+        max_frames: longest clip in frames.
+    """
+
+    sizes: tuple[tuple[int, int], ...]
+    multiple: int
+    max_pixels: int
+    frame_stride: int
+    max_frames: int
+    min_side: int = 64
+
+    def problems(self, *, width: int, height: int, frames: int) -> list[Problem]:
+        """What is wrong with a size and a length; empty if the model can do them."""
+        problems = []
+        nearest = [max(self.min_side, round(side / self.multiple) * self.multiple) for side in (width, height)]
+        if width % self.multiple or height % self.multiple:
+            problems.append(
+                Problem("width", f"{width}x{height} cannot be made: width and height must be multiples of "
+                        f"{self.multiple}; the nearest is {nearest[0]}x{nearest[1]}.")
+            )  # fmt: skip
+        elif min(width, height) < self.min_side or width * height > self.max_pixels:
+            names = ", ".join(f"{w}x{h}" for w, h in self.sizes)
+            problems.append(
+                Problem("width", f"{width}x{height} is outside what this model can make: choose a size with sides of "
+                        f"at least {self.min_side} and at most {self.max_pixels:,} pixels in all, for example {names}.")
+            )  # fmt: skip
+        if frames > self.max_frames or frames < 1:
+            problems.append(
+                Problem("frames", f"{frames} frames cannot be made: this model makes 1 to {self.max_frames} frames.")
+            )
+        elif (frames - 1) % self.frame_stride:
+            below = (frames - 1) // self.frame_stride * self.frame_stride + 1
+            above = min(below + self.frame_stride, self.max_frames)
+            problems.append(
+                Problem("frames", f"{frames} frames cannot be made: choose {below} or {above} "
+                        f"(any {self.frame_stride}n+1 up to {self.max_frames}).")
+            )  # fmt: skip
+        return problems
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One component's published files.
+
+    Attributes:
+        role: which part of the model it is: "transformer", "vae", "text_encoder", "tokenizer", ...
+        files: paths inside the repository; several for a sharded checkpoint or a folder of small files.
+        repo: hub repository id, or "" for files shipped in this project's assets folder.
+        size_bytes: size of all files together, as published.
+        licence: SPDX identifier.
+    """
+
+    role: str
+    files: tuple[str, ...]
+    repo: str = ""
+    size_bytes: int = 0
+    licence: str = "Apache-2.0"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model is an engine plus a set of checkpoint files.
+
+    Attributes:
+        name: as written on the command line ("starter", "1.3B").
+        note: one plain sentence for the page.
+        weights: every component's files.
+        geometry: which clips it can make.
+        defaults: request values this checkpoint was published with, where they differ from the request's own.
+        presets: quality name -> step count ("Draft", "Standard", "Best").
+        device_bytes: accelerator memory that the default clip needs with offloading; 0 = runs well on a CPU.
+    """
+
+    name: str
+    title: str
+    note: str
+    weights: tuple[Weights, ...]
+    geometry: Geometry
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    presets: Mapping[str, int] = field(default_factory=dict)
+    device_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """What the studio knows of an engine without importing torch.
+
+    Attributes:
+        name: as written on the command line ("phantom-wan").
+        tab: title of its tab.
+        implementation: "module:Class" of the Engine, imported in the worker on first use.
+        check: problems of a request beyond its field bounds and geometry; cheap, loads no weights.
+        max_references: reference pictures the engine takes.
+    """
+
+    name: str
+    title: str
+    purpose: str
+    tab: str
+    request_type: type[Request]
+    models: tuple[ModelSpec, ...]
+    implementation: str
+    check: Callable[[Any, ModelSpec], list[Problem]]
+    max_references: int = 0
+
+    def model(self, name: str) -> ModelSpec:
+        """The model called `name`; raises KeyError."""
+        return {model.name: model for model in self.models}[name]
+
+    def default_values(self, model: str) -> dict[str, Any]:
+        """Default of every request field for `model`, the declaration's own where the model has none."""
+        values = {name: info.get_default() for name, info in self.request_type.model_fields.items()}
+        return values | dict(self.model(model).defaults) | {"model": model}
+
+
+@dataclass(frozen=True)
+class Component:
+    """A network that can be made resident.
+
+    Attributes:
+        key: checkpoint + part + dtype; the same key from two engines is one object.
+        build: reads the weights and returns the module on the CPU, in the dtype of the key.
+        size_bytes: size of its parameters.
+    """
+
+    key: str
+    build: Callable[[], torch.nn.Module]
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Engine -> runner: decoded frames in order, uint8 [T, H, W, 3]."""
+
+    pixels: np.ndarray
+
+
+@dataclass(frozen=True)
+class LatentStep:
+    """Engine -> runner: one step is done. `preview()` renders the state as uint8 [T, h, w, 3]; called only if shown."""
+
+    index: int
+    total: int
+    preview: Callable[[], np.ndarray] | None = None
+
+
+class Context(Protocol):
+    """What an engine may do to the world. Given by the worker; a test gives its own."""
+
+    model: ModelSpec
+    device: torch.device
+    dtype: torch.dtype
+
+    def paths(self, role: str) -> tuple[Path, ...]:
+        """The files of one component of the model, in the order of its Weights; raises MissingWeights."""
+        ...
+
+    def use(self, component: Component, *, working_bytes: int = 0) -> AbstractContextManager[Any]:
+        """The module on the device for the length of the block, with `working_bytes` kept free for activations."""
+        ...
+
+    def remember(self, key: str, compute: Callable[[], T]) -> T:
+        """`compute()`, or its earlier result for the same key. For small CPU tensors such as text encodings."""
+        ...
+
+
+class Engine(Protocol):
+    """One system. `generate` is its published recipe, straight down."""
+
+    def generate(self, request: Any, context: Context) -> Iterator[Any]:
+        """Yields Stage, LatentStep, Note and Frames; closing the generator cancels the run."""
+        ...
