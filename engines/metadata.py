@@ -1,0 +1,183 @@
+"""What a clip says about its own making: one schema for the mp4's comment, the sidecar and the poster."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from engines import __version__
+from engines.request import Request
+from engines.types import ModelSpec
+
+SCHEMA = "kinora.video"
+MAX_BYTES = 1_000_000
+_HASHED_WHOLE = 256 * 2**20
+_LIBRARIES = ("torch", "diffusers", "transformers", "av", "numpy")
+
+
+class Metadata(BaseModel):
+    """Everything needed to make the clip again. Read back as untrusted input: no path or code of it is used."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, protected_namespaces=())
+
+    schema_name: Literal["kinora.video"] = SCHEMA
+    schema_version: Literal[1] = 1
+    app: dict[str, str] = {}
+    engine: str
+    model: str
+    parameters: dict[str, Any]
+    prompt: str = ""
+    negative_prompt: str | None = None
+    seed: int
+    noise: str = ""
+    inputs: list[dict[str, Any]] = []
+    checkpoints: list[dict[str, Any]] = []
+    versions: dict[str, str] = {}
+    device: str = ""
+    precision: str = ""
+    seconds: dict[str, float] = {}
+    peak_bytes: int = 0
+    notes: list[str] = []
+
+
+def describe(
+    engine: str,
+    request: Request,
+    *,
+    model: ModelSpec,
+    files: Mapping[str, Iterable[Path]],
+    device: str,
+    precision: str,
+) -> Metadata:
+    """The metadata of a run that is about to start; `files` are the checkpoint files by role."""
+    parameters, inputs = _without_paths(request.model_dump(mode="python"))
+    return Metadata(
+        app={"name": "Kinora", "version": __version__},
+        engine=engine,
+        model=model.name,
+        parameters=parameters,
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        seed=request.seed,
+        noise="drawn on the CPU in float32",
+        inputs=inputs,
+        checkpoints=[
+            {"role": weights.role, "repo": weights.repo} | _checkpoint(path)
+            for weights in model.weights
+            for path in files.get(weights.role, ())
+        ],
+        versions=_versions(),
+        device=device,
+        precision=precision,
+    )
+
+
+def read(path: Path) -> Metadata | None:
+    """The metadata inside a video, else that of its sidecar; None if there is none that can be trusted to be ours."""
+    import av
+
+    text = ""
+    try:
+        with av.open(str(path)) as container:
+            tags = {key.lower(): value for key, value in container.metadata.items()}
+            text = tags.get("comment", "")
+    except (OSError, av.FFmpegError):
+        text = ""
+    if metadata := parse(text):
+        return metadata
+    sidecar = path.with_suffix(".json")
+    try:
+        if sidecar.stat().st_size <= MAX_BYTES:
+            return parse(sidecar.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return None
+    return None
+
+
+def parse(text: str) -> Metadata | None:
+    """`text` as metadata; None if it is too long, no JSON, or of another schema."""
+    if not text or len(text) > MAX_BYTES:
+        return None
+    try:
+        values = json.loads(text)
+        if not isinstance(values, dict) or values.get("schema_name") != SCHEMA:
+            return None
+        return Metadata.model_validate(values)
+    except (ValueError, ValidationError, RecursionError):
+        return None
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a whole file, kept for as long as size and time of change stay the same."""
+    status = path.stat()
+    return _sha256(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _sha256(path: Path, size: int, changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+
+def _digest(file: Any) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(2**20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    """Name, size and identity of a checkpoint file, without reading gigabytes.
+
+    In the hub cache the blob is named by its hash and the snapshot by its revision; a small file is hashed; of a
+    large one elsewhere only the size is told.
+    """
+    entry: dict[str, Any] = {"file": path.name, "bytes": path.stat().st_size}
+    if path.parent.parent.name == "snapshots" or "snapshots" in path.parts:
+        entry["revision"] = path.parts[path.parts.index("snapshots") + 1]
+    blob = path.resolve().name
+    if len(blob) == 64 and set(blob) <= set("0123456789abcdef"):
+        entry["sha256"] = blob
+    elif entry["bytes"] <= _HASHED_WHOLE:
+        entry["sha256"] = sha256(path)
+    return entry
+
+
+def _without_paths(values: Any, field: str = "") -> tuple[Any, list[dict[str, Any]]]:
+    """`values` with every path replaced by the file's name, and one entry of name and hash for each of them."""
+    if isinstance(values, Path):
+        return values.name, [{"field": field, "file": values.name, "sha256": sha256(values)}]
+    inputs: list[dict[str, Any]] = []
+    if isinstance(values, Mapping):
+        plain: Any = {}
+        for key, value in values.items():
+            plain[key], found = _without_paths(value, f"{field}.{key}".lstrip("."))
+            inputs += found
+        return plain, inputs
+    if isinstance(values, list | tuple):
+        plain = []
+        for index, value in enumerate(values):
+            item, found = _without_paths(value, f"{field}[{index}]")
+            plain.append(item)
+            inputs += found
+        return plain, inputs
+    return values, inputs
+
+
+@lru_cache(maxsize=1)
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
