@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from engines.errors import Problem
 from engines.request import Request
+from engines.wording import either, number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +29,7 @@ class Geometry:
         max_pixels: largest width x height.
         frame_stride: frame counts are frame_stride * n + 1.
         max_frames: longest clip in frames.
+        min_side: smallest width and height.
     """
 
     sizes: tuple[tuple[int, int], ...]
@@ -38,32 +40,48 @@ class Geometry:
     min_side: int = 64
 
     def problems(self, *, width: int, height: int, frames: int) -> list[Problem]:
-        """What is wrong with a size and a length; empty if the model can do them."""
-        problems = []
-        nearest = [max(self.min_side, round(side / self.multiple) * self.multiple) for side in (width, height)]
-        if width % self.multiple or height % self.multiple:
-            problems.append(
-                Problem("width", f"{width}x{height} cannot be made: width and height must be multiples of "
-                        f"{self.multiple}; the nearest is {nearest[0]}x{nearest[1]}.")
-            )  # fmt: skip
-        elif min(width, height) < self.min_side or width * height > self.max_pixels:
-            names = ", ".join(f"{w}x{h}" for w, h in self.sizes)
-            problems.append(
-                Problem("width", f"{width}x{height} is outside what this model can make: choose a size with sides of "
-                        f"at least {self.min_side} and at most {self.max_pixels:,} pixels in all, for example {names}.")
-            )  # fmt: skip
-        if frames > self.max_frames or frames < 1:
-            problems.append(
-                Problem("frames", f"{frames} frames cannot be made: this model makes 1 to {self.max_frames} frames.")
+        """What is wrong with a size and a length, and what would be right; empty if the model can do them."""
+        return self._size_problems(width, height) + self._length_problems(frames)
+
+    def _size_problems(self, width: int, height: int) -> list[Problem]:
+        size = "x".join(str(side) if abs(side) < 10**6 else number(side) for side in (width, height))
+        if min(width, height) < self.min_side or width * height > self.max_pixels:
+            choices = either([f"{w}x{h}" for w, h in self.sizes])
+            sentence = (
+                f"A clip of {size} is outside what this model can make: both sides need at least {self.min_side} "
+                f"pixels, the whole at most {self.max_pixels:,}, for example {choices}."
             )
+            return [Problem("height" if height < self.min_side <= width else "width", sentence)]
+        if width % self.multiple or height % self.multiple:
+            sentence = (
+                f"A clip of {size} cannot be made: width and height must be multiples of {self.multiple}, "
+                f"the nearest is {'x'.join(map(str, self._nearest_size(width, height)))}."
+            )
+            return [Problem("width" if width % self.multiple else "height", sentence)]
+        return []
+
+    def _nearest_size(self, width: int, height: int) -> tuple[int, int]:
+        """The closest size that the model can make; `width` and `height` are within its range."""
+        lowest = -(-self.min_side // self.multiple)
+        sides = [
+            [max(lowest, side // self.multiple + more) * self.multiple for more in (0, 1)] for side in (width, height)
+        ]
+        possible = [(w, h) for w in sides[0] for h in sides[1] if w * h <= self.max_pixels]
+        return min(possible, key=lambda size: abs(size[0] - width) + abs(size[1] - height))
+
+    def _length_problems(self, frames: int) -> list[Problem]:
+        if not 1 <= frames <= self.max_frames:
+            sentence = f"A clip of {number(frames)} frames cannot be made: this model makes 1 to {self.max_frames}."
         elif (frames - 1) % self.frame_stride:
             below = (frames - 1) // self.frame_stride * self.frame_stride + 1
-            above = min(below + self.frame_stride, self.max_frames)
-            problems.append(
-                Problem("frames", f"{frames} frames cannot be made: choose {below} or {above} "
-                        f"(any {self.frame_stride}n+1 up to {self.max_frames}).")
-            )  # fmt: skip
-        return problems
+            choices = [str(count) for count in (below, below + self.frame_stride) if count <= self.max_frames]
+            sentence = (
+                f"A clip of {frames} frames cannot be made: choose {either(choices)} "
+                f"(1, {1 + self.frame_stride}, {1 + 2 * self.frame_stride} and so on up to {self.max_frames})."
+            )
+        else:
+            return []
+        return [Problem("frames", sentence)]
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from engines.errors import InvalidRequest, Problem
 from engines.request import Request
 from engines.types import EngineSpec
+from engines.wording import either, given, number, printable
+
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+# Text is refused, not mended, where it holds what no keyboard types: it would end in a file's metadata.
+_NOT_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 
 
 def build_request(spec: EngineSpec, values: Mapping[str, Any]) -> Request:
@@ -22,64 +29,97 @@ def build_request(spec: EngineSpec, values: Mapping[str, Any]) -> Request:
     name = values.get("model", spec.models[0].name)
     known = [model.name for model in spec.models]
     if name not in known:
-        raise InvalidRequest([Problem("model", f'There is no model "{name}" here: choose {_either(known)}.')])
+        raise InvalidRequest([Problem("model", f"Model must be {either(known)}; you gave {given(name)}.")])
+    problems = _switches_for_numbers(spec, values)
     try:
-        request = spec.request_type(**(spec.default_values(name) | dict(values)))
+        request = spec.request_type.model_validate(spec.default_values(name) | dict(values))
     except ValidationError as error:
-        raise InvalidRequest([_problem(spec, detail) for detail in error.errors()]) from None
+        problems += [_problem(spec, detail) for detail in error.errors()]
+    if problems:
+        raise InvalidRequest(list(dict.fromkeys(problems)))
     model = spec.model(name)
-    problems = model.geometry.problems(width=request.width, height=request.height, frames=request.frames)
+    problems = _unprintable_texts(request)
+    problems += model.geometry.problems(width=request.width, height=request.height, frames=request.frames)
     problems += spec.check(request, model)
     if problems:
         raise InvalidRequest(problems)
     return request
 
 
+def _switches_for_numbers(spec: EngineSpec, values: Mapping[str, Any]) -> list[Problem]:
+    """True is no number here, though Python says it is 1."""
+    fields = spec.request_type.model_fields
+    return [
+        _wrong_kind(name, fields[name], value)
+        for name, value in values.items()
+        if isinstance(value, bool) and name in fields and fields[name].annotation in (int, float)
+    ]
+
+
+def _unprintable_texts(request: Request) -> list[Problem]:
+    return [
+        _no_text(name, field)
+        for name, field in type(request).model_fields.items()
+        if isinstance(text := getattr(request, name), str) and _NOT_TEXT.search(text)
+    ]
+
+
 def _problem(spec: EngineSpec, detail: Mapping[str, Any]) -> Problem:
     """One pydantic error as one sentence in the words of the field's own declaration."""
-    location, context, given = detail["loc"], detail.get("ctx", {}), detail.get("input")
+    location, context, value = detail["loc"], detail.get("ctx", {}), detail.get("input")
     name = str(location[0]) if location else ""
     fields = spec.request_type.model_fields
-    if detail["type"] == "extra_forbidden" and name not in fields:
-        near = get_close_matches(name, fields, n=1)
-        meant = f' Did you mean "{near[0]}"?' if near else f" Settings are: {', '.join(sorted(fields))}."
-        return Problem(name, f'There is no setting "{name}".{meant}')
     field = fields.get(name)
-    label = (field.title if field else None) or name
-    shown = given if isinstance(given, int | float) else f'"{str(given)[:60]}"'
+    if field is None:
+        near = get_close_matches(name, fields, n=1)
+        meant = f'did you mean "{near[0]}"?' if near else f"settings are {', '.join(sorted(fields))}."
+        return Problem(name, f'There is no setting "{printable(name)}": {meant}')
+    label = _label(name, field)
+    if len(location) > 1:
+        return Problem(name, _part_sentence(label, *location[1:], kind=detail["type"], value=value))
     match detail["type"]:
         case "greater_than_equal" | "less_than_equal":
-            low, high = _bounds(field)
-            if low is not None and high is not None:
-                sentence = f"{label} must be between {_number(low)} and {_number(high)}; you gave {shown}."
-            elif "ge" in context:
-                sentence = f"{label} must be at least {context['ge']:g}; you gave {shown}."
-            else:
-                sentence = f"{label} must be at most {context['le']:g}; you gave {shown}."
+            return Problem(name, f"{label} must be {_range(field)}; you gave {given(value)}.")
         case "string_too_long":
-            sentence = (
-                f"{label} is {len(str(given)):,} characters long: shorten it to at most {context['max_length']:,}."
-            )
-        case "int_parsing" | "int_type" | "int_from_float":
-            sentence = f"{label} must be a whole number; you gave {shown}."
-        case "float_parsing" | "float_type" | "finite_number":
-            sentence = f"{label} must be a number; you gave {shown}."
-        case "bool_parsing" | "bool_type":
-            sentence = f"{label} must be true or false; you gave {shown}."
+            length, most = number(len(value)), number(context["max_length"])
+            return Problem(name, f"{label} is {length} characters long: shorten it to at most {most}.")
+        case "string_unicode":
+            return _no_text(name, field)
+        case "literal_error" | "enum":
+            return Problem(name, f"{label} must be {context['expected']}; you gave {given(value)}.")
         case _:
-            sentence = f"{label} cannot be {shown}."
-    return Problem(name, sentence)
+            return _wrong_kind(name, field, value)
 
 
-def _bounds(field: Any) -> tuple[float | None, float | None]:
+def _part_sentence(label: str, index: int, part: str = "", *, kind: str, value: Any) -> str:
+    """What is wrong with one entry of a list, or with one `part` of that entry."""
+    entry = f"{label}: number {index + 1}"
+    if kind == "extra_forbidden":
+        return f'{entry} has no setting "{printable(str(part))}".'
+    if kind == "missing" or not part:
+        return f'{entry} must be an object with a "path".'
+    return f'{entry} has a "{part}" that cannot be {given(value)}.'
+
+
+def _wrong_kind(name: str, field: FieldInfo, value: Any) -> Problem:
+    kinds = [_KINDS[kind] for kind in (field.annotation, *get_args(field.annotation)) if kind in _KINDS]
+    must = kinds[0] if kinds else "a list"
+    return Problem(name, f"{_label(name, field)} must be {must}; you gave {given(value)}.")
+
+
+def _no_text(name: str, field: FieldInfo) -> Problem:
+    return Problem(
+        name, f"{_label(name, field)} holds control characters or broken text: remove them or type it again."
+    )
+
+
+def _range(field: FieldInfo) -> str:
     low = next((bound.ge for bound in field.metadata if hasattr(bound, "ge")), None)
     high = next((bound.le for bound in field.metadata if hasattr(bound, "le")), None)
-    return low, high
+    if low is None or high is None:
+        return f"at least {number(low)}" if high is None else f"at most {number(high)}"
+    return f"between {number(low)} and {number(high)}"
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value == int(value) else f"{value:g}"
-
-
-def _either(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+def _label(name: str, field: FieldInfo) -> str:
+    return field.title or name

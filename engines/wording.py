@@ -1,0 +1,43 @@
+"""How values are written into sentences for people: never endless, never unprintable."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+LONGEST = 60
+
+
+def printable(text: str, *, longest: int = LONGEST) -> str:
+    """`text` on one line, its middle left out where it is longer than `longest`, odd characters shown as "?"."""
+    if len(text) > longest:
+        half = (longest - 3) // 2
+        text = f"{text[:half]}...{text[-half:]}"
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def number(value: float) -> str:
+    """12345 -> "12,345", 7.5 -> "7.5", 10**5000 -> "about 10^5000"."""
+    if isinstance(value, int):
+        # Python refuses to write out integers of thousands of digits.
+        digits = round(abs(value).bit_length() * math.log10(2))
+        return f"{value:,}" if digits <= 15 else f"about {'-' if value < 0 else ''}10^{digits}"
+    return f"{value:,.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:g}"
+
+
+def given(value: object) -> str:
+    """A value someone gave us: numbers plain, texts in quotes."""
+    if value is None or value == "":
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return number(value)
+    if isinstance(value, str):
+        return f'"{printable(value)}"'
+    return f"a {type(value).__name__}"
+
+
+def either(names: Sequence[str]) -> str:
+    """["a", "b", "c"] -> "a, b or c"."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
