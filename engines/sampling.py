@@ -1,0 +1,80 @@
+"""The denoising loop and the schedules of flow matching.
+
+Velocity model: x_t = (1 - sigma) x_0 + sigma noise; the network predicts noise - x_0, so x_0 = x_t - sigma * prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
+
+TRAINING_STEPS = 1000
+UNIPC_FIRST_SIGMA = 0.999  # the reference's grid starts here before the shift; diffusers' own starts at 1
+
+Scheduler = UniPCMultistepScheduler | DPMSolverMultistepScheduler
+
+
+class Denoised(NamedTuple):
+    """The state after step `index` of `total`: the noisy `latents`, and the `clean` ones the network now aims at."""
+
+    index: int
+    total: int
+    latents: torch.Tensor
+    clean: torch.Tensor
+
+
+def shifted(sigmas: np.ndarray, shift: float) -> np.ndarray:
+    """sigma -> shift * sigma / (1 + (shift - 1) * sigma): more steps at high noise the larger `shift`."""
+    return shift * sigmas / (1 + (shift - 1) * sigmas)
+
+
+def unipc(steps: int, *, shift: float) -> UniPCMultistepScheduler:
+    """UniPC of order 2 (bh2) on the reference's grid; timesteps are whole numbers, the solver uses the exact sigmas.
+
+    Source: Wan2.1 wan/utils/fm_solvers_unipc.py with shift 1 in the constructor, so that it is applied once.
+    """
+    scheduler = UniPCMultistepScheduler(
+        num_train_timesteps=TRAINING_STEPS, prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift
+    )
+    scheduler.set_timesteps(sigmas=np.linspace(UNIPC_FIRST_SIGMA, 0, steps + 1)[:-1])
+    scheduler.set_begin_index(0)
+    return scheduler
+
+
+def dpm_plus_plus(steps: int, *, shift: float) -> DPMSolverMultistepScheduler:
+    """DPM-Solver++ of order 2 (midpoint) on the reference's grid, which starts at exactly 1.
+
+    Source: Wan2.1 wan/utils/fm_solvers.py and get_sampling_sigmas.
+    """
+    scheduler = DPMSolverMultistepScheduler(
+        num_train_timesteps=TRAINING_STEPS, prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift
+    )
+    scheduler.set_timesteps(steps)
+    sigmas = shifted(np.linspace(1, 0, steps + 1)[:-1], shift)
+    scheduler.sigmas = torch.from_numpy(np.append(sigmas, 0).astype(np.float32))
+    scheduler.timesteps = torch.from_numpy((sigmas * TRAINING_STEPS).astype(np.int64))
+    scheduler.set_begin_index(0)
+    return scheduler
+
+
+SOLVERS: dict[str, Callable[..., Scheduler]] = {"unipc": unipc, "dpm++": dpm_plus_plus}
+
+
+def denoise(
+    latents: torch.Tensor, scheduler: Scheduler, predict: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+) -> Iterator[Denoised]:
+    """Runs the schedule from noise `latents` and yields the state after every step; closing it stops the run.
+
+    Args:
+        predict: (latents, timestep) -> velocity of the same shape, float32.
+    """
+    total = len(scheduler.timesteps)
+    for index, timestep in enumerate(scheduler.timesteps):
+        velocity = predict(latents, timestep)
+        clean = latents - scheduler.sigmas[index].item() * velocity
+        latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
+        yield Denoised(index + 1, total, latents, clean)

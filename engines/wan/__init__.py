@@ -1,0 +1,1 @@
+"""What the engines built on Wan share: networks and their key rules, latents, text, pictures, decoding."""

@@ -1,0 +1,68 @@
+"""The latent space of a Wan autoencoder: its geometry, its statistics, and a quick look into it.
+
+Latents are [C,F,h,w] for one clip and [B,C,F,h,w] in batches, float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def latent_shape(config: Mapping[str, Any], *, width: int, height: int, frames: int) -> tuple[int, int, int, int]:
+    """(C, F, h, w) of a clip in pixels: the first frame alone, then one latent frame per temporal stride."""
+    space, time = spatial_stride(config), temporal_stride(config)
+    return config["z_dim"], (frames - 1) // time + 1, height // space, width // space
+
+
+def temporal_stride(config: Mapping[str, Any]) -> int:
+    """Frames per latent frame after the first: 4 for the published autoencoders."""
+    return 2 ** sum(config["temperal_downsample"])
+
+
+def spatial_stride(config: Mapping[str, Any]) -> int:
+    """Pixels per latent pixel: 8 for Wan 2.1, 16 for Wan 2.2."""
+    return 2 ** len(config["temperal_downsample"]) * (config.get("patch_size") or 1)
+
+
+def normalised(latents: torch.Tensor, config: Mapping[str, Any]) -> torch.Tensor:
+    """[B,C,F,h,w] as the encoder gives them -> mean 0 and deviation 1 per channel, as transformers expect them."""
+    mean, deviation = _statistics(config, like=latents)
+    return (latents - mean) / deviation
+
+
+def denormalised(latents: torch.Tensor, config: Mapping[str, Any]) -> torch.Tensor:
+    """The inverse of `normalised`."""
+    mean, deviation = _statistics(config, like=latents)
+    return latents * deviation + mean
+
+
+def preview(latents: torch.Tensor, factors: Sequence[Sequence[float]] | None) -> np.ndarray:
+    """Latents [C,F,h,w] -> a rough picture of every latent frame, uint8 [F,h,w,3], without the autoencoder.
+
+    Args:
+        factors: [C,3] (and one more row of offsets, if any) fitted by least squares to pixels in [-1,1]. Without them
+            (published files carry none) every third channel is averaged into red, green and blue: shapes and motion can be
+            seen, colours mean nothing.
+    """
+    channels = latents.float().movedim(0, -1)
+    if factors is None:
+        count = channels.shape[-1] // 3 * 3
+        colours = channels[..., :count].unflatten(-1, (-1, 3)).mean(-2) * 0.5
+    else:
+        matrix = torch.tensor(factors, dtype=torch.float32, device=latents.device)
+        count = channels.shape[-1]
+        colours = channels @ matrix[:count] + matrix[count:].sum(0)
+    return ((colours.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
+
+
+def _statistics(config: Mapping[str, Any], *, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and deviation of the channels as [1,C,1,1,1]."""
+    shape = (1, -1, 1, 1, 1)
+    mean, deviation = (
+        torch.tensor(config[name], dtype=like.dtype, device=like.device).view(shape) for name in ("latents_mean", "latents_std")
+    )  # fmt: skip
+    return mean, deviation

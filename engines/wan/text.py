@@ -1,0 +1,78 @@
+"""Prompts -> text states, as Wan was trained: cleaned, tokenised, encoded with a mask, padded with zeros.
+
+Source: Wan2.1 wan/modules/tokenizers.py and wan/modules/t5.py.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import ftfy
+import torch
+from tokenizers import Tokenizer
+from transformers import UMT5EncoderModel
+
+PUBLISHED_TEXT_LEN = 512
+
+# The shared default of the published Wan systems (sample_neg_prompt), character for character.
+PUBLISHED_NEGATIVE = (
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，丑陋的，残缺的，"
+    "多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，三条腿，背景人很多，"
+    "倒着走"
+)
+
+
+class TextStates(NamedTuple):
+    """What the encoder says of one text: states [L,D] of its real tokens, and whether the text was too long and was cut."""
+
+    states: torch.Tensor
+    cut: bool
+
+
+def clean(text: str) -> str:
+    """Repairs broken characters and entities and folds white space; case and punctuation stay."""
+    repaired = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
+    return re.sub(r"\s+", " ", repaired).strip()
+
+
+@lru_cache(maxsize=4)
+def load_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer of a tokenizer.json file, without padding or truncation of its own."""
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def tokenise(tokenizer: Tokenizer, text: str, *, text_len: int) -> tuple[list[int], bool]:
+    """Token ids of cleaned text, end token included, at most `text_len`; and whether tokens had to be cut."""
+    ids = tokenizer.encode(clean(text)).ids
+    if len(ids) <= text_len:
+        return ids, False
+    end = len(tokenizer.encode("").ids)  # special tokens that close every text
+    return ids[: text_len - end] + ids[len(ids) - end :], True
+
+
+@torch.no_grad()
+def encode_tokens(encoder: UMT5EncoderModel, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Token ids [B,L] of real lengths [B] -> states [B,L,D], zero from each length on."""
+    ids = ids.to(encoder.device)
+    mask = torch.arange(ids.shape[1], device=ids.device) < lengths.to(ids.device)[:, None]
+    states = encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+    return states * mask[..., None].to(states.dtype)
+
+
+def encode_text(encoder: UMT5EncoderModel, tokenizer: Tokenizer, text: str, *, text_len: int) -> TextStates:
+    """The states of one text, on the CPU. Padding is left out: the mask makes it invisible to real tokens."""
+    ids, cut = tokenise(tokenizer, text, text_len=text_len)
+    states = encode_tokens(encoder, torch.tensor([ids]), torch.tensor([len(ids)]))
+    return TextStates(states[0].cpu(), cut)
+
+
+def padded(states: torch.Tensor, *, text_len: int) -> torch.Tensor:
+    """States [L,D] -> [text_len,D]; the network attends to the zero rows too, so their number matters."""
+    return torch.nn.functional.pad(states, (0, 0, 0, text_len - states.shape[0]))

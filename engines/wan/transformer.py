@@ -1,0 +1,52 @@
+"""One forward pass of a Wan video transformer, and how much memory it takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from diffusers import WanTransformer3DModel
+
+# Below this many tokens a pass leaves the device half idle, and several passes are faster as one batch.
+BATCHED_TOKENS = 8_192
+
+
+@torch.no_grad()
+def predict(
+    network: WanTransformer3DModel,
+    latents: torch.Tensor,
+    timestep: torch.Tensor,
+    text: torch.Tensor,
+    *,
+    image: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Velocity [B,C,F,h,w] in float32, computed in the network's own precision.
+
+    Args:
+        latents: [B,C,F,h,w], for image-to-video with the condition's channels appended.
+        timestep: whole number(s) in 0..1000, a scalar for the whole batch or [B].
+        text: padded text states [B,text_len,D].
+        image: image states [B,257,1280] of image-to-video networks.
+    """
+    dtype = network.patch_embedding.weight.dtype
+    velocity = network(
+        hidden_states=latents.to(dtype),
+        timestep=timestep.to(latents.device).expand(latents.shape[0]),
+        encoder_hidden_states=text.to(latents.device, dtype),
+        encoder_hidden_states_image=None if image is None else image.to(latents.device, dtype),
+        return_dict=False,
+    )[0]
+    return velocity.float()
+
+
+def token_count(config: Mapping[str, Any], frames: int, height: int, width: int) -> int:
+    """Tokens of one pass over latents [C,frames,height,width]."""
+    return frames * height * width // math.prod(config["patch_size"])
+
+
+def working_bytes(config: Mapping[str, Any], *, tokens: int, dtype: torch.dtype) -> int:
+    """Memory for activations of a pass over `tokens` tokens in all, without caches: one block's worst moment."""
+    width = config["num_attention_heads"] * config["attention_head_dim"]
+    return tokens * (12 * width + 2 * config["ffn_dim"]) * dtype.itemsize

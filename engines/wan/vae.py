@@ -1,0 +1,80 @@
+"""Pixels <-> latents with a Wan autoencoder, always in float32 and never tiled (tiling changes the numbers)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan
+from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
+
+from engines.wan.latents import denormalised, normalised
+
+# Full-size feature maps alive at once while four frames are decoded, estimated from the decoder's last stage.
+LIVE_FEATURE_MAPS = 8
+
+
+def to_pixels(picture: np.ndarray) -> torch.Tensor:
+    """Picture uint8 [H,W,3] -> one-frame video [1,3,1,H,W] in [-1,1]."""
+    return (torch.from_numpy(picture.astype(np.float32)) / 255 * 2 - 1).permute(2, 0, 1)[None, :, None]
+
+
+@torch.no_grad()
+def encode(vae: AutoencoderKLWan, video: torch.Tensor) -> torch.Tensor:
+    """Video [B,3,T,H,W] in [-1,1] -> normalised mean latents [B,C,F,h,w]; nothing is sampled.
+
+    Frames after the last full 4n+1 are dropped, as published.
+    """
+    try:
+        mean = vae.encode(video.to(vae.device, vae.dtype)).latent_dist.mode()
+    finally:
+        vae.clear_cache()
+    return normalised(mean.float(), vae.config)
+
+
+@torch.no_grad()
+def decode(vae: AutoencoderKLWan, latents: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Normalised latents [B,C,F,h,w] -> video [B,3,T,H,W] in [-1,1] in pieces, one latent frame at a time.
+
+    The first piece has one frame, every further one `temporal_stride`; together they are bit for bit what the class's own
+    decode gives. The feature cache between pieces is let go when the generator ends, fails or is closed.
+    """
+    states = vae.post_quant_conv(denormalised(latents.to(vae.device, torch.float32), vae.config).to(vae.dtype))
+    try:
+        vae.clear_cache()
+        for index in range(states.shape[2]):
+            vae._conv_idx = [0]
+            piece = vae.decoder(
+                states[:, :, index : index + 1],
+                feat_cache=vae._feat_map,
+                feat_idx=vae._conv_idx,
+                first_chunk=index == 0,
+            )
+            if vae.config.patch_size is not None:
+                piece = unpatchify(piece, patch_size=vae.config.patch_size)
+            yield piece.float().clamp(-1, 1)
+    finally:
+        vae.clear_cache()
+
+
+def decode_frames(vae: AutoencoderKLWan, latents: torch.Tensor) -> Iterator[np.ndarray]:
+    """Normalised latents [C,F,h,w] of one clip -> frames uint8 [T,H,W,3] in pieces, as `decode`.
+
+    Values are truncated to whole levels as the published pipelines do.
+    """
+    pieces = decode(vae, latents[None])
+    try:
+        for piece in pieces:
+            levels = ((piece[0] + 1) / 2 * 255).to(torch.uint8)
+            yield levels.permute(1, 2, 3, 0).cpu().contiguous().numpy()
+    finally:
+        pieces.close()
+
+
+def decode_working_bytes(config: Mapping[str, Any], *, width: int, height: int) -> int:
+    """Memory for activations while four frames of this size are decoded in float32."""
+    pixels = width * height // (config.get("patch_size") or 1) ** 2
+    base = config.get("decoder_base_dim") or config["base_dim"]
+    return LIVE_FEATURE_MAPS * 4 * pixels * base * 4
