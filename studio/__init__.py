@@ -1,0 +1,1 @@
+"""The studio: everything that knows gradio, SQLite or the network. Imports no torch and touches no tensor."""

@@ -1,0 +1,249 @@
+"""Who makes the clips. The studio asks through one protocol and does not know whether processes or events do it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from engines.events import TERMINAL, Done, Failed, Note, Preview, Stage, Step
+from studio.jobs import Job, JobStore, WrongState
+from studio.settings import Settings
+from studio.worker_process import DeviceState, WorkerProcess, find_devices
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a running job last said. Kept in memory only: previews of private pictures never touch the disk."""
+
+    device: str = ""
+    started: float = 0.0
+    stage: str = "Starting"
+    index: int = 0
+    total: int = 0
+    ends: float | None = None
+    preview: bytes = b""
+    notes: tuple[str, ...] = ()
+    cancelling: bool = False
+
+    def after(self, event: Any) -> Progress:
+        """The progress once `event` has happened."""
+        match event:
+            case Stage():
+                return replace(self, stage=event.name, index=0, total=0)
+            case Step():
+                ends = None if event.eta_s is None else time.time() + event.eta_s
+                return replace(self, index=event.index, total=event.total, ends=ends)
+            case Preview():
+                return replace(self, preview=event.image)
+            case Note():
+                return replace(self, notes=(*self.notes, event.message))
+        return self
+
+
+class Executor(Protocol):
+    """Runs the jobs of a store."""
+
+    def start(self) -> None:
+        """Begin taking jobs."""
+        ...
+
+    def wake(self) -> None:
+        """There may be new jobs in the store."""
+        ...
+
+    def attend(self, jobs: Sequence[Job]) -> Iterator[None]:
+        """Work that has to happen inside the event that submitted `jobs`; yields when there is something new to see."""
+        ...
+
+    def cancel(self, job_id: str) -> None:
+        """End a job. What runs stops at its next step; asked a second time, its worker is ended at once."""
+        ...
+
+    def progress(self, job_id: str) -> Progress | None:
+        """What a running job last said."""
+        ...
+
+    def devices(self) -> list[DeviceState]:
+        """The devices that make clips, as far as they are known by now."""
+        ...
+
+    def free(self) -> None:
+        """Let idle workers give back the memory that weights hold."""
+        ...
+
+    def close(self) -> None:
+        """End all work; what ran is queued again."""
+        ...
+
+
+class LocalExecutor:
+    """One worker process per device. A worker that dies costs the job it ran and is started again when needed.
+
+    Args:
+        command: the words that start the worker of a device; tests give their own.
+    """
+
+    def __init__(
+        self, settings: Settings, store: JobStore, *, command: Callable[[str], Sequence[str]] | None = None
+    ) -> None:
+        self._settings, self._store = settings, store
+        self._command = command or (lambda device: worker_command(settings, device))
+        self._workers: dict[str, WorkerProcess] = {}
+        self._progress: dict[str, Progress] = {}
+        self._condition = threading.Condition()
+        self._pending = True
+        self._closing = False
+        self._thread = threading.Thread(target=self._dispatch, name="executor", daemon=True)
+
+    def start(self) -> None:
+        self._store.recover()
+        self._thread.start()
+
+    def wake(self) -> None:
+        with self._condition:
+            self._pending = True
+            self._condition.notify_all()
+
+    def attend(self, jobs: Sequence[Job]) -> Iterator[None]:
+        return iter(())
+
+    def cancel(self, job_id: str) -> None:
+        with self._condition:
+            worker = self._running(job_id)
+            if worker is None:
+                try:
+                    self._store.move(job_id, "cancelled")
+                except WrongState:
+                    log.info("job %s was over before it could be cancelled", job_id)
+                return
+            known = self._progress.get(job_id, Progress())
+            self._progress[job_id] = replace(known, cancelling=True)
+        if known.cancelling:
+            worker.kill()
+        else:
+            worker.send(command="cancel", job=job_id)
+
+    def progress(self, job_id: str) -> Progress | None:
+        return self._progress.get(job_id)
+
+    def devices(self) -> list[DeviceState]:
+        return [worker.state for worker in list(self._workers.values())]
+
+    def free(self) -> None:
+        for worker in list(self._workers.values()):
+            if worker.alive and worker.job is None:
+                worker.send(command="free")
+
+    def close(self) -> None:
+        with self._condition:
+            self._closing = True
+            self._condition.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(timeout=10)
+        for worker in self._workers.values():
+            job, worker.job = worker.job, None
+            worker.close()
+            if job is not None:
+                self._store.move(job.id, "queued")
+
+    def _running(self, job_id: str) -> WorkerProcess | None:
+        return next((worker for worker in self._workers.values() if worker.job and worker.job.id == job_id), None)
+
+    def _dispatch(self) -> None:
+        """Hand queued jobs to idle workers until closed. The only thread that begins jobs."""
+        states = find_devices(self._settings.devices)
+        self._workers = {
+            state.name: WorkerProcess(
+                state,
+                self._command(state.name),
+                log_path=self._settings.outputs / "logs" / f"worker-{state.name.replace(':', '-')}.log",
+                on_event=self._on_event,
+                on_exit=self._on_exit,
+            )
+            for state in states
+        }
+        for worker in self._workers.values():
+            worker.ensure_started()
+        while True:
+            with self._condition:
+                self._condition.wait_for(lambda: self._pending or self._closing)
+                self._pending = False
+                if self._closing:
+                    return
+            while self._begin_one():
+                continue
+
+    def _begin_one(self) -> bool:
+        """Begin the next job on the idle device with the most free memory; False if there is nothing to do."""
+        with self._condition:
+            idle = [worker for worker in self._workers.values() if worker.job is None]
+            job = self._store.next_queued() if idle and not self._closing else None
+            if job is None:
+                return False
+            worker = max(idle, key=lambda one: one.state.free_bytes)
+            try:
+                worker.job = job = self._store.move(job.id, "running")
+            except WrongState:
+                return True
+            self._progress[job.id] = Progress(device=worker.state.title, started=time.time())
+        try:
+            worker.ensure_started()
+            worker.send(command="generate", job=job.id, engine=job.engine, request=dict(job.request))
+        except OSError:
+            self._on_exit(worker)
+        return True
+
+    def _on_event(self, worker: WorkerProcess, job_id: str, event: Any) -> None:
+        if not isinstance(event, TERMINAL):
+            self._progress[job_id] = self._progress.get(job_id, Progress()).after(event)
+            return
+        with self._condition:
+            if worker.job is not None and worker.job.id == job_id:
+                worker.job = None
+        self._finish(job_id, event)
+
+    def _on_exit(self, worker: WorkerProcess) -> None:
+        """A worker process ended by itself: its job, if it had one, is over; the next job starts a new process."""
+        with self._condition:
+            job, worker.job = worker.job, None
+        if job is None or self._closing:
+            return
+        if self._progress.get(job.id, Progress()).cancelling:
+            self._finish(job.id, None)
+            return
+        message = f"The process that made this clip on the {worker.state.title} ended unexpectedly."
+        hint = "Memory may have run out: try a smaller size or fewer frames."
+        self._finish(job.id, Failed(kind="DeviceError", message=message, hint=hint))
+
+    def _finish(self, job_id: str, event: Any) -> None:
+        try:
+            match event:
+                case Done():
+                    self._store.move(job_id, "done", result=event.result)
+                case Failed():
+                    self._store.move(job_id, "failed", failure=event)
+                case _:
+                    self._store.move(job_id, "cancelled")
+        except WrongState:
+            log.warning("job %s ended twice", job_id)
+        self._progress.pop(job_id, None)
+        self.wake()
+
+
+def worker_command(settings: Settings, device: str) -> list[str]:
+    """The words that start the worker of a device."""
+    words = [sys.executable, "-m", "engines.worker", "--device", device, "--output", str(settings.outputs)]
+    if settings.models is not None:
+        words += ["--models", str(settings.models)]
+    if settings.memory_gb is not None:
+        words += ["--memory-gb", str(settings.memory_gb)]
+    for override in settings.overrides:
+        words += ["--override", override]
+    return words

@@ -1,0 +1,69 @@
+"""Which models can run on this machine, and in one sentence why the others cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from engines.placement import gigabytes
+from engines.store import ModelState, Store, parse_override
+from engines.types import EngineSpec, ModelSpec
+from studio.settings import Settings
+from studio.worker_process import DeviceState
+
+
+@dataclass(frozen=True)
+class Availability:
+    """What a person should know of a model before choosing it.
+
+    Attributes:
+        reason: why it cannot run, "" if it can.
+        warning: what to expect of it all the same, may be "".
+    """
+
+    files: ModelState
+    reason: str = ""
+    warning: str = ""
+
+    @property
+    def runnable(self) -> bool:
+        """Whether a clip can be made with it."""
+        return not self.reason
+
+
+def store(settings: Settings) -> Store:
+    """The checkpoint files of this machine as the settings say."""
+    return Store(models=settings.models, overrides=dict(parse_override(text) for text in settings.overrides))
+
+
+def availability(
+    spec: EngineSpec, model: ModelSpec, *, files: Store, devices: Sequence[DeviceState], public: bool = False
+) -> Availability:
+    """Whether `model` can run with these files on these devices."""
+    state = files.state(spec.name, model)
+    gpus = [device for device in devices if device.name != "cpu"]
+    largest = max((device.total_bytes for device in gpus), default=0)
+    wants = f"wants a GPU with {gigabytes(model.device_bytes)}" if model.device_bytes else "runs on any machine"
+    if state.state in ("missing", "partial"):
+        left = state.total_bytes - state.found_bytes
+        if not any(weights.repo for weights in model.weights):
+            return Availability(state, f"{model.title} is not complete: get a full copy of the project.")
+        return Availability(state, f"{model.title} is not installed: {gigabytes(left)} to download, {wants}.")
+    if model.device_bytes > largest:
+        found = f"the largest here has {gigabytes(largest)}" if gpus else "there is none here"
+        if public:
+            return Availability(state, f"{model.title} {wants}; {found}.")
+        return Availability(state, warning=f"It {wants}, and {found}: expect it to be very slow.")
+    return Availability(state)
+
+
+def choices(spec: EngineSpec, found: dict[str, Availability]) -> list[tuple[str, str]]:
+    """Models for a list: what can run first, the others with a word why not."""
+    named: dict[Literal[True, False], list[tuple[str, str]]] = {True: [], False: []}
+    for model in spec.models:
+        state = found[model.name]
+        missing = gigabytes(state.files.total_bytes - state.files.found_bytes)
+        word = "" if state.runnable else f" — not installed, {missing}" if state.files.missing else " — cannot run here"
+        named[state.runnable].append((f"{model.title}{word}", model.name))
+    return named[True] + named[False]

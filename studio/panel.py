@@ -1,0 +1,178 @@
+"""What the result panel shows, as pure functions from jobs to text and HTML. Knows no component."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from engines.errors import Problem
+from engines.types import EngineSpec
+from studio.executor import Progress
+from studio.jobs import Job
+from studio.service import Studio
+
+
+@dataclass(frozen=True)
+class View:
+    """One look at a batch of jobs.
+
+    Attributes:
+        status: what goes on, as HTML.
+        preview: the clip as it stands, as HTML; "" if there is nothing to see.
+        clip: the finished job whose clip is shown.
+        active: jobs of the batch that wait or run.
+    """
+
+    status: str
+    preview: str = ""
+    clip: Job | None = None
+    active: int = 0
+
+
+def view(studio: Studio, spec: EngineSpec, batch: str, *, owner: str) -> View:
+    """What to show of the jobs submitted together as `batch`."""
+    jobs = [job for job in studio.store.batch(batch) if job.owner == owner] if batch else []
+    if not jobs:
+        return View(_empty(spec))
+    done = [job for job in jobs if job.state == "done"]
+    clip = done[-1] if done else None
+    active = [job for job in jobs if job.active]
+    place = f"Clip {len(jobs) - len(active) + 1} of {len(jobs)} · " if len(jobs) > 1 and active else ""
+    running = next((job for job in active if job.state == "running"), None)
+    if running is not None:
+        progress = studio.executor.progress(running.id) or Progress(started=time.time())
+        return View(_running(progress, place), _preview(progress), None, len(active))
+    if active:
+        return View(_waiting(studio, active[0], place), "", clip, len(active))
+    last = jobs[-1]
+    if last.state == "failed" and last.failure is not None:
+        return View(_failed(last), "", clip)
+    if clip is None:
+        return View(_card("cancelled", "Cancelled", "Nothing was kept."))
+    return View(_done(spec, clip, jobs), "", clip)
+
+
+def problems(found: Sequence[Problem]) -> str:
+    """Problems of a request as a list beside the form."""
+    if not found:
+        return ""
+    items = "".join(f"<li>{escape(problem.message)}</li>" for problem in found)
+    return f'<ul class="problems" role="alert">{items}</ul>'
+
+
+def facts(spec: EngineSpec, job: Job) -> str:
+    """The settings of a finished clip as a table."""
+    request = dict(job.result.request if job.result else job.request)
+    rows = [("Prompt", request.get("prompt", ""))]
+    model = next((model for model in spec.models if model.name == request.get("model")), None)
+    rows.append(("Model", model.title if model else request.get("model", "")))
+    rows.append(("Size", f"{request['width']} × {request['height']}, {duration(request['frames'], request['fps'])}"))
+    for name, info in spec.request_type.model_fields.items():
+        value = request.get(name)
+        if name in ("prompt", "model", "width", "height", "frames", "fps") or value in (None, "", [], ()):
+            continue
+        rows.append((info.title or name, _readable(value)))
+    if job.result is not None:
+        rows.append(("Made in", f"{seconds(job.result.seconds.get('total', 0.0))}"))
+        rows += [("Note", note) for note in job.result.notes]
+    cells = "".join(
+        f"<tr><th scope='row'>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in rows
+    )
+    return f'<table class="facts">{cells}</table>'
+
+
+def duration(frames: int, fps: int) -> str:
+    """33, 12 -> "33 frames @ 12 fps = 2.75 s"."""
+    return f"{frames} frames @ {fps} fps = {frames / fps:.2f} s"
+
+
+def seconds(value: float) -> str:
+    """A length of time for people: "8 s", "2 min 5 s", "1 h 3 min"."""
+    whole = max(0, round(value))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _running(progress: Progress, place: str) -> str:
+    now = time.time()
+    parts = [f"{seconds(now - progress.started)} so far"]
+    if progress.ends is not None:
+        parts.append(f"about {seconds(max(1, progress.ends - now))} left")
+    if progress.device:
+        parts.append(progress.device)
+    title = "Cancelling…" if progress.cancelling else progress.stage
+    if progress.total and not progress.cancelling:
+        title += f" · {progress.index} of {progress.total}"
+    share = progress.index / progress.total if progress.total else None
+    return _card("running", place + title, " · ".join(parts), share=share, notes=progress.notes)
+
+
+def _waiting(studio: Studio, job: Job, place: str) -> str:
+    before = sum(other.number < job.number for other in studio.store.active())
+    if not studio.executor.devices():
+        return _card("waiting", f"{place}Getting ready", "Looking at this machine's devices.")
+    clips = "1 clip is" if before == 1 else f"{before} clips are"
+    return _card("waiting", f"{place}Waiting", f"{clips} before this one." if before else "Next in line.")
+
+
+def _failed(job: Job) -> str:
+    failure = job.failure
+    text = f"{failure.message} {failure.hint}".strip() if failure else ""
+    return _card("failed", "This clip could not be made", text)
+
+
+def _done(spec: EngineSpec, clip: Job, jobs: Sequence[Job]) -> str:
+    request = clip.result.request if clip.result else clip.request
+    failed = sum(job.state == "failed" for job in jobs)
+    title = "Done" if len(jobs) == 1 else f"{sum(job.state == 'done' for job in jobs)} of {len(jobs)} clips done"
+    model = next((model for model in spec.models if model.name == request["model"]), None)
+    parts = [f"seed {request['seed']}", f"{request['width']} × {request['height']}"]
+    parts.append(duration(request["frames"], request["fps"]))
+    if clip.result is not None:
+        parts.append(f"made in {seconds(clip.result.seconds.get('total', 0.0))}")
+    if failed:
+        parts.append(f"{failed} failed")
+    notes = list(clip.result.notes) if clip.result else []
+    if model is not None and not any(weights.repo for weights in model.weights):
+        notes.append("Made with the built-in demonstration model: choose a full model for real footage.")
+    return _card("done", title, " · ".join(parts), notes=notes)
+
+
+def _card(kind: str, title: str, text: str, *, share: float | None = None, notes: Sequence[str] = ()) -> str:
+    bar = ""
+    if kind == "running":
+        percent = round(100 * (share or 0))
+        known = f'aria-valuenow="{percent}"' if share is not None else ""
+        style = f'style="width:{percent}%"' if share is not None else 'class="unknown"'
+        role = 'role="progressbar" aria-label="Progress" aria-valuemax="100"'
+        bar = f'<div class="bar" {role} {known}><i {style}></i></div>'
+    items = "".join(f"<p class='note'>{escape(note)}</p>" for note in notes)
+    role = 'role="alert"' if kind == "failed" else 'role="status"'
+    return f'<div class="card {kind}" {role}><b>{escape(title)}</b><p>{escape(text)}</p>{bar}{items}</div>'
+
+
+def _empty(spec: EngineSpec) -> str:
+    return (
+        f'<div class="card empty"><b>Your clip will appear here</b><p>{escape(spec.purpose)} Press Generate.</p></div>'
+    )
+
+
+def _preview(progress: Progress) -> str:
+    if not progress.preview:
+        return '<div class="preview blank" aria-hidden="true"></div>'
+    data = base64.b64encode(progress.preview).decode()
+    return f'<div class="preview"><img src="data:image/webp;base64,{data}" alt="The clip as it stands"></div>'
+
+
+def _readable(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return str(len(value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

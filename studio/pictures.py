@@ -1,0 +1,56 @@
+"""Pictures people give: kept under the outputs folder by content, so that jobs and history outlive the browser."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from engines.request import Reference, Request
+
+
+def references(request: Request) -> Iterator[tuple[str, Reference]]:
+    """Every picture of a request with the field it stands in, in order."""
+    for name in type(request).model_fields:
+        value = getattr(request, name)
+        for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, Reference):
+                yield name, item
+
+
+def keep(request: Request, folder: Path) -> Request:
+    """The request with each picture copied into `folder` under the hash of its content."""
+    changes: dict[str, Any] = {}
+    for name in {name for name, _ in references(request)}:
+        value = getattr(request, name)
+        kept = tuple(_kept(item, folder) for item in (value if isinstance(value, tuple) else (value,)))
+        changes[name] = kept if isinstance(value, tuple) else kept[0]
+    return request.model_copy(update=changes)
+
+
+def paths(values: Any) -> Iterator[Path]:
+    """Paths of every picture in a request's JSON values."""
+    if isinstance(values, dict):
+        if "path" in values:
+            yield Path(values["path"])
+        for value in values.values():
+            yield from paths(value)
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from paths(value)
+
+
+def _kept(reference: Reference, folder: Path) -> Reference:
+    source = reference.path
+    if source.parent == folder:
+        return reference
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:32]
+    target = folder / f"{digest}{source.suffix.lower()}"
+    if not target.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.part")
+        shutil.copyfile(source, part)
+        part.replace(target)
+    return reference.model_copy(update={"path": target})

@@ -1,0 +1,130 @@
+"""What the studio can do, whoever asks: the page, the API and tests all go through here."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engines.errors import InvalidRequest, Problem, StudioError
+from engines.registry import SPECS
+from engines.request import MAX_SEED, Request
+from engines.store import Store
+from engines.types import EngineSpec
+from engines.validation import build_request
+from studio import models, pictures
+from studio.executor import Executor
+from studio.jobs import Job, JobStore
+from studio.settings import Settings
+
+MAX_VARIATIONS = 8
+MAX_ACTIVE_OF_VISITOR = 2
+
+
+@dataclass(frozen=True)
+class Studio:
+    """The settings, jobs and executor of one running studio."""
+
+    settings: Settings
+    store: JobStore
+    executor: Executor
+    specs: Mapping[str, EngineSpec]
+    files: Store
+
+    def submit(self, engine: str, values: Mapping[str, Any], *, owner: str = "", variations: int = 1) -> list[Job]:
+        """Queue a clip, or several that differ in their seed, and return at once.
+
+        Raises:
+            InvalidRequest: with every problem; nothing was queued.
+        """
+        spec = self.spec(engine)
+        request = build_request(spec, values)
+        if reason := self.availability(spec, request.model).reason:
+            raise InvalidRequest([Problem("model", reason)])
+        if not 1 <= variations <= MAX_VARIATIONS:
+            raise InvalidRequest([Problem("seed", f"Choose 1 to {MAX_VARIATIONS} variations; you gave {variations}.")])
+        self._check_limits(owner, variations)
+        request = pictures.keep(request, self.settings.pictures)
+        first = request.seed if request.seed >= 0 else secrets.randbelow(MAX_SEED - MAX_VARIATIONS + 2)
+        batch = secrets.token_hex(8)
+        seeds = [(first + index) % (MAX_SEED + 1) for index in range(variations)]
+        jobs = self.store.add(
+            Job(engine=engine, request=_stored(request, seed), id=_new_id(), batch=batch, owner=owner) for seed in seeds
+        )
+        self.executor.wake()
+        return jobs
+
+    def cancel(self, job_id: str, *, owner: str = "") -> None:
+        """End a job that waits or runs."""
+        if self.job(job_id, owner=owner) is not None:
+            self.executor.cancel(job_id)
+
+    def job(self, job_id: str, *, owner: str = "") -> Job | None:
+        """The job, if there is one and this visitor may see it."""
+        job = self.store.get(job_id)
+        return job if job is not None and job.owner == owner else None
+
+    def delete(self, job_id: str, *, owner: str = "") -> None:
+        """Remove a finished job, its files, and its pictures where no other job needs them."""
+        job = self.job(job_id, owner=owner)
+        if job is None or job.active:
+            return
+        self.store.delete(job_id)
+        if job.result is not None:
+            for name in (job.result.video, job.result.sidecar, job.result.poster):
+                self._remove(Path(name))
+        needed = self.store.pictures_in_use()
+        for path in pictures.paths(dict(job.request)):
+            if str(path) not in needed:
+                self._remove(path)
+
+    def spec(self, engine: str) -> EngineSpec:
+        """The engine of this name; raises InvalidRequest."""
+        if engine not in self.specs:
+            known = ", ".join(self.specs)
+            raise InvalidRequest([Problem("engine", f'There is no engine "{engine}" here: choose from {known}.')])
+        return self.specs[engine]
+
+    def availability(self, spec: EngineSpec, model: str) -> models.Availability:
+        """Whether a model can run here, and why not."""
+        return models.availability(
+            spec,
+            spec.model(model),
+            files=self.files,
+            devices=self.executor.devices(),
+            public=self.settings.public,
+        )
+
+    def _check_limits(self, owner: str, count: int) -> None:
+        waiting = len(self.store.active())
+        if waiting + count > self.settings.queue_limit:
+            raise StudioError("The queue is full.", hint="Try again when some clips are done.")
+        mine = len(self.store.active(owner=owner))
+        if self.settings.public and mine + count > MAX_ACTIVE_OF_VISITOR:
+            raise StudioError(
+                f"This shared studio makes at most {MAX_ACTIVE_OF_VISITOR} clips at a time for each visitor.",
+                hint="Wait for yours, or run your own studio.",
+            )
+
+    def _remove(self, path: Path) -> None:
+        """Delete a file, if it is one of the studio's own."""
+        if path.is_relative_to(self.settings.outputs):
+            path.unlink(missing_ok=True)
+
+
+def open_studio(settings: Settings, executor_type: Any, **options: Any) -> Studio:
+    """A studio over its outputs folder, not yet started."""
+    store = JobStore(settings.database)
+    return Studio(settings, store, executor_type(settings, store, **options), SPECS, models.store(settings))
+
+
+def _stored(request: Request, seed: int) -> dict[str, Any]:
+    return request.model_copy(update={"seed": seed}).model_dump(mode="json")
+
+
+def _new_id() -> str:
+    """Sorts by time and cannot be guessed."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(8)}"

@@ -1,0 +1,124 @@
+"""Reference pictures on the page: numbered slots to fill, empty and reorder, each showing what the model will see."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from engines.errors import MediaError
+from engines.pictures import cut_out, fit_on_canvas, open_picture
+from studio.served import served
+
+_PREVIEW_SIDE = 192
+
+
+def render(elem_id: str, *, label: str, count: int, references: Sequence[Any] = ()) -> Board:
+    """Draw the slots; returns picture, keep-background, picture, keep-background, ..."""
+    images, keeps, previews, buttons = [], [], [], []
+    gr.HTML(f'<h3 class="section">{escape(label)}</h3>')
+    with gr.Row(elem_classes="slots", elem_id=elem_id):
+        for index in range(count):
+            reference = _reference(references[index]) if index < len(references) else None
+            with gr.Column(min_width=130, elem_classes="slot"):
+                images.append(
+                    gr.Image(
+                        value=reference["path"] if reference else None,
+                        label=str(index + 1),
+                        type="filepath",
+                        image_mode=None,
+                        sources=["upload", "webcam", "clipboard"],
+                        buttons=[],
+                        height=132,
+                        interactive=True,
+                        elem_id=f"{elem_id}-{index + 1}",
+                    )
+                )
+                previews.append(gr.HTML(elem_classes="model-view"))
+                keeps.append(
+                    gr.Checkbox(
+                        value=reference["keep_background"] if reference else True,
+                        label="Keep background",
+                        container=False,
+                        elem_id=f"{elem_id}-{index + 1}-keep",
+                    )
+                )
+                with gr.Row(elem_classes="slot-buttons"):
+                    words = ("← Left", "Right →", "Clear")
+                    buttons.append([gr.Button(word, size="sm", min_width=20) for word in words])
+    return Board(images, keeps, previews, buttons)
+
+
+class Board(list[Any]):
+    """The value components of the slots, with what else belongs to them."""
+
+    def __init__(self, images: list[Any], keeps: list[Any], previews: list[Any], buttons: list[list[Any]]) -> None:
+        super().__init__(part for pair in zip(images, keeps, strict=True) for part in pair)
+        self.images, self.keeps, self.previews, self.buttons = images, keeps, previews, buttons
+
+
+def read(raw: Sequence[Any]) -> list[dict[str, Any]]:
+    """References from what the slots hold, empty slots left out. Slots are read unprocessed: see `uploaded`."""
+    pairs = zip(raw[0::2], raw[1::2], strict=True)
+    return [{"path": uploaded(image), "keep_background": bool(keep)} for image, keep in pairs if uploaded(image)]
+
+
+def uploaded(image: Any) -> str | None:
+    """Path of the picture in a slot.
+
+    The image component would open the file with Pillow and fail without a sentence, so events read slots unprocessed;
+    gradio has by then checked that the path is an upload of its own.
+    """
+    return image.get("path") if isinstance(image, Mapping) else None
+
+
+def show(references: Sequence[Any], *, count: int) -> list[Any]:
+    """What the slots should hold for these references."""
+    shown: list[Any] = []
+    for index in range(count):
+        reference = _reference(references[index]) if index < len(references) else None
+        there = reference is not None and Path(reference["path"]).is_file()
+        shown += [served(reference["path"]) if there else None, reference["keep_background"] if there else True]
+    return shown
+
+
+def preview(image: Any, keep_background: bool, *, width: int, height: int, as_published: bool) -> str:
+    """The picture as the model will see it, or the sentence why it cannot be used."""
+    path = uploaded(image)
+    if path is None:
+        return ""
+    try:
+        picture = open_picture(Path(path), as_published=as_published)
+        cut = None if keep_background or as_published else cut_out(picture)
+        canvas = fit_on_canvas(cut.image if cut else picture, width=width, height=height)
+    except MediaError as error:
+        return f'<p class="problem" role="alert">{escape(error.message)}</p>'
+    canvas.thumbnail((_PREVIEW_SIDE, _PREVIEW_SIDE))
+    data = io.BytesIO()
+    canvas.save(data, "PNG")
+    note = "No background found to remove" if cut and not cut.found else "The model sees"
+    source = f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
+    alt = "The picture on the canvas of the clip"
+    return f'<figure><img src="{source}" alt="{alt}"><figcaption>{note}</figcaption></figure>'
+
+
+def look(image: Any, keep_background: Any, size: Any, as_published: Any = False) -> list[Any]:
+    """What one slot shows besides its picture. Outputs: preview, its three buttons, keep-background."""
+    width, _, height = str(size).partition("x")
+    there = uploaded(image) is not None
+    shown = gr.skip()
+    if width.isdigit() and height.isdigit():
+        sides = {"width": min(int(width), 4096), "height": min(int(height), 4096)}
+        shown = preview(image, bool(keep_background), **sides, as_published=bool(as_published))
+    return [shown, *(gr.update(visible=there) for _ in range(3)), gr.update(visible=there)]
+
+
+def _reference(value: Any) -> dict[str, Any]:
+    """A reference as a mapping, whether it is one or an object."""
+    values = value if isinstance(value, Mapping) else value.model_dump()
+    return {"path": str(values["path"]), "keep_background": values.get("keep_background", True)}

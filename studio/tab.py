@@ -1,0 +1,208 @@
+"""One function that renders any engine's tab from the declaration of its request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from engines.request import MAX_PROMPT_CHARACTERS, control
+from engines.types import EngineSpec
+from studio import examples, fields, models, slots
+from studio.handlers import Form, Panel, move_slot
+from studio.service import MAX_VARIATIONS, Studio
+
+HIDDEN = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+_COUNT_JS = "(text) => `<span class='count'>${(text || '').length.toLocaleString()} / %d</span>`"
+_DURATION_JS = (
+    "(frames, fps) => `<span class='count'>${frames} frames @ ${fps} fps = ${(frames / fps).toFixed(2)} s</span>`"
+)
+
+
+@dataclass(frozen=True)
+class Tab:
+    """A rendered tab: its form, and what events of the page need of it."""
+
+    form: Form
+    panel: Panel
+    outputs: list[Any]
+    seen: Any
+
+
+def render(studio: Studio, spec: EngineSpec, *, browser: Any) -> Tab:
+    """Draw the tab of `spec` and wire its events. `browser` is the memory of the visitor's browser."""
+    form = Form(spec)
+    panel = Panel(studio, form)
+    first = _first_model(studio, spec)
+    shown = examples.of(spec)
+    values = spec.default_values(first) | (shown[0].values(spec) if shown else {})
+    with gr.Row(elem_classes="workspace"):
+        with gr.Column(scale=5, min_width=320, elem_classes="controls"):
+            parts = _controls(studio, form, panel, values, shown)
+        with gr.Column(scale=6, min_width=320, elem_classes="result"):
+            outputs = _result(spec)
+    seen = gr.State({})
+    outputs.append(seen)
+    timer = outputs[5]
+    gr.on(
+        [parts["generate"].click, form.component("prompt").submit],
+        panel.generate,
+        [browser, parts["variations"], *form.components],
+        [parts["problems"], browser, *outputs],
+        preprocess=False,
+        api_visibility="private",
+        show_progress="hidden",
+        concurrency_limit=None,
+        js=None,
+    )
+    timer.tick(panel.tick, [browser, seen], outputs, **HIDDEN)
+    outputs[4].click(panel.cancel, [browser, seen], outputs, **HIDDEN)
+    parts["reuse"].click(panel.last_seed, browser, form.component("seed"), **HIDDEN)
+    return Tab(form, panel, outputs, seen)
+
+
+def _controls(studio: Studio, form: Form, panel: Panel, values: dict[str, Any], shown: list[Any]) -> dict[str, Any]:
+    """The left column. Fields come in the order of the groups below, advanced ones in the folded part."""
+    spec = form.spec
+    info = spec.request_type.model_fields
+    groups: dict[str, list[str]] = {}
+    for name, declared in info.items():
+        if name != "model" and name not in fields.TOGETHER:
+            place = "advanced" if control(declared).get("advanced") else str(control(declared).get("group"))
+            groups.setdefault(place, []).append(name)
+
+    def put(group: str) -> None:
+        form.controls += [fields.render(spec, name, values=values) for name in groups.pop(group, ())]
+
+    parts: dict[str, Any] = {}
+    put("picture")
+    put("prompt")
+    count = gr.HTML(elem_classes="counter")
+    _example_buttons(form, shown)
+    found = {model.name: studio.availability(spec, model.name) for model in spec.models}
+    chosen = gr.Dropdown(
+        models.choices(spec, found),
+        value=values["model"],
+        label="Model",
+        elem_id=f"{spec.name}-model",
+        filterable=False,
+    )
+    form.controls.append(
+        fields.Control(("model",), [chosen], lambda raw: {"model": raw[0]}, lambda given, model: [model.name])
+    )
+    note = gr.HTML(f"<p>{panel.model_note(values['model'])}</p>", elem_classes="hint")
+    with gr.Row(elem_classes="pair"):
+        put("clip")
+    duration = gr.HTML(elem_classes="counter")
+    with gr.Row(elem_classes="pair"):
+        quality = gr.Radio(_presets(spec, values["model"]), value=values["steps"], label="Quality", scale=3)
+        put("quality")
+    with gr.Row(elem_classes="pair seed"):
+        put("seed")
+        random = gr.Button("Random seed", size="sm", min_width=90, scale=0)
+        parts["reuse"] = gr.Button("Reuse last seed", size="sm", min_width=90, scale=0)
+        parts["variations"] = gr.Slider(1, MAX_VARIATIONS, value=1, step=1, label="Variations", elem_id="variations")
+    for group in [name for name in groups if name != "advanced"]:
+        put(group)
+    with gr.Accordion("Advanced settings", open=False, elem_classes="advanced"):
+        put("advanced")
+    parts["problems"] = gr.HTML(elem_id=f"{spec.name}-problems")
+    parts["generate"] = gr.Button(
+        "Generate", variant="primary", size="lg", elem_classes="go", elem_id=f"{spec.name}-go"
+    )
+
+    prompt, steps = form.component("prompt"), form.component("steps")
+    frames, fps = form.component("frames"), form.component("fps")
+    prompt.change(None, prompt, count, js=_COUNT_JS % MAX_PROMPT_CHARACTERS, api_visibility="private")
+    for length in (frames, fps):
+        length.change(None, [frames, fps], duration, js=_DURATION_JS, api_visibility="private")
+    random.click(None, None, form.component("seed"), js="() => -1", api_visibility="private")
+    quality.input(None, quality, steps, js="(steps) => steps", api_visibility="private")
+    steps.change(partial(_preset_of, spec), [chosen, steps], quality, **HIDDEN)
+    chosen.change(panel.model_chosen, chosen, [note, *form.components], **HIDDEN)
+    _wire_slots(form)
+    return parts
+
+
+def _result(spec: EngineSpec) -> list[Any]:
+    """The right column: status, preview, video, download, cancel button, timer."""
+    status = gr.HTML(elem_id=f"{spec.name}-status", elem_classes="status")
+    preview = gr.HTML(visible=False, elem_id=f"{spec.name}-preview")
+    video = gr.Video(
+        visible=False,
+        interactive=False,
+        autoplay=True,
+        loop=True,
+        show_label=False,
+        buttons=[],
+        elem_id=f"{spec.name}-video",
+        elem_classes="clip",
+    )
+    with gr.Row(elem_classes="actions"):
+        cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id=f"{spec.name}-cancel")
+        download = gr.DownloadButton("Download video", visible=False, elem_id=f"{spec.name}-download")
+    return [status, preview, video, download, cancel, gr.Timer(1.0, active=False)]
+
+
+def _wire_slots(form: Form) -> None:
+    """Moving, emptying and previewing of every board of reference pictures."""
+    for entry in form.controls:
+        board = getattr(entry, "board", None)
+        if board is None:
+            continue
+        framing = [form.component("width")]
+        if "published_pictures" in form.spec.request_type.model_fields:
+            framing.append(form.component("published_pictures"))
+        for index, (image, keep, view, buttons) in enumerate(
+            zip(board.images, board.keeps, board.previews, board.buttons, strict=True)
+        ):
+            gr.on(
+                [image.change, keep.change, *(part.change for part in framing)],
+                slots.look,
+                [image, keep, *framing],
+                [view, *buttons, keep],
+                preprocess=False,
+                **HIDDEN,
+            )
+            left, right, clear = buttons
+            left.click(move_slot(index, -1), list(board), list(board), preprocess=False, **HIDDEN)
+            right.click(move_slot(index, +1), list(board), list(board), preprocess=False, **HIDDEN)
+            clear.click(None, None, image, js="() => null", api_visibility="private")
+
+
+def _example_buttons(form: Form, shown: list[Any]) -> None:
+    """A button per shipped example that fills prompt and pictures."""
+    if not shown:
+        return
+    names = shown[0].fields
+    targets = [component for entry in form.controls if entry.names[0] in names for component in entry.components]
+    with gr.Row(elem_classes="examples"):
+        gr.HTML("<span>Try</span>")
+        for example in shown:
+
+            def fill(example: Any = example) -> list[Any]:
+                values = form.spec.default_values(form.spec.models[0].name) | example.values(form.spec)
+                model = form.spec.models[0]
+                return [
+                    update for entry in form.controls if entry.names[0] in names for update in entry.show(values, model)
+                ]
+
+            gr.Button(example.title, size="sm", min_width=60).click(fill, None, targets, **HIDDEN)
+
+
+def _first_model(studio: Studio, spec: EngineSpec) -> str:
+    """The first model that can run, or simply the first."""
+    runnable = [model.name for model in spec.models if studio.availability(spec, model.name).runnable]
+    return (runnable or [model.name for model in spec.models])[0]
+
+
+def _presets(spec: EngineSpec, model: str) -> list[tuple[str, int]]:
+    return [(f"{name} · {steps} steps", steps) for name, steps in spec.model(model).presets.items()]
+
+
+def _preset_of(spec: EngineSpec, model: str, steps: float) -> Any:
+    """The quality choices of a model, with the one that has this many steps."""
+    known = _presets(spec, model)
+    return gr.update(choices=known, value=steps if steps in dict(known).values() else None)
