@@ -1,4 +1,4 @@
-"""Checkpoint files -> networks: read by memory map, recognise by keys, build empty, assign, and account for every key."""
+"""Checkpoint files -> networks: map the file, recognise its keys, build empty, assign, account for every key."""
 
 from __future__ import annotations
 
@@ -84,8 +84,9 @@ def match(checkpoint: Checkpoint, architecture: Architecture, **overrides: Any) 
         likely = family(checkpoint.tensors)
         looks = f"looks like {likely}" if likely else f"holds tensors such as {_some(sorted(checkpoint.tensors))}"
         raise IncompatibleCheckpoint(
-            f"{checkpoint.name} is not {architecture.title}: it {looks}.", hint="Choose the file that belongs to this model."
-        )  # fmt: skip
+            f"{checkpoint.name} is not {architecture.title}: it {looks}.",
+            hint="Choose the file that belongs to this model.",
+        )
     sources = layout.convert(checkpoint.tensors)
     shapes = {name: _shape(checkpoint.tensors[source.key], source) for name, source in sources.items()}
     try:
@@ -94,9 +95,9 @@ def match(checkpoint: Checkpoint, architecture: Architecture, **overrides: Any) 
         )
     except (KeyError, ValueError, IndexError, TypeError, ZeroDivisionError) as error:
         raise IncompatibleCheckpoint(
-            f"{checkpoint.name} begins like {architecture.title}, but tensors that tell its size are missing or malformed.",
+            f"{checkpoint.name} begins like {architecture.title}, but lacks tensors that tell its size.",
             hint="Download the file again.",
-        ) from error  # fmt: skip
+        ) from error
     return Blueprint(config | overrides, sources, shapes)
 
 
@@ -229,8 +230,8 @@ def _damaged(path: Path) -> IncompatibleCheckpoint:
         start = file.read(256).lstrip()
     if start.startswith(b"version https://git-lfs"):
         return IncompatibleCheckpoint(
-            f"{path.name} is a pointer to the weights, not the weights.", hint="Fetch the real file, for example with git lfs pull."
-        )  # fmt: skip
+            f"{path.name} is only a pointer to the real file (Git LFS).", hint='Fetch it with "git lfs pull".'
+        )
     if start[:1] == b"<":
         return IncompatibleCheckpoint(f"{path.name} is a web page, not weights.", hint="Download the file again.")
     return IncompatibleCheckpoint(

@@ -1,7 +1,7 @@
 """Guidance: how several predictions of one network become one. Pure functions of predictions and scales.
 
-Every published rule here is a weighted sum of predictions whose weights sum to one; a prediction of weight zero need not
-be made at all.
+Every published rule here is a weighted sum of predictions whose weights sum to one; a prediction of weight zero need
+not be made at all.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Layout:
     Attributes:
         name: whose names these are, for people.
         signature: patterns of keys that every such file has and that tell it from other networks.
-        renames: (pattern, replacement) in order, or a function of the keys where the rule depends on the network's depth.
+        renames: (pattern, replacement) in order, or a function of the keys where depth decides.
         ignored: patterns of keys that the file holds and inference does not use.
         splits: (pattern of a fused tensor after renaming, names of its equal row blocks) to put in its place.
     """
@@ -49,15 +49,18 @@ class Layout:
         keys = list(keys)
         return all(any(re.fullmatch(pattern, key) for key in keys) for pattern in self.signature)
 
+    def ignores(self, key: str) -> bool:
+        """Whether the layout names `key` as one that is not used."""
+        return any(re.fullmatch(pattern, key) for pattern in self.ignored)
+
     def convert(self, keys: Iterable[str]) -> dict[str, Source]:
         """{parameter name: where it comes from} for every key that is not ignored."""
         keys = list(keys)
         rules = self.renames(keys) if callable(self.renames) else self.renames
         compiled = [(re.compile(pattern), replacement) for pattern, replacement in rules]
-        ignored = [re.compile(pattern) for pattern in self.ignored]
         sources: dict[str, Source] = {}
         for key in keys:
-            if any(pattern.fullmatch(key) for pattern in ignored):
+            if self.ignores(key):
                 continue
             name = key
             for pattern, replacement in compiled:
@@ -110,7 +113,7 @@ class Architecture:
 FAMILIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("a LoRA, which changes a model but is none by itself", (r".*(lora_A|lora_down|lora_up|lora_B)\b.*",)),
     ("a GGUF or quantised file", (r".*\.(scale_weight|weight_scale|qweight|absmax)",)),
-    ("a Wan image-to-video transformer", (r"(.*\.)?blocks\.0\..*(k_img|add_k_proj)\.weight", r".*patch_embedding\.weight")),
+    ("a Wan image-to-video transformer", (r"(.*\.)?blocks\.0\..*(k_img|add_k_proj)\.weight",)),
     ("a Wan video transformer", (r"(.*\.)?blocks\.0\.(cross_attn|attn2)\..*", r".*patch_embedding\.weight")),
     ("a Wan 2.2 video autoencoder", (r"(.*\.)?encoder\.downsamples\.0\.downsamples\..*",)),
     ("a Wan 2.1 video autoencoder", (r"(.*\.)?encoder\.downsamples\..*", r"(.*\.)?decoder\.upsamples\..*")),

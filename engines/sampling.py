@@ -1,6 +1,6 @@
 """The denoising loop and the schedules of flow matching.
 
-Velocity model: x_t = (1 - sigma) x_0 + sigma noise; the network predicts noise - x_0, so x_0 = x_t - sigma * prediction.
+Velocity model: x_t = (1 - sigma) x_0 + sigma noise; the network predicts v = noise - x_0, so x_0 = x_t - sigma v.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def dpm_plus_plus(steps: int, *, shift: float) -> DPMSolverMultistepScheduler:
     scheduler = DPMSolverMultistepScheduler(
         num_train_timesteps=TRAINING_STEPS, prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift
     )
-    scheduler.set_timesteps(steps)
+    # A new scheduler is in the state that set_timesteps leaves; only the grid it would compute is another one.
+    scheduler.num_inference_steps = steps
     sigmas = shifted(np.linspace(1, 0, steps + 1)[:-1], shift)
     scheduler.sigmas = torch.from_numpy(np.append(sigmas, 0).astype(np.float32))
     scheduler.timesteps = torch.from_numpy((sigmas * TRAINING_STEPS).astype(np.int64))

@@ -1,6 +1,6 @@
 """Phantom: the subjects of one to four pictures act out a prompt, on the text-to-video transformer of Wan 2.1.
 
-Each picture is one clean latent frame behind the clip's noisy ones; a three-pass guidance steers by pictures and by text.
+Each picture is one clean latent frame behind the clip's noisy ones; a three-pass guidance steers by pictures and text.
 Source: Phantom generate.py (load_ref_images) and phantom_wan/subject2video.py (Phantom_Wan_S2V.generate).
 """
 
@@ -81,8 +81,7 @@ class PhantomWan:
                 batched=batched,
             ):
                 clip = state.clean[:, :frames]
-                factors = model.vae.metadata.get("rgb_factors")
-                yield LatentStep(state.index, state.total, lambda clip=clip: preview(clip, factors))
+                yield LatentStep(state.index, state.total, lambda clip=clip: preview(clip, model.rgb_factors))
         latents = state.latents[:, :frames]
 
         yield Stage(name="Decoding")
@@ -105,8 +104,8 @@ def sample(
 ) -> Iterator[Denoised]:
     """The denoising loop of subject-to-video. Latents are [C,F,h,w], normalised, float32; text is padded [L,D].
 
-    References take the last R frames of the network's input only: the state keeps slots of its own there, which drift, are
-    part of the solver's history and are cut off by the caller.
+    References take the last R frames of the network's input only: the state keeps slots of its own there, which drift,
+    are part of the solver's history and are cut off by the caller.
 
     Args:
         noise: [C,F+R,h,w].

@@ -17,19 +17,20 @@ CLIP_HEAD_DIM = 80  # of ViT-H/14; shapes do not tell it
 
 TEXT_NATIVE = Layout(
     name="Wan",
-    signature=(r"token_embedding\.weight", r"blocks\.0\.attn\.q\.weight", r"blocks\.0\.pos_embedding\.embedding\.weight"),
+    signature=(r"token_embedding\.weight", r"blocks\.0\.attn\.q\.weight", r"blocks\.0\.pos_embedding\..*"),
     renames=(
         (r"^token_embedding\.", "shared."),
         (r"^norm\.", "encoder.final_layer_norm."),
-        (r"^blocks\.(\d+)\.norm1\.", r"encoder.block.\1.layer.0.layer_norm."),
-        (r"^blocks\.(\d+)\.norm2\.", r"encoder.block.\1.layer.1.layer_norm."),
-        (r"^blocks\.(\d+)\.attn\.", r"encoder.block.\1.layer.0.SelfAttention."),
-        (r"^blocks\.(\d+)\.pos_embedding\.embedding\.", r"encoder.block.\1.layer.0.SelfAttention.relative_attention_bias."),
-        (r"^blocks\.(\d+)\.ffn\.gate\.0\.", r"encoder.block.\1.layer.1.DenseReluDense.wi_0."),
-        (r"^blocks\.(\d+)\.ffn\.fc1\.", r"encoder.block.\1.layer.1.DenseReluDense.wi_1."),
-        (r"^blocks\.(\d+)\.ffn\.fc2\.", r"encoder.block.\1.layer.1.DenseReluDense.wo."),
+        (r"^blocks\.(\d+)\.", r"encoder.block.\1."),
+        (r"\.norm1\.", ".layer.0.layer_norm."),
+        (r"\.norm2\.", ".layer.1.layer_norm."),
+        (r"\.attn\.", ".layer.0.SelfAttention."),
+        (r"\.pos_embedding\.embedding\.", ".layer.0.SelfAttention.relative_attention_bias."),
+        (r"\.ffn\.gate\.0\.", ".layer.1.DenseReluDense.wi_0."),
+        (r"\.ffn\.fc1\.", ".layer.1.DenseReluDense.wi_1."),
+        (r"\.ffn\.fc2\.", ".layer.1.DenseReluDense.wo."),
     ),
-)  # fmt: skip
+)
 TEXT_TRANSFORMERS = Layout(
     name="transformers",
     signature=(
@@ -70,8 +71,12 @@ TEXT_ENCODER = Architecture(
 
 IMAGE_NATIVE = Layout(
     name="Wan",
-    signature=(r"visual\.cls_embedding", r"visual\.patch_embedding\.weight", r"visual\.transformer\.0\.attn\.to_qkv\.weight"),
-    # The file also holds the text half of the pair; image-to-video takes the states before the visual half's last norm.
+    signature=(
+        r"visual\.cls_embedding",
+        r"visual\.patch_embedding\.weight",
+        r"visual\.transformer\.0\.attn\.to_qkv\..*",
+    ),
+    # The file also holds the text half of the pair; of the visual half, the projection is not used.
     ignored=(r"textual\..*", r"log_scale", r"visual\.head"),
     renames=(
         (r"^visual\.cls_embedding$", "embeddings.class_embedding"),
@@ -86,7 +91,7 @@ IMAGE_NATIVE = Layout(
         (r"^visual\.transformer\.(\d+)\.attn\.to_qkv\.", r"encoder.layers.\1.self_attn.to_qkv."),
     ),
     splits=((r"\bto_qkv\b", ("q_proj", "k_proj", "v_proj")),),
-)  # fmt: skip
+)
 IMAGE_TRANSFORMERS = Layout(
     name="transformers",
     signature=(

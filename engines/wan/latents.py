@@ -5,7 +5,7 @@ Latents are [C,F,h,w] for one clip and [B,C,F,h,w] in batches, float32.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -40,29 +40,24 @@ def denormalised(latents: torch.Tensor, config: Mapping[str, Any]) -> torch.Tens
     return latents * deviation + mean
 
 
-def preview(latents: torch.Tensor, factors: Sequence[Sequence[float]] | None) -> np.ndarray:
+def preview(latents: torch.Tensor, factors: Mapping[str, Any] | None) -> np.ndarray:
     """Latents [C,F,h,w] -> a rough picture of every latent frame, uint8 [F,h,w,3], without the autoencoder.
 
     Args:
-        factors: [C,3] (and one more row of offsets, if any) fitted by least squares to pixels in [-1,1]. Without them
-            (published files carry none) every third channel is averaged into red, green and blue: shapes and motion can be
-            seen, colours mean nothing.
+        factors: {"weight": [C,3], "bias": [3]}, fitted by least squares to pixels in [-1,1]. Without them (published
+            files carry none) every third channel is averaged into red, green and blue: shapes and motion can be seen,
+            colours mean nothing.
     """
     channels = latents.float().movedim(0, -1)
     if factors is None:
         count = channels.shape[-1] // 3 * 3
         colours = channels[..., :count].unflatten(-1, (-1, 3)).mean(-2) * 0.5
     else:
-        matrix = torch.tensor(factors, dtype=torch.float32, device=latents.device)
-        count = channels.shape[-1]
-        colours = channels @ matrix[:count] + matrix[count:].sum(0)
+        colours = channels @ channels.new_tensor(factors["weight"]) + channels.new_tensor(factors["bias"])
     return ((colours.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
 
 
 def _statistics(config: Mapping[str, Any], *, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and deviation of the channels as [1,C,1,1,1]."""
-    shape = (1, -1, 1, 1, 1)
-    mean, deviation = (
-        torch.tensor(config[name], dtype=like.dtype, device=like.device).view(shape) for name in ("latents_mean", "latents_std")
-    )  # fmt: skip
+    mean, deviation = (like.new_tensor(config[name]).view(1, -1, 1, 1, 1) for name in ("latents_mean", "latents_std"))
     return mean, deviation

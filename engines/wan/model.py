@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +25,8 @@ from engines.wan.vae_keys import VAE
 class WanModel:
     """The networks of one model, described but not loaded.
 
-    Starters say in their metadata where they differ from the published systems: `text_len` (512), `negative_prompt` (the
-    published text; empty for starters), `rgb_factors` for previews.
+    Starters say in their metadata where they differ from the published systems: `text_len` (512 is published),
+    `negative_prompt` (empty where a starter names none), `rgb_factors` for previews.
     """
 
     transformer: Network
@@ -38,7 +39,8 @@ class WanModel:
         """The model's files as the context has them; nothing is loaded.
 
         Raises:
-            MissingWeights, IncompatibleCheckpoint: a file is missing, damaged, of another network, or does not fit the others.
+            MissingWeights: a file is missing.
+            IncompatibleCheckpoint: a file is damaged, of another network, or does not fit the others.
         """
         transformer = find_network("transformer", context.paths("transformer"), TRANSFORMER)
         vae = find_network("vae", context.paths("vae"), VAE)
@@ -68,6 +70,11 @@ class WanModel:
         """The negative prompt the checkpoint was published with."""
         starter = self.transformer.metadata
         return starter.get("negative_prompt", "") if starter else PUBLISHED_NEGATIVE
+
+    @property
+    def rgb_factors(self) -> Mapping[str, Any] | None:
+        """How latents become preview colours; None for published files."""
+        return self.vae.metadata.get("rgb_factors")
 
     def text(self, context: Context, text: str) -> TextStates:
         """The states of `text`; the encoder is not even loaded for a text it has read before."""

@@ -27,7 +27,7 @@ PUBLISHED_NEGATIVE = (
 
 
 class TextStates(NamedTuple):
-    """What the encoder says of one text: states [L,D] of its real tokens, and whether the text was too long and was cut."""
+    """States [L,D] of a text's real tokens, and whether the text was too long and was cut."""
 
     states: torch.Tensor
     cut: bool

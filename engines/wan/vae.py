@@ -38,8 +38,8 @@ def encode(vae: AutoencoderKLWan, video: torch.Tensor) -> torch.Tensor:
 def decode(vae: AutoencoderKLWan, latents: torch.Tensor) -> Iterator[torch.Tensor]:
     """Normalised latents [B,C,F,h,w] -> video [B,3,T,H,W] in [-1,1] in pieces, one latent frame at a time.
 
-    The first piece has one frame, every further one `temporal_stride`; together they are bit for bit what the class's own
-    decode gives. The feature cache between pieces is let go when the generator ends, fails or is closed.
+    The first piece has one frame, every further one `temporal_stride`; together they are bit for bit what the class's
+    own decode gives. The feature cache between pieces is let go when the generator ends, fails or is closed.
     """
     states = vae.post_quant_conv(denormalised(latents.to(vae.device, torch.float32), vae.config).to(vae.dtype))
     try:

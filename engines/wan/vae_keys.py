@@ -73,13 +73,13 @@ WAN22 = Layout(
     signature=(r"conv1\.weight", r"encoder\.downsamples\.0\.downsamples\..*", r"decoder\.upsamples\.0\.upsamples\..*"),
     renames=(
         *ENDS,
-        (r"^encoder\.downsamples\.(\d+)\.downsamples\.\d+\.(resample|time_conv)\.", r"encoder.down_blocks.\1.downsampler.\2."),
-        (r"^encoder\.downsamples\.(\d+)\.downsamples\.", r"encoder.down_blocks.\1.resnets."),
-        (r"^decoder\.upsamples\.(\d+)\.upsamples\.\d+\.(resample|time_conv)\.", r"decoder.up_blocks.\1.upsampler.\2."),
-        (r"^decoder\.upsamples\.(\d+)\.upsamples\.", r"decoder.up_blocks.\1.resnets."),
+        (r"^encoder\.downsamples\.(\d+)\.", r"encoder.down_blocks.\1."),
+        (r"^decoder\.upsamples\.(\d+)\.", r"decoder.up_blocks.\1."),
+        (r"\.(down|up)samples\.\d+\.(resample|time_conv)\.", r".\1sampler.\2."),
+        (r"\.(down|up)samples\.", ".resnets."),
         *BLOCK,
     ),
-)  # fmt: skip
+)
 DIFFUSERS = Layout(
     name="diffusers",
     signature=(r"quant_conv\.weight", r"encoder\.conv_in\.weight", r"decoder\.up_blocks\.0\.resnets\.0\.norm1\.gamma"),
@@ -120,14 +120,15 @@ def _stages(shapes: Shapes, *, residual: bool) -> list[tuple[int, int, bool]]:
     """(width, residual blocks, whether it halves time) of every stage of the encoder."""
     if residual:
         count = 1 + max(int(name.split(".")[2]) for name in shapes if name.startswith("encoder.down_blocks."))
+        blocks = [f"encoder.down_blocks.{index}" for index in range(count)]
         return [
             (
-                shapes[f"encoder.down_blocks.{i}.resnets.0.conv2.weight"][0],
-                sum(re.fullmatch(rf"encoder\.down_blocks\.{i}\.resnets\.\d+\.conv2\.weight", name) is not None for name in shapes),
-                f"encoder.down_blocks.{i}.downsampler.time_conv.weight" in shapes,
+                shapes[f"{block}.resnets.0.conv2.weight"][0],
+                sum(name.startswith(f"{block}.resnets.") and name.endswith(".conv2.weight") for name in shapes),
+                f"{block}.downsampler.time_conv.weight" in shapes,
             )
-            for i in range(count)
-        ]  # fmt: skip
+            for block in blocks
+        ]
     stages, width, blocks, index = [], 0, 0, 0
     while True:
         block = f"encoder.down_blocks.{index}"

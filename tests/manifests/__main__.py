@@ -1,0 +1,26 @@
+"""python -m tests.manifests DIR: every manifest below DIR, one line each; exit code 1 if any fails."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests.manifests.run import run_all
+
+
+def main() -> int:
+    """Prints a line a manifest and `N passed, N failed`."""
+    root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "files"
+    if not root.is_dir():
+        print(f"{root} is no folder", file=sys.stderr)
+        return 2
+    passed = failed = 0
+    for name, verdict in run_all(root):
+        passed, failed = passed + verdict.passed, failed + (not verdict.passed)
+        print(f"{'ok  ' if verdict.passed else 'FAIL'} {name}  {verdict.message}", flush=True)
+    print(f"{passed} passed, {failed} failed")
+    return int(failed > 0 or passed == 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""Building a published model at full size on the meta device from the keys of its manifest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engines.checkpoints import Checkpoint, load
+from engines.key_rules import Architecture, strip_prefix
+from engines.wan.encoder_keys import IMAGE_ENCODER, TEXT_ENCODER
+from engines.wan.transformer_keys import TRANSFORMER
+from engines.wan.vae_keys import VAE
+
+ARCHITECTURES: tuple[Architecture, ...] = (TRANSFORMER, VAE, TEXT_ENCODER, IMAGE_ENCODER)
+
+# Arguments of the reference's class -> those of ours, where both are written down and must agree.
+SAME_ARGUMENTS = {
+    "dim": ("d_model", "base_dim"), "ffn_dim": ("ffn_dim",), "dim_ffn": ("d_ff",), "num_layers": ("num_layers",),
+    "num_heads": ("num_attention_heads", "num_heads"), "in_dim": ("in_channels",), "out_dim": ("out_channels",),
+    "freq_dim": ("freq_dim",), "text_dim": ("text_dim",), "z_dim": ("z_dim",), "dim_mult": ("dim_mult",),
+    "num_res_blocks": ("num_res_blocks",), "temperal_downsample": ("temperal_downsample",), "eps": ("eps",),
+    "vocab": ("vocab_size",), "num_buckets": ("relative_attention_num_buckets",),
+    "vision_heads": ("num_attention_heads",), "vision_layers": ("num_hidden_layers",), "image_size": ("image_size",), "d_kv": ("d_kv",), "d_ff": ("d_ff",),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether every key was consumed and every parameter filled."""
+
+    passed: bool
+    message: str
+
+
+def find(root: Path) -> list[Path]:
+    """All manifests below `root`."""
+    return sorted(root.rglob("*.json"))
+
+
+def run(path: Path) -> Verdict:
+    """Builds the model of one manifest; a broken manifest is a verdict, not an exception."""
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        return check(manifest)
+    except Exception as error:  # whatever one manifest does, the others still run
+        return Verdict(False, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+
+
+def check(manifest: dict[str, Any]) -> Verdict:
+    """Loads meta tensors of the manifest's keys as the checkpoint's, and compares counts and sizes."""
+    tensors = {key: torch.empty(shape, device="meta") for key, shape in manifest["keys"].items()}
+    short = {name: tensors[key] for name, key in strip_prefix(tensors).items()}
+    architecture = next((a for a in ARCHITECTURES if a.layout(short)), None)
+    if architecture is None:
+        return Verdict(False, "no adapter")
+    checkpoint = Checkpoint("the manifest", short)
+    network = load(checkpoint, architecture, dtype=torch.float32)
+    sources = architecture.layout(short).convert(short)
+    used = {source.key for source in sources.values()}
+    ignored = sorted(short.keys() - used)
+    if left_over := [name for name in ignored if not architecture.layout(short).ignores(name)]:
+        return Verdict(False, f"keys neither used nor named as ignored: {left_over[:4]}")
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    declared = manifest.get("parameters")
+    if not ignored and declared is not None and parameters != declared:
+        return Verdict(False, f"{parameters:,} parameters, the manifest declares {declared:,}")
+    for theirs, ours in SAME_ARGUMENTS.items():
+        for name in ours:
+            has = getattr(network.config, name, None)
+            if theirs in manifest.get("config", {}) and has is not None and has != manifest["config"][theirs]:
+                return Verdict(False, f"{name} is {has}, the manifest has {manifest['config'][theirs]}")
+    left = f", {len(ignored)} of {len(short)} keys ignored by name" if ignored else ""
+    return Verdict(True, f"{architecture.class_name}: {len(used)} keys, {parameters:,} parameters{left}")
+
+
+def run_all(root: Path) -> Iterator[tuple[str, Verdict]]:
+    """(file name, verdict) of every manifest."""
+    for path in find(root):
+        yield path.relative_to(root).as_posix(), run(path)
