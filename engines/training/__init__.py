@@ -1,0 +1,1 @@
+"""Trainer, procedural world and recipes of the starter models."""

@@ -1,0 +1,46 @@
+"""Command line of the trainer: python -m engines.training RECIPE [--out DIR] [--minutes M] [--resume] [--set name=value]"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+import torch
+
+from .recipe import with_settings
+from .recipes import MODULES, recipe_module
+from .trainer import Trainer
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a recipe; exit code 0, or 2 for a bad request."""
+    parser = argparse.ArgumentParser(prog="python -m engines.training", description=__doc__)
+    parser.add_argument("recipe", choices=sorted(MODULES))
+    parser.add_argument("--out", type=Path, help="run folder (default runs/RECIPE)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--minutes", type=float, help="wall time of the whole run, earlier sessions included")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
+    parser.add_argument("--resume", action="store_true", help="continue from the run folder's checkpoint")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a recipe setting")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    module = recipe_module(options.recipe)
+    settings = options.set + ([f"minutes={options.minutes}"] if options.minutes is not None else [])
+    try:
+        recipe = with_settings(module.RECIPE, settings)
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    torch.manual_seed(recipe.seed)
+    folder = options.out or Path("runs") / options.recipe
+    trainer = Trainer(recipe, module.build(recipe), folder, device=options.device)
+    if options.resume:
+        trainer.resume()
+    trainer.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""Attention as three plain operations while training on a CPU.
+
+torch's fused CPU kernel is slow in its backward pass at a few hundred tokens; written out and compiled, a training
+step takes half the time. The numbers agree up to rounding.
+"""
+
+import contextlib
+
+import torch
+from torch.nn import functional
+
+
+def plain_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    **_: object,
+) -> torch.Tensor:
+    """Softmax attention over [B,H,N,D] without mask or dropout."""
+    if attn_mask is not None or dropout_p or is_causal:
+        raise ValueError("plain_attention takes no mask, no dropout and is not causal.")
+    query = query.contiguous() * (query.shape[-1] ** -0.5 if scale is None else scale)
+    weights = torch.matmul(query, key.contiguous().transpose(-1, -2)).softmax(-1, dtype=torch.float32)
+    return torch.matmul(weights.to(value.dtype), value.contiguous())
+
+
+@contextlib.contextmanager
+def written_out(*, enabled: bool = True):
+    """Inside, scaled dot product attention is `plain_attention`."""
+    fused = functional.scaled_dot_product_attention
+    if enabled:
+        functional.scaled_dot_product_attention = plain_attention
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention = fused

@@ -1,0 +1,37 @@
+"""Starter files: safetensors whose metadata say which class and configuration they hold and how they were trained."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+KEY = "kinora"
+
+
+def save_network(
+    path: Path, tensors: dict[str, torch.Tensor], *, facts: dict[str, Any], dtype: torch.dtype | None = torch.bfloat16
+) -> None:
+    """Write tensors with `facts` (class, config, recipe, ...) as JSON metadata; floats are cast to `dtype`."""
+    ready = {}
+    for name, tensor in tensors.items():
+        value = tensor.detach().cpu()
+        ready[name] = (value.to(dtype) if dtype is not None and value.is_floating_point() else value).contiguous()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file(ready, partial, metadata={KEY: json.dumps(facts)})
+    partial.replace(path)
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """The JSON metadata of a starter file."""
+    with safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()[KEY])
+
+
+def read_network(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors as float32, and the facts."""
+    tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in load_file(path).items()}
+    return tensors, read_facts(path)

@@ -1,0 +1,13 @@
+"""Recipes by name; each module has RECIPE and build(recipe)."""
+
+import importlib
+from types import ModuleType
+
+MODULES = {"vae": "vae", "text-to-video": "text_to_video", "phantom-wan": "phantom_wan"}
+
+
+def recipe_module(name: str) -> ModuleType:
+    """The module of a recipe; raises ValueError with the known names."""
+    if name not in MODULES:
+        raise ValueError(f"There is no recipe {name!r}: choose one of {', '.join(MODULES)}.")
+    return importlib.import_module(f"{__name__}.{MODULES[name]}")

@@ -1,0 +1,104 @@
+"""What the flow-matching recipes share: transformer and text encoder, the loss, export of both files."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .. import networks
+from ..attention import written_out
+from ..data import ClipDataset
+from ..files import read_network, save_network
+from ..flow import TIMESTEPS, draw_sigmas, noised
+from ..recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FlowRecipe(Recipe):
+    """Settings of a flow-matching run."""
+
+    train_text: bool = True
+    drop_text: float = 0.1  # empty prompt, references kept
+    drop_all: float = 0.0  # empty prompt and zero references
+    text_len: int = networks.TEXT_LEN
+    transformer_file: str = "wan_t2v.safetensors"
+    compiled: bool = True
+
+
+class FlowTask:
+    """Trains a transformer (and the text encoder) on world latents; references go last on the frame axis, clean."""
+
+    def __init__(self, recipe: FlowRecipe) -> None:
+        self.recipe = recipe
+        self.transformer = networks.build_transformer()
+        self.text_encoder = networks.build_text_encoder()
+        if recipe.start:
+            start = Path(recipe.start)
+            self.transformer.load_state_dict(read_network(start / "wan_t2v.safetensors")[0])
+            load_text(self.text_encoder, start / "text_encoder.safetensors")
+        if not recipe.train_text:
+            self.text_encoder.requires_grad_(False)
+        if recipe.compiled:
+            for block in self.transformer.blocks:
+                block.compile(dynamic=False)
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Both networks; a frozen text encoder has no parameters to train."""
+        return {"transformer": self.transformer, "text_encoder": self.text_encoder}
+
+    def dataset(self) -> ClipDataset:
+        """Endless world clips."""
+        recipe = self.recipe
+        return ClipDataset(recipe, text_len=recipe.text_len, empty_text=recipe.drop_text)
+
+    def loss(
+        self, batch: dict[str, torch.Tensor], rng: torch.Generator, *, step: int
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """Mean squared velocity error over the video's own latent frames."""
+        clean, recipe = batch["latents"], self.recipe
+        count, _, frames = clean.shape[:3]
+        sigmas = draw_sigmas(count, rng)
+        noisy, velocity = noised(clean, sigmas, rng)
+        keep = torch.ones(count)
+        references = batch.get("refs")
+        if references is not None:
+            keep = (torch.rand(count, generator=rng) >= recipe.drop_all).float()
+            noisy = torch.cat([noisy, references * keep.view(-1, 1, 1, 1, 1)], 2)
+        states = networks.text_states(self.text_encoder, batch["ids"], batch["mask"], text_len=recipe.text_len)
+        if recipe.drop_all:
+            states = torch.where(keep.view(-1, 1, 1) > 0, states, self._no_text().expand(count, -1, -1))
+        with written_out(enabled=noisy.device.type == "cpu"):
+            predicted = self.transformer(noisy, sigmas * TIMESTEPS, states, return_dict=False)[0][:, :, :frames]
+        errors = (predicted.float() - velocity).square().mean((1, 2, 3, 4))
+        figures = {}
+        if references is not None:
+            figures[f"loss_{references.shape[2]}_refs"] = float(errors.detach().mean())
+        figures[f"loss_{frames}_frames"] = float(errors.detach().mean())
+        return errors.mean(), figures
+
+    def _no_text(self) -> torch.Tensor:
+        end = torch.tensor([[self.text_encoder.config.eos_token_id]])
+        return networks.text_states(self.text_encoder, end, torch.ones(1, 1), text_len=self.recipe.text_len)
+
+    def export(self, folder: Path, weights: dict[str, dict[str, torch.Tensor]], record: dict[str, Any]) -> None:
+        """Write the transformer's and, when it was trained, the text encoder's starter file."""
+        facts = {
+            "class": "WanTransformer3DModel",
+            "config": dict(networks.TRANSFORMER),
+            "text_len": self.recipe.text_len,
+            "recipe": record,
+        }
+        names = {name.replace("._orig_mod", ""): value for name, value in weights["transformer"].items()}
+        save_network(folder / self.recipe.transformer_file, names, facts=facts)
+        if self.recipe.train_text:
+            facts = {"class": "UMT5EncoderModel", "config": dict(networks.TEXT_ENCODER), "recipe": record}
+            save_network(folder / "text_encoder.safetensors", weights["text_encoder"], facts=facts)
+
+
+def load_text(encoder: nn.Module, path: Path) -> None:
+    """Load a text encoder file; the tied embedding appears in it once."""
+    missing, unexpected = encoder.load_state_dict(read_network(path)[0], strict=False)
+    if unexpected or set(missing) - {"encoder.embed_tokens.weight"}:
+        raise ValueError(f"{path} does not fit the text encoder: missing {missing}, unexpected {unexpected}.")

@@ -1,0 +1,208 @@
+"""The trainer: one loop for every recipe, with averaged weights, exact resume and a JSON-lines log.
+
+A run folder holds `checkpoint.safetensors` (weights, their average, the recipe), `state.pt` (optimizer, random
+numbers, position), `log.jsonl`, and `export/` with the starter files of the average.
+"""
+
+import json
+import logging
+import math
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from tqdm import tqdm
+
+from .files import read_facts, save_network
+from .recipe import Recipe, Task
+
+log = logging.getLogger(__name__)
+
+
+def learning_rate(recipe: Recipe, step: int, progress: float) -> float:
+    """Warm-up, constant, then a cosine to zero over the last `decay_share`; progress runs 0..1."""
+    rate = recipe.learning_rate * min(1.0, (step + 1) / max(recipe.warmup, 1))
+    start = 1 - recipe.decay_share
+    if progress > start and recipe.decay_share > 0:
+        rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - start) / recipe.decay_share)))
+    return rate
+
+
+def _worker_start(_: int) -> None:
+    import cv2
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+
+
+@dataclass
+class _Clock:
+    """Wall and processor seconds of a run over all its sessions."""
+
+    wall_s: float = 0.0
+    core_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._wall, self._core = time.monotonic() - self.wall_s, time.process_time() - self.core_s
+
+    def read(self) -> tuple[float, float]:
+        return time.monotonic() - self._wall, time.process_time() - self._core
+
+
+class Trainer:
+    """Runs a task in a folder."""
+
+    def __init__(self, recipe: Recipe, task: Task, folder: Path, *, device: str = "cpu", workers: int = 1) -> None:
+        self.recipe, self.task, self.folder, self.workers = recipe, task, folder, workers
+        self.device = torch.device(device)
+        self.networks = nn.ModuleDict(task.networks()).to(self.device)
+        self.parameters = [(n, p) for n, p in self.networks.named_parameters() if p.requires_grad]
+        self.average = {name: p.detach().clone() for name, p in self.parameters}
+        decayed = [p for _, p in self.parameters if p.dim() > 1]
+        others = [p for _, p in self.parameters if p.dim() <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            lr=recipe.learning_rate,
+            betas=recipe.betas,
+        )
+        self.rng = torch.Generator().manual_seed(recipe.seed)
+        self.step = 0
+        self.clock = _Clock()
+        self.stopping = False
+        self.figures: dict[str, float] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def resume(self) -> None:
+        """Continue from the folder's checkpoint exactly where it stopped."""
+        tensors = load_file(self.folder / "checkpoint.safetensors")
+        state = torch.load(self.folder / "state.pt", weights_only=True)
+        with torch.no_grad():
+            for name, parameter in self.parameters:
+                parameter.copy_(tensors[name])
+                self.average[name] = tensors[f"average.{name}"].to(self.device)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.rng.set_state(state["rng"])
+        self.step = state["step"]
+        self.clock = _Clock(state["wall_s"], state["core_s"])
+        log.info("Resumed at step %d after %.1f minutes.", self.step, state["wall_s"] / 60)
+
+    def save(self) -> None:
+        """Write the checkpoint; a crash leaves the previous one."""
+        wall_s, core_s = self.clock.read()
+        tensors = dict(self.parameters) | {f"average.{name}": value for name, value in self.average.items()}
+        save_network(self.folder / "checkpoint.safetensors", tensors, facts=self.record(), dtype=None)
+        state = {
+            "optimizer": self.optimizer.state_dict(),
+            "rng": self.rng.get_state(),
+            "step": self.step,
+            "wall_s": wall_s,
+            "core_s": core_s,
+        }
+        partial = self.folder / "state.partial"
+        torch.save(state, partial)
+        partial.replace(self.folder / "state.pt")
+
+    def record(self) -> dict[str, Any]:
+        """How the weights came about: the recipe, steps, time and last figures."""
+        wall_s, core_s = self.clock.read()
+        return {
+            "recipe": self.recipe.record(),
+            "step": self.step,
+            "wall_minutes": round(wall_s / 60, 2),
+            "core_minutes": round(core_s / 60, 2),
+            "figures": {name: round(value, 5) for name, value in self.figures.items()},
+        }
+
+    def export(self) -> None:
+        """Starter files of the averaged weights."""
+        weights: dict[str, dict[str, torch.Tensor]] = {name: {} for name in self.networks}
+        for name, value in self.average.items():
+            network, _, key = name.partition(".")
+            weights[network][key] = value
+        self.task.export(self.folder / "export", weights, self.record())
+
+    def progress(self) -> float:
+        """Share of the run that is done, by steps or by wall time."""
+        done = self.step / self.recipe.steps
+        if self.recipe.minutes:
+            done = max(done, self.clock.read()[0] / 60 / self.recipe.minutes)
+        return min(done, 1.0)
+
+    def _batches(self):
+        dataset = self.task.dataset()
+        loader = torch.utils.data.DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=range(self.step, self.recipe.steps),
+            num_workers=self.workers,
+            prefetch_factor=4 if self.workers else None,
+            worker_init_fn=_worker_start,
+        )
+        return iter(loader)
+
+    def _update(self, batch: dict[str, torch.Tensor]) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.recipe, self.step, self.progress())
+        batch = {name: value.to(self.device) for name, value in batch.items()}
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
+            loss, figures = self.task.loss(batch, self.rng, step=self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_([p for _, p in self.parameters], self.recipe.clip_norm)
+        if not torch.isfinite(norm):
+            log.warning("Step %d skipped: the gradient is not finite.", self.step)
+            return
+        self.optimizer.step()
+        keep = min(self.recipe.ema, (self.step + 1) / (self.step + 10))
+        with torch.no_grad():
+            values = [self.average[name] for name, _ in self.parameters]
+            torch._foreach_lerp_(values, [p.detach() for _, p in self.parameters], 1 - keep)
+        for name, value in {"loss": float(loss.detach()), **figures}.items():
+            self.figures[name] = value if name not in self.figures else 0.98 * self.figures[name] + 0.02 * value
+
+    def run(self, *, save_every_s: float = 150.0, log_every: int = 50, export_every_s: float = 600.0) -> None:
+        """Train to the end of the recipe; an interrupt or a termination signal saves and stops."""
+        handlers = {s: signal.signal(s, self._stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        saved = exported = time.monotonic()
+        bar = tqdm(total=self.recipe.steps, initial=self.step, desc=self.recipe.name, mininterval=5, disable=None)
+        batches = self._batches()
+        try:
+            with (self.folder / "log.jsonl").open("a", encoding="utf-8") as lines:
+                while self.step < self.recipe.steps and self.progress() < 1 and not self.stopping:
+                    self._update(next(batches))
+                    self.step += 1
+                    bar.update()
+                    if self.step % log_every == 0:
+                        wall_s, core_s = self.clock.read()
+                        rate = self.optimizer.param_groups[0]["lr"]
+                        row = {"step": self.step, "wall_s": wall_s, "core_s": core_s, "rate": rate, **self.figures}
+                        lines.write(json.dumps({k: round(v, 6) for k, v in row.items()}) + "\n")
+                        lines.flush()
+                        bar.set_postfix(loss=f"{self.figures['loss']:.4f}")
+                    if time.monotonic() - saved > save_every_s:
+                        self.save()
+                        saved = time.monotonic()
+                    if time.monotonic() - exported > export_every_s:
+                        self.export()
+                        exported = time.monotonic()
+        finally:
+            bar.close()
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        self.save()
+        self.export()
+
+    def _stop(self, *_: object) -> None:
+        self.stopping = True
+        log.info("Stopping after this step (process %d).", os.getpid())
+
+
+def checkpoint_record(folder: Path) -> dict[str, Any]:
+    """The record of a run folder's checkpoint."""
+    return read_facts(folder / "checkpoint.safetensors")

@@ -1,0 +1,35 @@
+"""Reference pictures: the subject alone, elsewhere, at another size and angle than in the clip.
+
+A reference that is a crop of its own clip would teach a network to paste.
+"""
+
+import numpy as np
+
+from . import pictures, render, sprites, words
+
+
+def draw_reference(rng: np.random.Generator, subject: sprites.Subject, *, white: float, held_out: bool) -> np.ndarray:
+    """A picture uint8 [h,w,3] of the subject; `white` is the share on a plain white background."""
+    height = int(rng.choice([64, 96]))
+    width = int(height * rng.choice([1.0, 1.0, 1.25, 1.5]))
+    choice = rng.random()
+    photos = pictures.photographs(held_out=held_out) if choice > white + (1 - white) * 0.7 else ()
+    if photos:
+        photo = photos[rng.integers(len(photos))]
+        view = render.camera_views(rng, photo, camera=None, width=width, height=height, frames=1)
+        canvas = np.ascontiguousarray(view[0])
+    elif choice > white:
+        name = str(rng.choice(list(words.BACKGROUNDS)))
+        canvas = render.flat_background(name=name, floor=None, horizon=1.0, width=width, height=height)
+    else:
+        canvas = np.ones((height, width, 3), np.float32)
+    radius = rng.uniform(0.3, 0.47) * height
+    render.place(
+        canvas,
+        subject.picture,
+        x=rng.uniform(radius, width - radius),
+        y=rng.uniform(radius, height - radius),
+        radius=radius,
+        angle=rng.uniform(-0.35, 0.35),
+    )
+    return np.round(np.clip(canvas, 0, 1) * 255).astype(np.uint8)

@@ -1,0 +1,95 @@
+"""The public words of the procedural world: what a prompt may name and how it looks.
+
+Other people's prompts use these words, so they are a grammar, not an implementation detail.
+Colours are 8-bit RGB.
+"""
+
+COLOURS = {
+    "red": (222, 38, 38),
+    "green": (48, 178, 66),
+    "blue": (46, 88, 226),
+    "yellow": (246, 214, 48),
+    "purple": (146, 58, 190),
+    "orange": (246, 138, 28),
+    "white": (246, 246, 246),
+    "cyan": (54, 214, 222),
+    "pink": (252, 128, 182),
+}
+
+SHAPES = ("circle", "square", "triangle", "star", "ring")
+
+MOTIONS = (
+    "moves right",
+    "moves left",
+    "moves up",
+    "moves down",
+    "bounces",
+    "falls",
+    "spins",
+    "grows",
+    "shrinks",
+    "circles around",
+    "stays still",
+)
+
+BACKGROUNDS = {
+    "black": (10, 10, 12),
+    "grey": (128, 128, 130),
+    "sky": (150, 202, 242),
+    "sand": (222, 198, 150),
+    "dark blue": (18, 26, 92),
+    "dark green": (14, 70, 38),
+}
+PHOTOGRAPH = "photograph"
+
+FLOORS = {
+    "green": (84, 150, 60),
+    "brown": (120, 82, 46),
+    "grey": (98, 98, 100),
+    "white": (230, 230, 228),
+}
+
+PATTERNS = ("plain", "striped", "dotted", "checkered", "two-tone", "with eyes")
+
+CAMERA = ("pans left", "pans right", "pans up", "pans down", "zooms in", "zooms out")
+
+SMALL_COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
+SMALL_SHAPES = ("circle", "square", "triangle")
+SMALL_BACKGROUNDS = ("black", "grey", "sky", "sand")
+SMALL_MOTIONS = ("moves right", "moves left", "moves up", "moves down", "grows", "stays still")
+
+# A background that hides a subject of the same hue is never drawn with it.
+CLASHES = {
+    ("blue", "dark blue"),
+    ("green", "dark green"),
+    ("cyan", "sky"),
+    ("white", "sky"),
+    ("yellow", "sand"),
+    ("orange", "sand"),
+    ("blue", "sky"),
+    ("white", "sand"),
+}
+
+SHAPE_SYNONYMS = {
+    "circle": ("ball", "disc", "dot"),
+    "square": ("box", "block", "cube"),
+    "triangle": ("wedge", "pyramid"),
+    "star": ("starfish",),
+    "ring": ("hoop", "donut"),
+}
+
+MOTION_SYNONYMS = {
+    "moves right": ("slides to the right", "goes right", "travels to the right", "drifts right", "flies right"),
+    "moves left": ("slides to the left", "goes left", "travels to the left", "drifts left", "flies left"),
+    "moves up": ("goes up", "rises", "floats up", "climbs upwards", "flies up"),
+    "moves down": ("goes down", "sinks", "slides down", "moves downwards"),
+    "bounces": ("jumps", "hops", "bounces up and down", "jumps up and down", "is bouncing"),
+    "falls": ("drops", "falls down", "tumbles down", "is falling"),
+    "spins": ("rotates", "turns around itself", "is spinning", "twirls"),
+    "grows": ("gets bigger", "becomes larger", "expands", "is growing"),
+    "shrinks": ("gets smaller", "becomes smaller", "is shrinking"),
+    "circles around": ("goes in circles", "moves in a circle", "orbits", "loops around"),
+    "stays still": ("does not move", "rests", "stands still", "is still"),
+}
+
+THINGS = ("toy", "object", "thing", "figure", "sticker", "character", "picture", "creature")
