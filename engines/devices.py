@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import sys
@@ -96,6 +97,7 @@ class TorchDevice:
     def empty_cache(self) -> None:
         import torch
 
+        gc.collect()  # networks with hooks hold themselves in a cycle
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         elif self._device.type == "mps":

@@ -41,7 +41,7 @@ class Output:
     """
 
     def __init__(self, folder: Path, stem: str) -> None:
-        if Path(stem).name != stem or stem.startswith("."):
+        if not stem or Path(stem).name != stem or stem.startswith("."):
             raise MediaError("The clip cannot be written under this name.", hint="Choose another name.")
         self.folder, self.stem = folder, stem
         self._parts: dict[str, Path] = {}

@@ -4,9 +4,7 @@ its own byte budget. One thread owns a cache; `state` may be read from others.
 
 from __future__ import annotations
 
-import gc
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,9 +18,6 @@ from engines.placement import Plan, gigabytes, plan
 from engines.types import Component
 
 log = logging.getLogger(__name__)
-
-CONSTRUCTION = threading.Lock()
-"""Held while networks are built: concurrent construction was seen to strand layers of other threads on meta."""
 
 
 @dataclass
@@ -81,7 +76,7 @@ class ComponentCache:
         """Drop every network that is not in use."""
         for entry in [entry for entry in self._entries.values() if not entry.locks]:
             self._drop(entry)
-        self._collect()
+        self.device.empty_cache()
 
     def state(self) -> list[tuple[str, str, int]]:
         """Who is where and how big: (key, "device" | "grouped" | "ram", bytes), most recently used first."""
@@ -102,16 +97,11 @@ class ComponentCache:
         """Build in RAM, after making room for it there."""
         size = component.size_bytes
         if self.device.is_ram:
-            self._place_plan(component.key, size, working_bytes, grouped=None)
+            self._decide(component.key, size, working_bytes)
             self._free_device(size + working_bytes)
         elif not self._free_ram(size):
-            raise OutOfMemory(
-                f"Loading {component.key} needs {gigabytes(size)} of RAM but only "
-                f"{gigabytes(self.ram_budget_bytes)} may be used.",
-                hint="Close other programs or choose a smaller model.",
-            )
-        with CONSTRUCTION:
-            module = component.build()
+            raise self._no_ram(component.key, size)
+        module = component.build()
         entry = _Entry(component.key, module, accelerate.size_bytes(module), "ram", next(self._clock))
         if entry.size_bytes > size:
             log.warning("%s is larger than declared: %d instead of %d bytes", entry.key, entry.size_bytes, size)
@@ -121,57 +111,59 @@ class ComponentCache:
     def _bring(self, entry: _Entry, working_bytes: int) -> None:
         """Put an entry onto the device, in whole or by groups of blocks."""
         if entry.locks > 1:
+            self._decide(entry.key, 0, working_bytes)
             self._free_device(working_bytes)
-            if self.device_bytes + working_bytes > self.device_budget_bytes:
-                raise self._refusal(entry.key, self._plan(0, working_bytes, None))
             return
-        idle_before, entry.device_bytes = entry.device_bytes, 0
         grouped = None if self.device.is_ram else accelerate.grouped_bytes(entry.module)
-        try:
-            decision = self._place_plan(entry.key, entry.size_bytes, working_bytes, grouped=grouped)
-        except OutOfMemory:
-            entry.device_bytes = idle_before
-            raise
-        entry.device_bytes = idle_before
+        decision = self._decide(entry.key, entry.size_bytes, working_bytes, grouped=grouped, instead_of=entry)
         log.info("%s %s", entry.key, decision.reason)
-        target = "grouped" if decision.mode == "grouped" else "device"
+        target: Literal["device", "grouped"] = "grouped" if decision.mode == "grouped" else "device"
+        if entry.where == "device" and target == "grouped" and not self._free_ram(entry.size_bytes):
+            raise self._no_ram(entry.key, entry.size_bytes)
         if entry.where != target:
             self._leave(entry)
         self._free_device(decision.device_bytes - entry.device_bytes + working_bytes)
         if entry.where == "ram":
-            if target == "grouped":
-                accelerate.group(entry.module, device=self.device.torch_device)
-            else:
-                self.device.place(entry.module, entry.size_bytes)
+            try:
+                if target == "grouped":
+                    accelerate.group(entry.module, device=self.device.torch_device)
+                else:
+                    self.device.place(entry.module, entry.size_bytes)
+            except BaseException:
+                del self._entries[entry.key]
+                raise
             entry.where = target
         entry.device_bytes = decision.device_bytes
 
-    def _plan(self, size: int, working_bytes: int, grouped: int | None) -> Plan:
-        busy = sum(entry.device_bytes + entry.working_bytes for entry in self._entries.values() if entry.locks)
-        return plan(
+    def _decide(
+        self, key: str, size: int, working: int, *, grouped: int | None = None, instead_of: _Entry | None = None
+    ) -> Plan:
+        """Plan `size` + `working` bytes beside what is in use; raises OutOfMemory if the plan is a refusal."""
+        others = [entry for entry in self._entries.values() if entry is not instead_of]
+        busy = sum(entry.device_bytes + entry.working_bytes for entry in others if entry.locks)
+        decision = plan(
             size_bytes=size,
-            working_bytes=working_bytes,
+            working_bytes=working,
             budget_bytes=self.device_budget_bytes,
-            idle_bytes=self.device_bytes - busy,
+            idle_bytes=sum(entry.device_bytes for entry in others if not entry.locks),
             busy_bytes=busy,
             grouped_bytes=grouped,
         )
-
-    def _place_plan(self, key: str, size: int, working_bytes: int, *, grouped: int | None) -> Plan:
-        decision = self._plan(size, working_bytes, grouped)
         if decision.mode == "refused":
-            raise self._refusal(key, decision)
+            share = int(decision.fits * 100)
+            hint = (
+                f"A clip of about {share} % of this one (width x height x frames) would fit."
+                if share
+                else "Choose a smaller model, or allow more memory."
+            )
+            raise OutOfMemory(f"{key} does not fit: {decision.reason}.", hint=hint)
         return decision
 
-    @staticmethod
-    def _refusal(key: str, decision: Plan) -> OutOfMemory:
-        share = int(decision.fits * 100)
-        hint = (
-            f"A clip of about {share} % of this one (width x height x frames) would fit."
-            if share
-            else "Choose a smaller model, or allow more memory."
+    def _no_ram(self, key: str, size: int) -> OutOfMemory:
+        return OutOfMemory(
+            f"{key} needs {gigabytes(size)} of RAM but only {gigabytes(self.ram_budget_bytes)} may be used.",
+            hint="Close other programs or choose a smaller model.",
         )
-        return OutOfMemory(f"{key} does not fit: {decision.reason}.", hint=hint)
 
     def _free_device(self, needed: int) -> None:
         """Move idle networks off the device, least recently used first, until `needed` bytes are free."""
@@ -185,7 +177,7 @@ class ComponentCache:
                 self._drop(victim)
             moved = True
         if moved:
-            self._collect()
+            self.device.empty_cache()
 
     def _free_ram(self, needed: int, *, newer_than: int | None = None) -> bool:
         """Drop idle networks in RAM until `needed` bytes fit; only those used before `newer_than` where it is given."""
@@ -213,10 +205,6 @@ class ComponentCache:
             self.device.forget(entry.module)
         del self._entries[entry.key]
         entry.module = None
-
-    def _collect(self) -> None:
-        gc.collect()
-        self.device.empty_cache()
 
 
 class Remembered:

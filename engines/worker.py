@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from engines import registry
-from engines.errors import DeviceError, StudioError
+from engines.errors import DeviceError, OutOfMemory, StudioError
 from engines.events import Cancelled, Failed
 from engines.messages import JobEvent, Ready, Refused, Status
 from engines.output import remove_leftovers
@@ -122,6 +122,7 @@ class Worker:
 
     def _generate(self, job: str, engine: str, values: dict[str, Any]) -> None:
         """Run one job and send its events; the last one is Done, Failed or Cancelled."""
+        short_of_memory = False
         try:
             if self._asked_to_end(job):
                 self._send_event(job, Cancelled())
@@ -145,9 +146,12 @@ class Worker:
         except StudioError as error:
             self._lost = isinstance(error, DeviceError) and self._bench is not None
             self._send_event(job, Failed(kind=type(error).__name__, message=error.message, hint=error.hint))
+            short_of_memory = isinstance(error, OutOfMemory)
         except Exception as error:
             log.error("the worker could not run job %s", job, exc_info=error)
             self._send_event(job, Failed(kind="StudioError", message="Something went wrong.", hint="See the log."))
+        if short_of_memory and self._bench is not None:
+            self._bench.free()
 
     def _asked_to_end(self, job: str) -> bool:
         return job in self._cancelled or self._stopping.is_set()
