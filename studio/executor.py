@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from engines.events import TERMINAL, Done, Failed, Note, Preview, Stage, Step
@@ -237,9 +238,9 @@ class LocalExecutor:
         self.wake()
 
 
-def worker_command(settings: Settings, device: str) -> list[str]:
-    """The words that start the worker of a device."""
-    words = [sys.executable, "-m", "engines.worker", "--device", device, "--output", str(settings.outputs)]
+def worker_command(settings: Settings, device: str, *, output: Path | None = None) -> list[str]:
+    """The words that start the worker of a device; `output` is another folder than the studio's own."""
+    words = [sys.executable, "-m", "engines.worker", "--device", device, "--output", str(output or settings.outputs)]
     if settings.models is not None:
         words += ["--models", str(settings.models)]
     if settings.memory_gb is not None:

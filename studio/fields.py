@@ -154,7 +154,14 @@ def _pictures(spec: EngineSpec, name: str, info: FieldInfo, values: Mapping[str,
     single = _kind(info)[0] is Reference
     count = 1 if single else spec.max_references
     given = [values[name]] if single and values[name] else list(values[name] or ())
-    board = slots.render(f"{spec.name}-{name}", label=info.title or name, count=count, references=given)
+    board = slots.render(
+        f"{spec.name}-{name}",
+        label=info.title or name,
+        help_=info.description or "",
+        count=count,
+        references=given,
+        canvas=(values["width"], values["height"]),
+    )
 
     def read(raw: Sequence[Any]) -> dict[str, Any]:
         found = slots.read(raw)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+import typing
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from engines.errors import InvalidRequest, Problem
 from engines.request import Reference, Request
+from engines.types import EngineSpec
 
 
 def references(request: Request) -> Iterator[tuple[str, Reference]]:
@@ -18,6 +21,20 @@ def references(request: Request) -> Iterator[tuple[str, Reference]]:
         for item in value if isinstance(value, tuple) else (value,):
             if isinstance(item, Reference):
                 yield name, item
+
+
+def as_values(spec: EngineSpec, given: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Request values that hold the given pictures, in the engine's own fields; raises InvalidRequest."""
+    for name, info in spec.request_type.model_fields.items():
+        if info.annotation == tuple[Reference, ...]:
+            return {name: list(given)}
+    single = [name for name, info in spec.request_type.model_fields.items() if Reference in _options(info.annotation)]
+    if len(given) > len(single):
+        many = (
+            f"at most {len(single)} reference picture{'s' * (len(single) > 1)}" if single else "no reference pictures"
+        )
+        raise InvalidRequest([Problem("references", f"{spec.title} takes {many}; you gave {len(given)}.")])
+    return dict(zip(single, given, strict=False))
 
 
 def keep(request: Request, folder: Path) -> Request:
@@ -40,6 +57,10 @@ def paths(values: Any) -> Iterator[Path]:
     elif isinstance(values, list | tuple):
         for value in values:
             yield from paths(value)
+
+
+def _options(kind: Any) -> tuple[Any, ...]:
+    return (kind, *typing.get_args(kind))
 
 
 def _kept(reference: Reference, folder: Path) -> Reference:

@@ -44,6 +44,7 @@ class Studio:
         request = build_request(spec, values)
         if reason := self.availability(spec, request.model).reason:
             raise InvalidRequest([Problem("model", reason)])
+        self.files.require(spec.name, spec.model(request.model))
         if not 1 <= variations <= MAX_VARIATIONS:
             raise InvalidRequest([Problem("seed", f"Choose 1 to {MAX_VARIATIONS} variations; you gave {variations}.")])
         self._check_limits(owner, variations)

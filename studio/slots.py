@@ -18,39 +18,51 @@ from studio.served import served
 _PREVIEW_SIDE = 192
 
 
-def render(elem_id: str, *, label: str, count: int, references: Sequence[Any] = ()) -> Board:
-    """Draw the slots; returns picture, keep-background, picture, keep-background, ..."""
+def render(
+    elem_id: str, *, label: str, help_: str, count: int, references: Sequence[Any], canvas: tuple[int, int]
+) -> Board:
+    """Draw the slots, holding `references`; `canvas` is width and height of the clip."""
     images, keeps, previews, buttons = [], [], [], []
-    gr.HTML(f'<h3 class="section">{escape(label)}</h3>')
+    gr.HTML(f"<h3>{escape(label)}</h3><p>{escape(help_)}</p>", elem_classes="section")
     with gr.Row(elem_classes="slots", elem_id=elem_id):
         for index in range(count):
             reference = _reference(references[index]) if index < len(references) else None
-            with gr.Column(min_width=130, elem_classes="slot"):
-                images.append(
-                    gr.Image(
-                        value=reference["path"] if reference else None,
-                        label=str(index + 1),
-                        type="filepath",
-                        image_mode=None,
-                        sources=["upload", "webcam", "clipboard"],
-                        buttons=[],
-                        height=132,
-                        interactive=True,
-                        elem_id=f"{elem_id}-{index + 1}",
-                    )
+            path, keep = (reference["path"], reference["keep_background"]) if reference else (None, True)
+            with gr.Column(min_width=120, elem_classes="slot"):
+                image = gr.Image(
+                    value=path,
+                    label=str(index + 1),
+                    type="filepath",
+                    image_mode=None,
+                    sources=["upload", "webcam", "clipboard"],
+                    placeholder="Drop a picture",
+                    buttons=[],
+                    height=128,
+                    interactive=True,
+                    elem_id=f"{elem_id}-{index + 1}",
                 )
-                previews.append(gr.HTML(elem_classes="model-view"))
+                seen = preview(path, keep, width=canvas[0], height=canvas[1], as_published=False)
+                previews.append(gr.HTML(seen, elem_classes="model-view"))
                 keeps.append(
                     gr.Checkbox(
-                        value=reference["keep_background"] if reference else True,
+                        value=keep,
                         label="Keep background",
                         container=False,
+                        visible=path is not None,
                         elem_id=f"{elem_id}-{index + 1}-keep",
+                        elem_classes="keep",
                     )
                 )
+                images.append(image)
                 with gr.Row(elem_classes="slot-buttons"):
-                    words = ("← Left", "Right →", "Clear")
-                    buttons.append([gr.Button(word, size="sm", min_width=20) for word in words])
+                    buttons.append(
+                        [
+                            gr.Button(
+                                word, size="sm", min_width=20, visible=path is not None, elem_classes=word.lower()
+                            )
+                            for word in ("Left", "Right", "Clear")
+                        ]
+                    )
     return Board(images, keeps, previews, buttons)
 
 
@@ -87,9 +99,8 @@ def show(references: Sequence[Any], *, count: int) -> list[Any]:
     return shown
 
 
-def preview(image: Any, keep_background: bool, *, width: int, height: int, as_published: bool) -> str:
+def preview(path: str | None, keep_background: bool, *, width: int, height: int, as_published: bool) -> str:
     """The picture as the model will see it, or the sentence why it cannot be used."""
-    path = uploaded(image)
     if path is None:
         return ""
     try:
@@ -110,11 +121,12 @@ def preview(image: Any, keep_background: bool, *, width: int, height: int, as_pu
 def look(image: Any, keep_background: Any, size: Any, as_published: Any = False) -> list[Any]:
     """What one slot shows besides its picture. Outputs: preview, its three buttons, keep-background."""
     width, _, height = str(size).partition("x")
-    there = uploaded(image) is not None
+    path = uploaded(image)
+    there = path is not None
     shown = gr.skip()
     if width.isdigit() and height.isdigit():
         sides = {"width": min(int(width), 4096), "height": min(int(height), 4096)}
-        shown = preview(image, bool(keep_background), **sides, as_published=bool(as_published))
+        shown = preview(path, bool(keep_background), **sides, as_published=bool(as_published))
     return [shown, *(gr.update(visible=there) for _ in range(3)), gr.update(visible=there)]
 
 

@@ -15,6 +15,7 @@ from studio.tab import HIDDEN
 from studio.theme import THEME
 
 HERE = Path(__file__).parent
+LOGO = (HERE / "logo.svg").read_text(encoding="utf-8")
 
 
 def build(studio: Studio) -> gr.Blocks:
@@ -23,7 +24,7 @@ def build(studio: Studio) -> gr.Blocks:
         # The secret only tells this page's entry from others in the browser: gradio ships it to every visitor.
         browser = gr.BrowserState({}, storage_key="kinora", secret="kinora")
         with gr.Row(elem_classes="top"):
-            gr.HTML("<h1>Kinora</h1><p>Video from your pictures, made on your own machine.</p>", elem_classes="brand")
+            gr.HTML(f"{LOGO}<div><h1>Kinora</h1><p>Pictures in, moving pictures out.</p></div>", elem_classes="brand")
             chip = gr.HTML(elem_classes="chip", elem_id="devices")
         with gr.Tabs(elem_id="tabs") as tabs:
             rendered: dict[str, tab.Tab] = {}

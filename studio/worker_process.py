@@ -16,12 +16,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from engines import messages
+from engines.devices import ram
 from studio.jobs import Job
 
 log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parent.parent
 _GRACE_S = 5.0
+_GPU_NODES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")
 
 
 @dataclass(frozen=True)
@@ -36,19 +38,27 @@ class DeviceState:
 
 
 def find_devices(names: Sequence[str]) -> list[DeviceState]:
-    """The named devices, or the machine's GPUs, or its CPU. Asks another process, so that this one needs no torch."""
-    try:
-        found = subprocess.run(
-            [sys.executable, "-m", "engines.devices"], cwd=ROOT, capture_output=True, text=True, timeout=180, check=True
-        )
-        states = [DeviceState(**json.loads(line)) for line in found.stdout.splitlines()]
-    except (OSError, subprocess.SubprocessError, ValueError, TypeError):
-        log.exception("the devices of this machine could not be listed")
-        states = [DeviceState("cpu", "CPU")]
+    """The named devices, or the machine's GPUs, or its CPU. Where there may be a GPU another process asks torch."""
+    states = _ask_torch() if _may_have_gpu() else []
+    states = states or [DeviceState("cpu", "CPU", *ram())]
     if names:
         known = {state.name: state for state in states}
-        return [known.get(name, DeviceState(name, name)) for name in names]
+        return [known.get(name, DeviceState(name, name.upper() if name == "cpu" else name)) for name in names]
     return [state for state in states if state.name != "cpu"] or states
+
+
+def _may_have_gpu() -> bool:
+    return sys.platform != "linux" or any(Path(node).exists() for node in _GPU_NODES)
+
+
+def _ask_torch() -> list[DeviceState]:
+    try:
+        command = [sys.executable, "-m", "engines.devices"]
+        found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180, check=True)
+        return [DeviceState(**json.loads(line)) for line in found.stdout.splitlines()]
+    except (OSError, subprocess.SubprocessError, ValueError, TypeError):
+        log.exception("the devices of this machine could not be listed")
+        return []
 
 
 class WorkerProcess:

@@ -1,0 +1,25 @@
+"""A studio from settings to a served page, and its end."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from studio.settings import Settings
+
+
+def run(settings: Settings) -> None:
+    """Serve until interrupted, then end the workers; what they were making is queued again."""
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    from studio import ui
+    from studio.executor import LocalExecutor
+    from studio.service import open_studio
+
+    studio = open_studio(settings, LocalExecutor)
+    studio.executor.start()
+    try:
+        ui.launch(studio, ui.build(studio))
+    finally:
+        studio.executor.close()
+        studio.store.close()
