@@ -40,4 +40,13 @@ def given(value: object) -> str:
 
 def either(names: Sequence[str]) -> str:
     """["a", "b", "c"] -> "a, b or c"."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+    return _joined(names, "or")
+
+
+def both(names: Sequence[str]) -> str:
+    """["a", "b", "c"] -> "a, b and c"."""
+    return _joined(names, "and")
+
+
+def _joined(names: Sequence[str], word: str) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
