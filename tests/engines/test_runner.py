@@ -1,0 +1,194 @@
+"""One run from request to published clip, with a small real engine and the worker's own context."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from engines import events, metadata
+from engines.bench import Bench
+from engines.errors import (
+    IncompatibleCheckpoint,
+    InvalidRequest,
+    MediaError,
+    MissingWeights,
+    OutOfMemory,
+    StudioError,
+)
+from engines.progress import Pace, Progress
+from engines.runner import run
+from engines.store import Store
+from engines.validation import build_request
+from tests.engines.tiny import TINY, write_checkpoint
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    write_checkpoint(folder)
+    return folder
+
+
+@pytest.fixture
+def bench(models) -> Bench:
+    return Bench("cpu", store=Store(models=models))
+
+
+def start(bench: Bench, folder: Path, job: str = "clip", **values):
+    request = build_request(TINY, {"prompt": "a bear", **values})
+    context = bench.context("tiny", TINY.model("small"))
+    return run(TINY, request, context, output_dir=folder, job_id=job, pace=bench.pace)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_run_says_what_it_does_and_ends_with_a_clip(bench, tmp_path):
+    said = list(start(bench, tmp_path, seed=7))
+    assert [event.name for event in said if event.type == "stage"] == ["Loading", "Denoising", "Decoding"]
+    steps = [(event.index, event.total) for event in said if event.type == "step"]
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4), (4, 9), (8, 9), (9, 9)]
+    assert any(event.type == "preview" for event in said)
+    result = said[-1].result
+    assert files(tmp_path) == ["clip.json", "clip.mp4", "clip.png"]
+    assert result.video == str(tmp_path / "clip.mp4")
+    assert {"Loading", "Denoising", "Decoding", "Saving", "total"} == set(result.seconds)
+    assert result.peak_bytes > 10**7
+    assert result.notes == ("tiny",)
+    with av.open(result.video) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(frames) == 9 and frames[0].shape == (48, 64, 3)
+    assert [events.from_json(events.to_json(event)) for event in said] == said
+
+
+def test_the_clip_tells_how_it_was_made_and_names_no_folder(bench, tmp_path):
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(b"anything")
+    result = list(start(bench, tmp_path / "out", seed=7, picture=picture))[-1].result
+    inside, beside = metadata.read(Path(result.video)), json.loads(Path(result.sidecar).read_text(encoding="utf-8"))
+    assert (inside.engine, inside.model, inside.seed, inside.prompt) == ("tiny", "small", 7, "a bear")
+    assert inside.noise == "drawn on the CPU in float32"
+    assert inside.parameters["steps"] == 4
+    assert inside.inputs[0]["file"] == "picture.png" and len(inside.inputs[0]["sha256"]) == 64
+    assert len(inside.checkpoints[0]["sha256"]) == 64
+    assert "torch" in inside.versions and inside.device == "CPU" and inside.precision == "float32"
+    assert beside["seconds"]["total"] > 0 and beside["peak_bytes"] > 0
+    assert str(tmp_path) not in json.dumps(beside) + inside.model_dump_json()
+    assert result.request["picture"] == str(picture)
+
+
+def test_the_drawn_seed_is_told_and_makes_the_same_clip_again(bench, tmp_path):
+    first = list(start(bench, tmp_path, "a"))[-1].result
+    seed = first.request["seed"]
+    assert seed >= 0
+    second = list(start(bench, tmp_path, "b", seed=seed))[-1].result
+    pictures = []
+    for result in (first, second):
+        with av.open(result.video) as container:
+            pictures.append([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+    assert np.array_equal(*pictures)
+
+
+@pytest.mark.parametrize("until", range(1, 11))
+def test_cancelling_anywhere_leaves_nothing_and_keeps_the_network_warm(bench, tmp_path, until):
+    running = start(bench, tmp_path)
+    for _ in range(until):
+        assert next(running).type != "done"
+    running.close()
+    assert files(tmp_path) == []
+    assert until < 3 or bench.cache.state() == [("tiny/transformer", "device", 48)]
+    assert bench.cache.device_bytes <= 48
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "says"),
+    [("memory", OutOfMemory, "9 frames of 64x48"), ("error", StudioError, "inside the engine")],
+)
+def test_a_failure_is_a_sentence_without_paths_and_leaves_nothing(bench, tmp_path, fault, kind, says, caplog):
+    with pytest.raises(kind) as failed:
+        list(start(bench, tmp_path, fault=fault))
+    assert says in str(failed.value)
+    assert failed.value.hint
+    assert "tiny" not in str(failed.value) and "Traceback" not in str(failed.value)
+    assert "Traceback" in caplog.text
+    assert files(tmp_path) == []
+    assert list(start(bench, tmp_path))[-1].type == "done"
+
+
+def test_a_full_disk_leaves_nothing(bench, tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    running = start(bench, tmp_path)
+    assert next(running).type == "stage"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
+    try:
+        with pytest.raises(MediaError, match="disk is full"):
+            list(running)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert files(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_anything_is_loaded(bench, tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(MediaError):
+        next(start(bench, tmp_path / "file"))
+    assert bench.cache.state() == []
+
+
+def test_missing_and_damaged_weights_are_found_before_anything_is_loaded(tmp_path):
+    bench = Bench("cpu", store=Store(models=tmp_path / "models"))
+    with pytest.raises(MissingWeights, match=r"tiny\.safetensors of kinora-tests/tiny"):
+        next(start(bench, tmp_path / "out"))
+    path = write_checkpoint(tmp_path / "models")
+    os.truncate(path, path.stat().st_size - 1)
+    with pytest.raises(IncompatibleCheckpoint, match="cut short"):
+        next(start(bench, tmp_path / "out"))
+    assert files(tmp_path / "out") == []
+
+
+def test_a_second_run_reads_and_encodes_nothing_again(bench, tmp_path):
+    list(start(bench, tmp_path, "a"))
+    network, held = bench.cache._entries["tiny/transformer"].module, bench.remembered.held_bytes
+    list(start(bench, tmp_path, "b"))
+    assert bench.cache._entries["tiny/transformer"].module is network
+    assert bench.remembered.held_bytes == held > 0
+
+
+def test_a_budget_too_small_is_refused_with_a_hint(models, tmp_path):
+    bench = Bench("cpu", store=Store(models=models), memory_bytes=500)
+    with pytest.raises(OutOfMemory, match="does not fit") as refused:
+        list(start(bench, tmp_path))
+    assert "45 %" in refused.value.hint
+    assert files(tmp_path) == []
+
+
+def test_the_time_left_counts_the_decode_once_it_was_seen():
+    now = [0.0]
+    pace = Pace()
+
+    def job() -> list[float]:
+        progress = Progress(pace, key="k", pixels=100, frames=8, clock=lambda: now[0])
+        left = []
+        for index in range(1, 4):
+            now[0] += 5.0 if index == 1 else 2.0
+            left.append(progress.step(index, 3))
+        progress.stage()
+        for written in (4, 8):
+            now[0] += 3.0
+            left.append(progress.frames(written))
+        return left
+
+    assert job() == [10.0, 2.0, 0.0, 3.0, 0.0]
+    assert job() == [16.0, 8.0, 6.0, 3.0, 0.0]
+
+
+def test_values_are_checked_before_a_run():
+    with pytest.raises(InvalidRequest):
+        build_request(TINY, {"prompt": "a", "steps": 0})

@@ -1,0 +1,304 @@
+"""The worker as the studio meets it: a real process, spoken to through its pipes."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engines import messages
+from tests.engines.tiny import write_checkpoint
+
+ROOT = Path(__file__).parents[2]
+
+
+class Process:
+    """A worker process and what it has said."""
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        self.output = folder / "out"
+        self.errors = (folder / "errors.txt").open("w+b")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.engines.tiny", "--output", str(self.output), *words],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        self.lines: queue.Queue[bytes | None] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self.lines.put(line)
+        self.lines.put(None)
+
+    def send(self, **command: Any) -> None:
+        self.process.stdin.write(json.dumps(command).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def generate(self, job: str, **values: Any) -> None:
+        self.send(command="generate", job=job, engine="tiny", request={"prompt": "a bear", **values})
+
+    def next(self) -> Any:
+        line = self.lines.get(timeout=40)
+        assert line is not None, "the worker ended"
+        return messages.parse(line)
+
+    def until(self, kind: str) -> list[Any]:
+        """Messages up to the first status, ready or event of a kind, that one included."""
+        said = [self.next()]
+        while kind not in (said[-1].message, getattr(getattr(said[-1], "event", None), "type", "")):
+            said.append(self.next())
+        return said
+
+    def files(self) -> list[str]:
+        return sorted(path.name for path in self.output.iterdir()) if self.output.exists() else []
+
+    def exit_code(self, *, within_s: float) -> int:
+        return self.process.wait(timeout=within_s)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.errors.close()
+        while self.lines.get() is not None:
+            continue
+        self.process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    write_checkpoint(folder)
+    return folder
+
+
+@pytest.fixture
+def worker(tmp_path, models) -> Iterator[Process]:
+    process = Process(tmp_path, "--models", str(models))
+    yield process
+    process.close()
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory, models) -> Iterator[Process]:
+    """One worker for all tests that leave it usable, as the studio keeps it."""
+    process = Process(tmp_path_factory.mktemp("warm"), "--models", str(models))
+    process.until("ready")
+    yield process
+    process.close()
+
+
+def last_of(said: list[Any]) -> Any:
+    return [message.event for message in said if message.message == "event"][-1]
+
+
+def test_it_is_ready_at_once_and_without_torch(worker):
+    (ready,) = worker.until("ready")
+    assert ready.device == "cpu"
+    worker.send(command="status")
+    assert worker.until("status")[-1].components == ()
+    maps = Path(f"/proc/{ready.pid}/maps")
+    assert not maps.exists() or "torch" not in maps.read_text(encoding="utf-8")
+
+
+def test_a_job_goes_round_and_the_network_stays_warm(warm):
+    warm.generate("a", seed=7)
+    said = warm.until("status")
+    assert {message.job for message in said if message.message == "event"} == {"a"}
+    result = last_of(said).result
+    assert Path(result.video).name == "a.mp4" and result.request["seed"] == 7
+    assert [held.key for held in said[-1].components] == ["tiny/transformer"]
+    assert said[-1].budget_bytes > 10**8
+    warm.send(command="free")
+    assert warm.until("status")[-1].components == ()
+
+
+def test_what_libraries_print_is_not_taken_for_a_message(warm):
+    warm.generate("b", fault="print")
+    assert last_of(warm.until("status")).type == "done"
+    warm.errors.seek(0)
+    errors = warm.errors.read()
+    assert b"a library talks" in errors and b"a C library talks" in errors
+
+
+def test_nonsense_is_refused_and_the_worker_goes_on(warm):
+    for line in (b"junk", b"[]", b"{}", b'{"command": "dance"}', b'{"command": "generate"}', b'"x"'):
+        warm.process.stdin.write(line + b"\n")
+        warm.process.stdin.flush()
+        assert warm.next().message == "refused"
+    warm.generate("c")
+    assert last_of(warm.until("status")).type == "done"
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ({"steps": 0}, "InvalidRequest"),
+        ({"fault": "memory"}, "OutOfMemory"),
+        ({"fault": "error"}, "StudioError"),
+        ({"picture": "/nowhere/at/all.png"}, "StudioError"),
+    ],
+)
+def test_a_failed_job_costs_only_itself(warm, values, kind):
+    warm.generate("bad", **values)
+    failed = last_of(warm.until("status"))
+    assert (failed.type, failed.kind) == ("failed", kind)
+    assert "/" not in failed.message + failed.hint
+    warm.generate("good")
+    assert last_of(warm.until("status")).type == "done"
+    assert not [name for name in warm.files() if "bad" in name]
+
+
+def test_an_unknown_engine_is_a_sentence(warm):
+    warm.send(command="generate", job="x", engine="nope", request={})
+    assert "nope" in last_of(warm.until("status")).message
+
+
+def test_cancel_stops_at_the_next_step_and_keeps_the_network(warm):
+    warm.generate("long", steps=100, pause_s=0.1)
+    warm.until("step")
+    warm.send(command="cancel", job="long")
+    began = time.monotonic()
+    said = warm.until("status")
+    assert time.monotonic() - began < 2
+    assert last_of(said).type == "cancelled"
+    assert [held.key for held in said[-1].components] == ["tiny/transformer"]
+    assert not [name for name in warm.files() if "long" in name]
+
+
+def test_cancel_stops_the_decode_too(warm):
+    warm.generate("decoding", steps=1, frames=400, pause_s=0.1)
+    while True:
+        event = warm.until("step")[-1].event
+        if event.total == 400:
+            break
+    warm.send(command="cancel", job="decoding")
+    assert last_of(warm.until("status")).type == "cancelled"
+    assert not [name for name in warm.files() if "decoding" in name]
+
+
+def test_cancelling_one_job_leaves_the_others(warm):
+    warm.generate("first", steps=3, pause_s=0.1)
+    warm.generate("second")
+    warm.generate("third")
+    warm.send(command="cancel", job="second")
+    assert [last_of(warm.until("status")).type for _ in range(3)] == ["done", "cancelled", "done"]
+
+
+def test_it_answers_for_its_state_in_the_middle_of_a_job(warm):
+    warm.generate("asked", steps=10, pause_s=0.1)
+    warm.until("step")
+    warm.send(command="status")
+    said = warm.until("status")
+    assert not [message for message in said if message.message == "event" and message.event.type == "done"]
+    assert said[-1].components
+    warm.until("done")
+    warm.until("status")
+
+
+def test_it_ends_with_its_stdin_in_the_middle_of_a_job(worker):
+    worker.generate("long", steps=100, pause_s=0.2)
+    worker.until("step")
+    worker.process.stdin.close()
+    assert worker.exit_code(within_s=4) == 0
+    assert worker.files() == []
+
+
+def test_it_ends_with_its_stdin_even_if_a_step_never_does(worker):
+    worker.generate("endless", steps=2, pause_s=600)
+    worker.until("stage")
+    worker.process.stdin.close()
+    assert worker.exit_code(within_s=6) == 0
+    assert worker.files() == []
+
+
+@pytest.mark.parametrize("way", ["shutdown", "SIGTERM"])
+def test_it_ends_cleanly_when_asked(worker, way):
+    worker.generate("long", steps=100, pause_s=0.1)
+    worker.until("step")
+    if way == "shutdown":
+        worker.send(command="shutdown")
+    else:
+        worker.process.send_signal(signal.SIGTERM)
+    assert last_of(worker.until("status")).type == "cancelled"
+    assert worker.exit_code(within_s=4) == 0
+    assert worker.files() == []
+
+
+def test_what_a_killed_worker_left_is_removed_by_the_next(worker, tmp_path, models):
+    worker.generate("long", steps=1, frames=1000, pause_s=0.01)
+    while worker.until("step")[-1].event.index < 300:
+        continue
+    worker.process.kill()
+    worker.exit_code(within_s=4)
+    assert any(name.startswith(".long.") for name in worker.files())
+    following = Process(tmp_path, "--models", str(models))
+    following.until("ready")
+    assert following.files() == []
+    following.close()
+
+
+def test_it_does_not_outlive_its_parent(tmp_path):
+    """The pipe stays open, held by this process, when the parent is killed: only its death tells."""
+    program = f"""
+import subprocess, sys
+words = [sys.executable, "-m", "tests.engines.tiny", "--output", {str(tmp_path / "out")!r}]
+worker = subprocess.Popen(words, stdin=sys.stdin, stdout=sys.stdout)
+print(worker.pid, flush=True)
+worker.wait()
+"""
+    reading, writing = os.pipe()
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdin=reading, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        pid = int(parent.stdout.readline())
+        assert "ready" in parent.stdout.readline()
+        parent.kill()
+        deadline = time.monotonic() + 5
+        while _lives(pid) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not _lives(pid)
+    os.close(reading)
+    os.close(writing)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2]
+    except OSError:
+        return False
+
+
+def test_wrong_words_are_told(tmp_path):
+    for words in (["--output", str(tmp_path), "--override", "x"], []):
+        ended = subprocess.run(
+            [sys.executable, "-m", "engines.worker", *words], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == 2 and "usage" in ended.stderr
+
+
+def test_a_device_that_is_not_there_fails_the_job_only(tmp_path, models):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    process = Process(tmp_path, "--device", "cuda:0", "--models", str(models))
+    process.generate("a")
+    failed = last_of(process.until("status"))
+    assert failed.kind == "DeviceError" and "cuda" in failed.message
+    assert process.process.poll() is None
+    process.close()
