@@ -49,7 +49,7 @@ class Target:
         if self.path.is_dir():
             raise BadOutput(f'"{self.path.name}" is a folder: give the clip another name.')
         if not self.path.parent.is_dir():
-            raise BadOutput(f'There is no folder "{path.parent}" for the clip: make it first.')
+            raise BadOutput(f'There is no folder "{self.path.parent.name}" for the clip: make it first.')
         try:
             self.folder = Path(tempfile.mkdtemp(prefix=".kinora-", dir=self.path.parent))
         except OSError as error:
