@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 LONGEST = 60
@@ -26,7 +27,7 @@ def number(value: float) -> str:
 
 
 def given(value: object) -> str:
-    """A value someone gave us: numbers plain, texts in quotes."""
+    """A value someone gave us: numbers plain, also those that came as text, other texts in quotes."""
     if value is None or value == "":
         return "nothing"
     if isinstance(value, bool):
@@ -34,6 +35,8 @@ def given(value: object) -> str:
     if isinstance(value, int | float):
         return number(value)
     if isinstance(value, str):
+        if re.fullmatch(r"-?\d{1,15}", value):
+            return number(int(value))
         return f'"{printable(value)}"'
     return f"a {type(value).__name__}"
 

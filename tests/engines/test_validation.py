@@ -234,4 +234,5 @@ def test_wording() -> None:
         "1e+300",
     ]
     assert printable("a\x1b\nb") == "a??b" and len(printable("x" * 10**6)) <= 60
-    assert [given(value) for value in (None, True, "x", 2, {})] == ["nothing", "true", '"x"', "2", "a dict"]
+    values = (None, True, "x", 2, {}, "-1000", "2.50")
+    assert [given(value) for value in values] == ["nothing", "true", '"x"', "2", "a dict", "-1,000", '"2.50"']
