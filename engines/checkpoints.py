@@ -65,7 +65,10 @@ def open_checkpoint(paths: Sequence[Path]) -> Checkpoint:
             raise MissingWeights(f"{path.name} is not on this machine.", hint="Download the model's files first.")
         part, notes = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
         if twice := sorted(part.keys() & tensors.keys()):
-            raise IncompatibleCheckpoint(f"{path.name} repeats tensors of another file of the model: {_some(twice)}.")
+            raise IncompatibleCheckpoint(
+                f"{path.name} repeats tensors of another file of the model: {_some(twice)}.",
+                hint="Choose each of the model's files once.",
+            )
         tensors |= part
         metadata |= notes
     tensors = {short: tensors[key] for short, key in strip_prefix(tensors).items()}
@@ -80,25 +83,32 @@ def match(checkpoint: Checkpoint, architecture: Architecture, **overrides: Any) 
     """
     made_for = checkpoint.metadata.get("class", architecture.class_name)
     layout = architecture.layout(checkpoint.tensors)
-    if layout is None or made_for != architecture.class_name:
-        likely = family(checkpoint.tensors)
+    likely = family(checkpoint.tensors)
+    if made_for != architecture.class_name or (layout is None and likely != architecture.title):
         looks = f"looks like {likely}" if likely else f"holds tensors such as {_some(sorted(checkpoint.tensors))}"
         raise IncompatibleCheckpoint(
             f"{checkpoint.name} is not {architecture.title}: it {looks}.",
             hint="Choose the file that belongs to this model.",
         )
+    if layout is None:
+        raise _incomplete(checkpoint, architecture)
     sources = layout.convert(checkpoint.tensors)
     shapes = {name: _shape(checkpoint.tensors[source.key], source) for name, source in sources.items()}
-    try:
-        config = (
-            dict(checkpoint.metadata["config"]) if "config" in checkpoint.metadata else architecture.configure(shapes)
-        )
-    except (KeyError, ValueError, IndexError, TypeError, ZeroDivisionError) as error:
-        raise IncompatibleCheckpoint(
-            f"{checkpoint.name} begins like {architecture.title}, but lacks tensors that tell its size.",
-            hint="Download the file again.",
-        ) from error
-    return Blueprint(config | overrides, sources, shapes)
+    config = checkpoint.metadata.get("config")
+    if config is None:
+        try:
+            config = architecture.configure(shapes)
+        except (KeyError, ValueError, IndexError, TypeError, ZeroDivisionError) as error:
+            raise _incomplete(checkpoint, architecture) from error
+    return Blueprint(dict(config) | overrides, sources, shapes)
+
+
+def _incomplete(checkpoint: Checkpoint, architecture: Architecture) -> IncompatibleCheckpoint:
+    """What to say of the right kind of file without the tensors that tell which size it is."""
+    return IncompatibleCheckpoint(
+        f"{checkpoint.name} is {architecture.title} with tensors missing, among them those that tell its size.",
+        hint="Download the file again; of a sharded model, all files are needed.",
+    )
 
 
 def parameter_bytes(blueprint: Blueprint, architecture: Architecture, dtype: torch.dtype) -> int:
@@ -150,7 +160,9 @@ def construct(
         with CONSTRUCTION, torch.device("meta"):
             return architecture.construct(dict(config))
     except (TypeError, ValueError, KeyError, IndexError, ZeroDivisionError) as error:
-        raise IncompatibleCheckpoint(f"{name} describes {architecture.title} that cannot be built.") from error
+        raise IncompatibleCheckpoint(
+            f"{name} describes {architecture.title} that cannot be built.", hint="Download the file again."
+        ) from error
 
 
 def _check(checkpoint: Checkpoint, architecture: Architecture, blueprint: Blueprint, expected: Shapes) -> None:

@@ -109,14 +109,14 @@ class Architecture:
         return any(part in self.keep_float32 for part in name.split("."))
 
 
-# What a file that fits no wanted network looks like: (what people call it, patterns of keys it has).
+# What a file looks like: (what people call it; the title of an Architecture where it is one, patterns of keys it has).
 FAMILIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("a LoRA, which changes a model but is none by itself", (r".*(lora_A|lora_down|lora_up|lora_B)\b.*",)),
     ("a GGUF or quantised file", (r".*\.(scale_weight|weight_scale|qweight|absmax)",)),
     ("a Wan image-to-video transformer", (r"(.*\.)?blocks\.0\..*(k_img|add_k_proj)\.weight",)),
     ("a Wan video transformer", (r"(.*\.)?blocks\.0\.(cross_attn|attn2)\..*", r".*patch_embedding\.weight")),
-    ("a Wan 2.2 video autoencoder", (r"(.*\.)?encoder\.downsamples\.0\.downsamples\..*",)),
-    ("a Wan 2.1 video autoencoder", (r"(.*\.)?encoder\.downsamples\..*", r"(.*\.)?decoder\.upsamples\..*")),
+    ("a Wan video autoencoder", (r"(.*\.)?encoder\.downsamples\.0\.downsamples\..*",)),
+    ("a Wan video autoencoder", (r"(.*\.)?encoder\.downsamples\..*", r"(.*\.)?decoder\.upsamples\..*")),
     ("a Wan video autoencoder", (r"(.*\.)?encoder\.down_blocks\.0\.(norm1|resnets)\..*gamma",)),
     ("a UMT5 text encoder", (r"(.*\.)?token_embedding\.weight", r"(.*\.)?blocks\.\d+\.pos_embedding\..*")),
     ("a T5 text encoder", (r"(.*\.)?encoder\.block\.0\.layer\.0\.SelfAttention\.q\.weight",)),
