@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import pickle
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -111,12 +110,25 @@ def _incomplete(checkpoint: Checkpoint, architecture: Architecture) -> Incompati
     )
 
 
-def parameter_bytes(blueprint: Blueprint, architecture: Architecture, dtype: torch.dtype) -> int:
-    """Bytes of all parameters once loaded in `dtype`."""
-    return sum(
-        math.prod(shape) * (4 if architecture.stays_float32(name) else dtype.itemsize)
-        for name, shape in blueprint.shapes.items()
+def outline(checkpoint: Checkpoint, architecture: Architecture, **overrides: Any) -> tuple[Blueprint, torch.nn.Module]:
+    """How `checkpoint` fits `architecture`, and the empty network on the meta device. No weight is read.
+
+    Raises:
+        IncompatibleCheckpoint: another network's file, or keys missing, left over or of the wrong shape.
+    """
+    blueprint = match(checkpoint, architecture, **overrides)
+    module = construct(architecture, blueprint.config, name=checkpoint.name)
+    _check(checkpoint, architecture, blueprint, {name: tuple(t.shape) for name, t in module.state_dict().items()})
+    return blueprint, module
+
+
+def network_bytes(module: torch.nn.Module, architecture: Architecture, dtype: torch.dtype) -> int:
+    """Bytes of a network's parameters and buffers once loaded in `dtype`."""
+    parameters = sum(
+        parameter.numel() * (4 if architecture.stays_float32(name) else dtype.itemsize)
+        for name, parameter in module.named_parameters()
     )
+    return parameters + sum(buffer.numel() * buffer.element_size() for buffer in module.buffers())
 
 
 def load(
@@ -130,10 +142,8 @@ def load(
     Raises:
         IncompatibleCheckpoint: another network's file, or keys missing, left over or of the wrong shape.
     """
-    blueprint = match(checkpoint, architecture, **overrides)
-    module = construct(architecture, blueprint.config, name=checkpoint.name)
-    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    _check(checkpoint, architecture, blueprint, expected)
+    blueprint, module = outline(checkpoint, architecture, **overrides)
+    expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
     state = {}
     for name, source in blueprint.sources.items():
         stored = checkpoint.tensors[source.key]

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from engines.checkpoints import load, match, open_checkpoint, parameter_bytes
+from engines.checkpoints import load, network_bytes, open_checkpoint, outline
 from engines.key_rules import Architecture
 from engines.types import Component, Context
 
@@ -26,7 +26,7 @@ class Network:
     Attributes:
         config: arguments of its class, defaults included.
         metadata: what this project's trainer wrote into the file, empty for published files.
-        float32_bytes, float16_bytes: sizes of its parameters when loaded in either width.
+        float32_bytes, float16_bytes: size of its parameters and buffers when loaded in either width.
         identity: names the files' present content; two networks of the same identity are the same.
     """
 
@@ -68,7 +68,7 @@ def find_network(role: str, paths: tuple[Path, ...], architecture: Architecture)
 @lru_cache(maxsize=64)
 def _describe(role: str, paths: tuple[Path, ...], architecture: Architecture, stamps: Any) -> Network:
     checkpoint = open_checkpoint(paths)
-    blueprint = match(checkpoint, architecture)
+    blueprint, empty = outline(checkpoint, architecture)
     digest = hashlib.sha256(repr((paths[0].resolve(), stamps)).encode()).hexdigest()[:8]
     return Network(
         role=role,
@@ -76,7 +76,7 @@ def _describe(role: str, paths: tuple[Path, ...], architecture: Architecture, st
         architecture=architecture,
         config=blueprint.config,
         metadata=checkpoint.metadata,
-        float32_bytes=parameter_bytes(blueprint, architecture, torch.float32),
-        float16_bytes=parameter_bytes(blueprint, architecture, torch.bfloat16),
+        float32_bytes=network_bytes(empty, architecture, torch.float32),
+        float16_bytes=network_bytes(empty, architecture, torch.bfloat16),
         identity=f"{paths[0].name} {digest}",
     )

@@ -60,10 +60,10 @@ def tokenise(tokenizer: Tokenizer, text: str, *, text_len: int) -> tuple[list[in
 @torch.no_grad()
 def encode_tokens(encoder: UMT5EncoderModel, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     """Token ids [B,L] of real lengths [B] -> states [B,L,D], zero from each length on."""
-    ids = ids.to(encoder.device)
-    mask = torch.arange(ids.shape[1], device=ids.device) < lengths.to(ids.device)[:, None]
-    states = encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-    return states * mask[..., None].to(states.dtype)
+    mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+    device = encoder.device
+    states = encoder(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
+    return states * mask[..., None].to(states)
 
 
 def encode_text(encoder: UMT5EncoderModel, tokenizer: Tokenizer, text: str, *, text_len: int) -> TextStates:

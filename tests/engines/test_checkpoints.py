@@ -12,7 +12,7 @@ import torch
 from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file, save_file
 
-from engines.checkpoints import Checkpoint, load, match, open_checkpoint, parameter_bytes
+from engines.checkpoints import Checkpoint, load, match, network_bytes, open_checkpoint
 from engines.errors import IncompatibleCheckpoint, MissingWeights
 from engines.key_rules import Architecture, family
 from engines.wan.components import find_network
@@ -119,8 +119,7 @@ def test_some_parts_stay_float32() -> None:
     assert "condition_embedder.time_embedder.linear_1.weight" in kept
     assert "blocks.0.attn1.to_q.weight" not in kept
     assert network.rope.freqs_cos.dtype == torch.float32
-    size = sum(value.numel() * value.element_size() for value in network.parameters())
-    assert size == parameter_bytes(match(checkpoint, TRANSFORMER), TRANSFORMER, torch.bfloat16)
+    assert network_bytes(network, TRANSFORMER, torch.bfloat16) == size(network)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
@@ -287,6 +286,13 @@ def test_a_component_is_described_without_its_weights_and_follows_its_file(tmp_p
     assert network is find_network("transformer", (path,), TRANSFORMER)
     component = network.component(torch.bfloat16)
     assert str(tmp_path) not in component.key and component.key != network.component(torch.float32).key
-    assert component.size_bytes == sum(p.numel() * p.element_size() for p in component.build().parameters())
-    write(path, published() | {"more": torch.zeros(1)})
+    assert component.size_bytes == size(component.build())
+    write(path, {key: value.bfloat16() for key, value in published().items()})
     assert find_network("transformer", (path,), TRANSFORMER).identity != network.identity
+    write(path, published() | {"more": torch.zeros(1)})
+    with pytest.raises(IncompatibleCheckpoint, match="1 unexpected"):
+        find_network("transformer", (path,), TRANSFORMER)
+
+
+def size(network: torch.nn.Module) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in (*network.parameters(), *network.buffers()))

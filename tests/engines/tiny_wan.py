@@ -111,7 +111,8 @@ class CountingContext:
         role = component.key.split()[0]
         if component.key not in self.modules:
             module = component.build()
-            assert sum(p.numel() * p.element_size() for p in module.parameters()) == component.size_bytes
+            tensors = (*module.parameters(), *module.buffers())
+            assert sum(tensor.numel() * tensor.element_size() for tensor in tensors) == component.size_bytes
             module.register_forward_pre_hook(lambda *_: self.passes.update([role]))
             self.modules[component.key] = module
             self.builds[role] += 1
