@@ -113,13 +113,13 @@ class Store:
             self._fetch(weights, file)
 
     def _fetch(self, weights: Weights, file: str) -> None:
-        import httpx
+        import httpx2
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
         try:
             hf_hub_download(weights.repo, file, local_dir=self.models / weights.repo if self.models else None)
-        except (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.TransportError) as error:
+        except (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx2.TransportError) as error:
             raise MissingWeights(
                 f"{file} of {weights.repo} cannot be downloaded: the hub cannot be reached.",
                 hint="Check the connection, or copy the file into the models folder.",
