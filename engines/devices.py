@@ -121,7 +121,7 @@ class TorchDevice:
             case "cuda":
                 return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
             case "mps":
-                return torch.float16
+                return torch.bfloat16
             case _:
                 return torch.float32 if weights_bytes <= 0.6 * budget_bytes else torch.bfloat16
 

@@ -19,6 +19,8 @@ from engines.types import Component
 
 log = logging.getLogger(__name__)
 
+_SIZE_TOLERANCE = 1.05
+
 
 @dataclass
 class _Entry:
@@ -103,7 +105,7 @@ class ComponentCache:
             raise self._no_ram(component.key, size)
         module = component.build()
         entry = _Entry(component.key, module, accelerate.size_bytes(module), "ram", next(self._clock))
-        if entry.size_bytes > size:
+        if entry.size_bytes > size * _SIZE_TOLERANCE:
             log.warning("%s is larger than declared: %d instead of %d bytes", entry.key, entry.size_bytes, size)
         self._entries[component.key] = entry
         return entry
@@ -116,7 +118,6 @@ class ComponentCache:
             return
         grouped = None if self.device.is_ram else accelerate.grouped_bytes(entry.module)
         decision = self._decide(entry.key, entry.size_bytes, working_bytes, grouped=grouped, instead_of=entry)
-        log.info("%s %s", entry.key, decision.reason)
         target: Literal["device", "grouped"] = "grouped" if decision.mode == "grouped" else "device"
         if entry.where == "device" and target == "grouped" and not self._free_ram(entry.size_bytes):
             raise self._no_ram(entry.key, entry.size_bytes)
@@ -133,6 +134,7 @@ class ComponentCache:
                 del self._entries[entry.key]
                 raise
             entry.where = target
+            log.info("%s %s", entry.key, decision.reason)
         entry.device_bytes = decision.device_bytes
 
     def _decide(

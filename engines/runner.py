@@ -83,6 +83,8 @@ class _Run:
 
     def events(self, engine: Any) -> Iterator[Any]:
         files = {weights.role: self.context.paths(weights.role) for weights in self.context.model.weights}
+        self._switch("Getting ready")
+        yield Stage(name="Getting ready")
         engine = engine or implementation(self.spec)
         meter = devices.PeakMeter(self.context.device)
         try:

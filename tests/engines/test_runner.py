@@ -52,14 +52,19 @@ def files(folder: Path) -> list[str]:
 
 def test_a_run_says_what_it_does_and_ends_with_a_clip(bench, tmp_path):
     said = list(start(bench, tmp_path, seed=7))
-    assert [event.name for event in said if event.type == "stage"] == ["Loading", "Denoising", "Decoding"]
+    assert [event.name for event in said if event.type == "stage"] == [
+        "Getting ready",
+        "Loading",
+        "Denoising",
+        "Decoding",
+    ]
     steps = [(event.index, event.total) for event in said if event.type == "step"]
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4), (4, 9), (8, 9), (9, 9)]
     assert any(event.type == "preview" for event in said)
     result = said[-1].result
     assert files(tmp_path) == ["clip.json", "clip.mp4", "clip.png"]
     assert result.video == str(tmp_path / "clip.mp4")
-    assert {"Loading", "Denoising", "Decoding", "Saving", "total"} == set(result.seconds)
+    assert {"Getting ready", "Loading", "Denoising", "Decoding", "Saving", "total"} == set(result.seconds)
     assert result.peak_bytes > 10**7
     assert result.notes == ("tiny",)
     with av.open(result.video) as container:
@@ -96,14 +101,14 @@ def test_the_drawn_seed_is_told_and_makes_the_same_clip_again(bench, tmp_path):
     assert np.array_equal(*pictures)
 
 
-@pytest.mark.parametrize("until", range(1, 11))
+@pytest.mark.parametrize("until", range(1, 12))
 def test_cancelling_anywhere_leaves_nothing_and_keeps_the_network_warm(bench, tmp_path, until):
     running = start(bench, tmp_path)
     for _ in range(until):
         assert next(running).type != "done"
     running.close()
     assert files(tmp_path) == []
-    assert until < 3 or bench.cache.state() == [("tiny/transformer", "device", 48)]
+    assert until < 4 or bench.cache.state() == [("tiny/transformer", "device", 48)]
     assert bench.cache.device_bytes <= 48
 
 
