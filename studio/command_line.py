@@ -206,7 +206,7 @@ def _parser() -> Parser:
 
 
 def _reference(path: str, *, keep_background: bool) -> dict[str, Any]:
-    return {"path": path, "keep_background": keep_background}
+    return {"path": str(Path(path).expanduser().absolute()), "keep_background": keep_background}
 
 
 def _machine_flags(command: argparse.ArgumentParser) -> None:

@@ -5,47 +5,17 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from engines.events import TERMINAL, Done, Failed, Note, Preview, Stage, Step
+from engines.events import TERMINAL, Failed
 from studio.jobs import Job, JobStore, WrongState
+from studio.progress import Ledger, Progress
 from studio.settings import Settings
 from studio.worker_process import DeviceState, WorkerProcess, find_devices
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a running job last said. Kept in memory only: previews of private pictures never touch the disk."""
-
-    device: str = ""
-    started: float = 0.0
-    stage: str = "Starting"
-    index: int = 0
-    total: int = 0
-    ends: float | None = None
-    preview: bytes = b""
-    notes: tuple[str, ...] = ()
-    cancelling: bool = False
-
-    def after(self, event: Any) -> Progress:
-        """The progress once `event` has happened."""
-        match event:
-            case Stage():
-                return replace(self, stage=event.name, index=0, total=0)
-            case Step():
-                ends = None if event.eta_s is None else time.time() + event.eta_s
-                return replace(self, index=event.index, total=event.total, ends=ends)
-            case Preview():
-                return replace(self, preview=event.image)
-            case Note():
-                return replace(self, notes=(*self.notes, event.message))
-        return self
 
 
 class Executor(Protocol):
@@ -97,7 +67,7 @@ class LocalExecutor:
         self._settings, self._store = settings, store
         self._command = command or (lambda device: worker_command(settings, device))
         self._workers: dict[str, WorkerProcess] = {}
-        self._progress: dict[str, Progress] = {}
+        self._ledger = Ledger(store)
         self._condition = threading.Condition()
         self._pending = True
         self._closing = False
@@ -124,15 +94,14 @@ class LocalExecutor:
                 except WrongState:
                     log.info("job %s was over before it could be cancelled", job_id)
                 return
-            known = self._progress.get(job_id, Progress())
-            self._progress[job_id] = replace(known, cancelling=True)
-        if known.cancelling:
+            asked_before = self._ledger.cancelling(job_id)
+        if asked_before:
             worker.kill()
         else:
             worker.send(command="cancel", job=job_id)
 
     def progress(self, job_id: str) -> Progress | None:
-        return self._progress.get(job_id)
+        return self._ledger.progress(job_id)
 
     def devices(self) -> list[DeviceState]:
         return [worker.state for worker in list(self._workers.values())]
@@ -190,10 +159,9 @@ class LocalExecutor:
                 return False
             worker = max(idle, key=lambda one: one.state.free_bytes)
             try:
-                worker.job = job = self._store.move(job.id, "running")
+                worker.job = job = self._ledger.begin(job, device=worker.state.title)
             except WrongState:
                 return True
-            self._progress[job.id] = Progress(device=worker.state.title, started=time.time())
         try:
             worker.ensure_started()
             worker.send(command="generate", job=job.id, engine=job.engine, request=dict(job.request))
@@ -203,12 +171,13 @@ class LocalExecutor:
 
     def _on_event(self, worker: WorkerProcess, job_id: str, event: Any) -> None:
         if not isinstance(event, TERMINAL):
-            self._progress[job_id] = self._progress.get(job_id, Progress()).after(event)
+            self._ledger.take(job_id, event)
             return
+        self._ledger.end(job_id, event)
         with self._condition:
             if worker.job is not None and worker.job.id == job_id:
                 worker.job = None
-        self._finish(job_id, event)
+        self.wake()
 
     def _on_exit(self, worker: WorkerProcess) -> None:
         """A worker process ended by itself: its job, if it had one, is over; the next job starts a new process."""
@@ -216,25 +185,13 @@ class LocalExecutor:
             job, worker.job = worker.job, None
         if job is None or self._closing:
             return
-        if self._progress.get(job.id, Progress()).cancelling:
-            self._finish(job.id, None)
-            return
-        message = f"The process that made this clip on the {worker.state.title} ended unexpectedly."
-        hint = "Memory may have run out: try a smaller size or fewer frames."
-        self._finish(job.id, Failed(kind="DeviceError", message=message, hint=hint))
-
-    def _finish(self, job_id: str, event: Any) -> None:
-        try:
-            match event:
-                case Done():
-                    self._store.move(job_id, "done", result=event.result)
-                case Failed():
-                    self._store.move(job_id, "failed", failure=event)
-                case _:
-                    self._store.move(job_id, "cancelled")
-        except WrongState:
-            log.warning("job %s ended twice", job_id)
-        self._progress.pop(job_id, None)
+        progress = self._ledger.progress(job.id)
+        if progress is not None and progress.cancelling:
+            self._ledger.end(job.id, None)
+        else:
+            message = f"The process that made this clip on the {worker.state.title} ended unexpectedly."
+            hint = "Memory may have run out: try a smaller size or fewer frames."
+            self._ledger.end(job.id, Failed(kind="DeviceError", message=message, hint=hint))
         self.wake()
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
 from engines.errors import InvalidRequest, Problem, StudioError
 from engines.types import EngineSpec
-from studio import panel, slots
+from studio import panel
 from studio.fields import Control
-from studio.served import served
+from studio.served import received, served
 from studio.service import Studio
+
+SKIP = gr.skip()
 
 
 @dataclass
@@ -45,7 +47,7 @@ class Form:
         shown: list[Any] = []
         for control in self.controls:
             if only_model and not control.follows_model:
-                shown += [gr.skip() for _ in control.components]
+                shown += [SKIP for _ in control.components]
             else:
                 shown += control.show(values, model)
         return shown
@@ -65,8 +67,21 @@ def visitor(studio: Studio, browser: Any) -> dict[str, Any]:
     return known
 
 
+class Result(NamedTuple):
+    """The result panel: its components, or what each of them should hold."""
+
+    status: Any = SKIP
+    preview: Any = SKIP
+    video: Any = SKIP
+    download: Any = SKIP
+    cancel: Any = SKIP
+    strip: Any = SKIP
+    timer: Any = SKIP
+    seen: Any = SKIP
+
+
 class Panel:
-    """The events of one tab's result panel. `outputs` of show and tick: see `render`."""
+    """The events of one tab and its result panel."""
 
     def __init__(self, studio: Studio, form: Form) -> None:
         self.studio, self.form, self.spec = studio, form, form.spec
@@ -82,16 +97,16 @@ class Panel:
             jobs = self.studio.submit(self.spec.name, values, owner=known["owner"], variations=int(variations))
         except InvalidRequest as error:
             gr.Warning(error.problems[0].message, title="Please change this first")
-            yield [panel.problems(error.problems), gr.skip(), *self.unchanged()]
+            yield [panel.problems(error.problems), SKIP, *Result()]
             return
         except StudioError as error:
             gr.Warning(str(error), title="Not queued")
-            yield [panel.problems([Problem("", str(error))]), gr.skip(), *self.unchanged()]
+            yield [panel.problems([Problem("", str(error))]), SKIP, *Result()]
             return
         known[self.spec.name] = jobs[0].batch
         yield ["", known, *self.render(known, {})]
         for _ in self.studio.executor.attend(jobs):
-            yield [gr.skip(), gr.skip(), *self.render(known, {})]
+            yield [SKIP, SKIP, *self.render(known, {})]
 
     def load(self, browser: Any) -> list[Any]:
         """Find the clip that this browser, or the studio, is at. Outputs: browser memory, then those of `render`."""
@@ -102,44 +117,51 @@ class Panel:
             known[self.spec.name] = active[0].batch
         return [known, *self.render(known, {})]
 
-    def tick(self, browser: Any, seen: Any) -> list[Any]:
-        """What changed since the last look. Outputs: those of `render`."""
+    def tick(self, browser: Any, seen: Any) -> Result:
+        """What changed since the last look."""
         return self.render(visitor(self.studio, browser), seen or {})
 
-    def cancel(self, browser: Any, seen: Any) -> list[Any]:
-        """End the jobs shown. Outputs: those of `render`."""
+    def cancel(self, browser: Any, seen: Any) -> Result:
+        """End the jobs shown, the last one first so that none of them begins meanwhile."""
         known = visitor(self.studio, browser)
         for job in reversed(self.studio.store.batch(str(known.get(self.spec.name, "")))):
             if job.active:
                 self.studio.cancel(job.id, owner=known["owner"])
         return self.render(known, seen or {})
 
-    def render(self, known: Mapping[str, Any], seen: Mapping[str, Any]) -> list[Any]:
-        """Status, preview, video, download, cancel button, timer, what has been seen; gr.skip() where unchanged."""
-        now = panel.view(self.studio, self.spec, str(known.get(self.spec.name, "")), owner=known["owner"])
+    def pick(self, browser: Any, event: gr.SelectData) -> list[Any]:
+        """Show another of the clips made together. Outputs: status, video, download."""
+        known = visitor(self.studio, browser)
+        clips = panel.clips(self.studio, str(known.get(self.spec.name, "")), owner=known["owner"])
+        if not 0 <= event.index < len(clips):
+            return [SKIP, SKIP, SKIP]
+        path = served(clips[event.index].result.video)
+        return [panel.finished(self.spec, clips[event.index]), path, path]
+
+    def render(self, known: Mapping[str, Any], seen: Mapping[str, Any]) -> Result:
+        """What the panel should hold now; SKIP where that has been `seen`, for a video sent again starts over."""
+        batch = str(known.get(self.spec.name, ""))
+        now = panel.view(self.studio, self.spec, batch, owner=known["owner"])
         clip = now.clip.id if now.clip else ""
         fresh = {"status": now.status, "preview": str(hash(now.preview)), "clip": clip, "active": now.active}
         changed = {name for name, value in fresh.items() if seen.get(name) != value}
-        shown: list[Any] = [gr.skip() for _ in range(7)]
+        shown = Result(seen=fresh if changed else SKIP)
         if "status" in changed:
-            shown[0] = now.status
+            shown = shown._replace(status=now.status)
         if "preview" in changed:
-            shown[1] = gr.update(value=now.preview, visible=bool(now.preview))
-        if changed & {"clip", "active"}:
+            shown = shown._replace(preview=gr.update(value=now.preview, visible=bool(now.preview)))
+        if "clip" in changed:
             path = served(now.clip.result.video) if now.clip and now.clip.result else None
-            shown[2] = gr.update(value=path, visible=path is not None)
-            shown[3] = gr.update(value=path, visible=path is not None)
+            file = gr.update(value=path, visible=path is not None)
+            clips = panel.clips(self.studio, batch, owner=known["owner"])
+            posters = [(served(one.result.poster), f"seed {one.request['seed']}") for one in clips if one.result]
+            strip = gr.update(value=posters, visible=len(posters) > 1 and path is not None)
+            shown = shown._replace(video=file, download=file, strip=strip)
         if "active" in changed:
             word = "Cancel" if now.active < 2 else f"Cancel all {now.active}"
-            shown[4] = gr.update(value=word, visible=now.active > 0)
-            shown[5] = gr.Timer(active=now.active > 0)
-        if changed:
-            shown[6] = fresh
+            cancel = gr.update(value=word, visible=now.active > 0)
+            shown = shown._replace(cancel=cancel, timer=gr.Timer(active=now.active > 0))
         return shown
-
-    def unchanged(self) -> list[Any]:
-        """The outputs of `render` when nothing is to change."""
-        return [gr.skip() for _ in range(7)]
 
     def last_seed(self, browser: Any) -> Any:
         """The seed of the clip made last."""
@@ -147,12 +169,12 @@ class Panel:
         jobs = self.studio.store.batch(str(known.get(self.spec.name, ""))) or self.studio.store.finished(
             owner=known["owner"], limit=1
         )
-        return jobs[-1].request["seed"] if jobs else gr.skip()
+        return jobs[-1].request["seed"] if jobs else SKIP
 
     def model_chosen(self, model: str) -> list[Any]:
         """The model's own choices and defaults. Outputs: note, then the form's components."""
         if model not in {known.name for known in self.spec.models}:
-            return [gr.skip() for _ in range(1 + len(self.form.components))]
+            return [SKIP for _ in range(1 + len(self.form.components))]
         return [self.model_note(model), *self.form.show(self.spec.default_values(model), only_model=True)]
 
     def model_note(self, model: str) -> str:
@@ -165,7 +187,7 @@ def move_slot(index: int, by: int) -> Any:
     """An event that lets two neighbouring slots change places. Takes and gives all slots."""
 
     def move(*raw: Any) -> list[Any]:
-        pairs = [[slots.uploaded(raw[place]), raw[place + 1]] for place in range(0, len(raw), 2)]
+        pairs = [[received(raw[place]), raw[place + 1]] for place in range(0, len(raw), 2)]
         other = index + by
         if 0 <= other < len(pairs):
             pairs[index], pairs[other] = pairs[other], pairs[index]

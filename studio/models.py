@@ -44,18 +44,23 @@ def availability(
     state = files.state(spec.name, model)
     gpus = [device for device in devices if device.name != "cpu"]
     largest = max((device.total_bytes for device in gpus), default=0)
-    wants = f"wants a GPU with {gigabytes(model.device_bytes)}" if model.device_bytes else "runs on any machine"
+    wants = f"wants a GPU with {_memory(model.device_bytes)}" if model.device_bytes else "runs on any machine"
     if state.state in ("missing", "partial"):
         left = state.total_bytes - state.found_bytes
         if not any(weights.repo for weights in model.weights):
             return Availability(state, f"{model.title} is not complete: get a full copy of the project.")
         return Availability(state, f"{model.title} is not installed: {gigabytes(left)} to download, {wants}.")
     if model.device_bytes > largest:
-        found = f"the largest here has {gigabytes(largest)}" if gpus else "there is none here"
+        found = f"the largest here has {_memory(largest)}" if gpus else "there is none here"
         if public:
             return Availability(state, f"{model.title} {wants}; {found}.")
         return Availability(state, warning=f"It {wants}, and {found}: expect it to be very slow.")
     return Availability(state)
+
+
+def _memory(size_bytes: int) -> str:
+    """Memory of a GPU as its maker writes it."""
+    return f"{size_bytes / 2**30:.0f} GB"
 
 
 def choices(spec: EngineSpec, found: dict[str, Availability]) -> list[tuple[str, str]]:

@@ -10,8 +10,8 @@ from html import escape
 
 from engines.errors import Problem
 from engines.types import EngineSpec
-from studio.executor import Progress
 from studio.jobs import Job
+from studio.progress import Progress
 from studio.service import Studio
 
 
@@ -52,7 +52,27 @@ def view(studio: Studio, spec: EngineSpec, batch: str, *, owner: str) -> View:
         return View(_failed(last), "", clip)
     if clip is None:
         return View(_card("cancelled", "Cancelled", "Nothing was kept."))
-    return View(_done(spec, clip, jobs), "", clip)
+    made = f"{len(done)} of {len(jobs)} clips done" if len(jobs) > 1 else "Done"
+    return View(finished(spec, clip, title=made), "", clip)
+
+
+def clips(studio: Studio, batch: str, *, owner: str) -> list[Job]:
+    """The finished jobs of a batch, in order."""
+    return [job for job in studio.store.batch(batch) if job.owner == owner and job.state == "done" and job.result]
+
+
+def finished(spec: EngineSpec, clip: Job, *, title: str = "Done") -> str:
+    """A finished clip in a few words."""
+    request = clip.result.request if clip.result else clip.request
+    model = next((model for model in spec.models if model.name == request["model"]), None)
+    parts = [f"seed {request['seed']}", f"{request['width']} × {request['height']}"]
+    parts.append(duration(request["frames"], request["fps"]))
+    if clip.result is not None:
+        parts.append(f"made in {seconds(clip.result.seconds.get('total', 0.0))}")
+    notes = list(clip.result.notes) if clip.result else []
+    if model is not None and not any(weights.repo for weights in model.weights):
+        notes.append("Made with the built-in demonstration model: choose a full model for real footage.")
+    return _card("done", title, " · ".join(parts), notes=notes)
 
 
 def problems(found: Sequence[Problem]) -> str:
@@ -125,23 +145,6 @@ def _failed(job: Job) -> str:
     failure = job.failure
     text = f"{failure.message} {failure.hint}".strip() if failure else ""
     return _card("failed", "This clip could not be made", text)
-
-
-def _done(spec: EngineSpec, clip: Job, jobs: Sequence[Job]) -> str:
-    request = clip.result.request if clip.result else clip.request
-    failed = sum(job.state == "failed" for job in jobs)
-    title = "Done" if len(jobs) == 1 else f"{sum(job.state == 'done' for job in jobs)} of {len(jobs)} clips done"
-    model = next((model for model in spec.models if model.name == request["model"]), None)
-    parts = [f"seed {request['seed']}", f"{request['width']} × {request['height']}"]
-    parts.append(duration(request["frames"], request["fps"]))
-    if clip.result is not None:
-        parts.append(f"made in {seconds(clip.result.seconds.get('total', 0.0))}")
-    if failed:
-        parts.append(f"{failed} failed")
-    notes = list(clip.result.notes) if clip.result else []
-    if model is not None and not any(weights.repo for weights in model.weights):
-        notes.append("Made with the built-in demonstration model: choose a full model for real footage.")
-    return _card("done", title, " · ".join(parts), notes=notes)
 
 
 def _card(kind: str, title: str, text: str, *, share: float | None = None, notes: Sequence[str] = ()) -> str:

@@ -26,9 +26,9 @@ def references(request: Request) -> Iterator[tuple[str, Reference]]:
 def as_values(spec: EngineSpec, given: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Request values that hold the given pictures, in the engine's own fields; raises InvalidRequest."""
     for name, info in spec.request_type.model_fields.items():
-        if info.annotation == tuple[Reference, ...]:
+        if holds(info.annotation) and typing.get_origin(info.annotation) is tuple:
             return {name: list(given)}
-    single = [name for name, info in spec.request_type.model_fields.items() if Reference in _options(info.annotation)]
+    single = [name for name, info in spec.request_type.model_fields.items() if holds(info.annotation)]
     if len(given) > len(single):
         many = (
             f"at most {len(single)} reference picture{'s' * (len(single) > 1)}" if single else "no reference pictures"
@@ -59,8 +59,9 @@ def paths(values: Any) -> Iterator[Path]:
             yield from paths(value)
 
 
-def _options(kind: Any) -> tuple[Any, ...]:
-    return (kind, *typing.get_args(kind))
+def holds(kind: Any) -> bool:
+    """Whether a field of this type holds a file: a picture, several, or a bare path."""
+    return kind in (Reference, Path) or any(holds(part) for part in typing.get_args(kind))
 
 
 def _kept(reference: Reference, folder: Path) -> Reference:

@@ -1,8 +1,13 @@
-"""Files for the browser. Only copies in gradio's cache are handed out: no folder of this machine is published."""
+"""Files from and for the browser.
+
+Only copies in gradio's cache are handed out, and only uploads to it are taken: no folder of this machine is published.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
@@ -11,3 +16,15 @@ from gradio.utils import get_upload_folder
 def served(path: str | Path) -> str:
     """A copy of the file that the page may show; gradio deletes it when it has grown old."""
     return save_file_to_cache(path, cache_dir=get_upload_folder())
+
+
+def received(payload: Any) -> str | None:
+    """Path of a file that was sent to the page, None for anything that is no upload of gradio's own.
+
+    Events that read pictures take them unprocessed: gradio's image component would open the file with Pillow and fail
+    without a sentence.
+    """
+    path = payload.get("path") if isinstance(payload, Mapping) else None
+    if not isinstance(path, str) or not Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve()):
+        return None
+    return path

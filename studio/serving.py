@@ -14,9 +14,10 @@ def run(settings: Settings) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     from studio import ui
     from studio.executor import LocalExecutor
+    from studio.in_event import InEventExecutor
     from studio.service import open_studio
 
-    studio = open_studio(settings, LocalExecutor)
+    studio = open_studio(settings, InEventExecutor if settings.in_event else LocalExecutor)
     studio.executor.start()
     try:
         ui.launch(studio, ui.build(studio))

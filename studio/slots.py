@@ -13,7 +13,7 @@ import gradio as gr
 
 from engines.errors import MediaError
 from engines.pictures import cut_out, fit_on_canvas, open_picture
-from studio.served import served
+from studio.served import received, served
 
 _PREVIEW_SIDE = 192
 
@@ -75,18 +75,9 @@ class Board(list[Any]):
 
 
 def read(raw: Sequence[Any]) -> list[dict[str, Any]]:
-    """References from what the slots hold, empty slots left out. Slots are read unprocessed: see `uploaded`."""
+    """References from what the slots hold, empty slots left out. Slots are read unprocessed: see `received`."""
     pairs = zip(raw[0::2], raw[1::2], strict=True)
-    return [{"path": uploaded(image), "keep_background": bool(keep)} for image, keep in pairs if uploaded(image)]
-
-
-def uploaded(image: Any) -> str | None:
-    """Path of the picture in a slot.
-
-    The image component would open the file with Pillow and fail without a sentence, so events read slots unprocessed;
-    gradio has by then checked that the path is an upload of its own.
-    """
-    return image.get("path") if isinstance(image, Mapping) else None
+    return [{"path": received(image), "keep_background": bool(keep)} for image, keep in pairs if received(image)]
 
 
 def show(references: Sequence[Any], *, count: int) -> list[Any]:
@@ -121,7 +112,7 @@ def preview(path: str | None, keep_background: bool, *, width: int, height: int,
 def look(image: Any, keep_background: Any, size: Any, as_published: Any = False) -> list[Any]:
     """What one slot shows besides its picture. Outputs: preview, its three buttons, keep-background."""
     width, _, height = str(size).partition("x")
-    path = uploaded(image)
+    path = received(image)
     there = path is not None
     shown = gr.skip()
     if width.isdigit() and height.isdigit():

@@ -11,7 +11,7 @@ import gradio as gr
 from engines.request import MAX_PROMPT_CHARACTERS, control
 from engines.types import EngineSpec
 from studio import examples, fields, models, slots
-from studio.handlers import Form, Panel, move_slot
+from studio.handlers import Form, Panel, Result, move_slot
 from studio.service import MAX_VARIATIONS, Studio
 
 HIDDEN = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
@@ -23,12 +23,11 @@ _DURATION_JS = (
 
 @dataclass(frozen=True)
 class Tab:
-    """A rendered tab: its form, and what events of the page need of it."""
+    """A rendered tab: its form, its events, and the components of its result panel."""
 
     form: Form
     panel: Panel
-    outputs: list[Any]
-    seen: Any
+    result: Result
 
 
 def render(studio: Studio, spec: EngineSpec, *, browser: Any) -> Tab:
@@ -42,25 +41,22 @@ def render(studio: Studio, spec: EngineSpec, *, browser: Any) -> Tab:
         with gr.Column(scale=5, min_width=320, elem_classes="controls"):
             parts = _controls(studio, form, panel, values, shown)
         with gr.Column(scale=6, min_width=320, elem_classes="result"):
-            outputs = _result(spec)
-    seen = gr.State({})
-    outputs.append(seen)
-    timer = outputs[5]
+            result = _result(spec)
     gr.on(
         [parts["generate"].click, form.component("prompt").submit],
         panel.generate,
         [browser, parts["variations"], *form.components],
-        [parts["problems"], browser, *outputs],
+        [parts["problems"], browser, *result],
         preprocess=False,
         api_visibility="private",
         show_progress="hidden",
         concurrency_limit=None,
-        js=None,
     )
-    timer.tick(panel.tick, [browser, seen], outputs, **HIDDEN)
-    outputs[4].click(panel.cancel, [browser, seen], outputs, **HIDDEN)
+    result.timer.tick(panel.tick, [browser, result.seen], result, **HIDDEN)
+    result.cancel.click(panel.cancel, [browser, result.seen], result, **HIDDEN)
+    result.strip.select(panel.pick, browser, [result.status, result.video, result.download], **HIDDEN)
     parts["reuse"].click(panel.last_seed, browser, form.component("seed"), **HIDDEN)
-    return Tab(form, panel, outputs, seen)
+    return Tab(form, panel, result)
 
 
 def _controls(studio: Studio, form: Form, panel: Panel, values: dict[str, Any], shown: list[Any]) -> dict[str, Any]:
@@ -78,8 +74,9 @@ def _controls(studio: Studio, form: Form, panel: Panel, values: dict[str, Any], 
 
     parts: dict[str, Any] = {}
     put("picture")
-    put("prompt")
-    count = gr.HTML(elem_classes="counter")
+    with gr.Column(elem_classes="captioned"):
+        put("prompt")
+        count = gr.HTML(elem_classes="counter")
     _example_buttons(form, shown)
     found = {model.name: studio.availability(spec, model.name) for model in spec.models}
     chosen = gr.Dropdown(
@@ -95,15 +92,16 @@ def _controls(studio: Studio, form: Form, panel: Panel, values: dict[str, Any], 
     note = gr.HTML(f"<p>{panel.model_note(values['model'])}</p>", elem_classes="hint")
     with gr.Row(elem_classes="pair"):
         put("clip")
-    duration = gr.HTML(elem_classes="counter")
+    duration = gr.HTML(elem_classes="duration")
     with gr.Row(elem_classes="pair"):
         quality = gr.Radio(_presets(spec, values["model"]), value=values["steps"], label="Quality", scale=3)
         put("quality")
-    with gr.Row(elem_classes="pair seed"):
+    with gr.Row(elem_classes="pair"):
         put("seed")
-        random = gr.Button("Random seed", size="sm", min_width=90, scale=0)
-        parts["reuse"] = gr.Button("Reuse last seed", size="sm", min_width=90, scale=0)
         parts["variations"] = gr.Slider(1, MAX_VARIATIONS, value=1, step=1, label="Variations", elem_id="variations")
+    with gr.Row(elem_classes="pills"):
+        random = gr.Button("Random seed", size="sm", min_width=60)
+        parts["reuse"] = gr.Button("Reuse last seed", size="sm", min_width=60)
     for group in [name for name in groups if name != "advanced"]:
         put(group)
     with gr.Accordion("Advanced settings", open=False, elem_classes="advanced"):
@@ -115,19 +113,19 @@ def _controls(studio: Studio, form: Form, panel: Panel, values: dict[str, Any], 
 
     prompt, steps = form.component("prompt"), form.component("steps")
     frames, fps = form.component("frames"), form.component("fps")
-    prompt.change(None, prompt, count, js=_COUNT_JS % MAX_PROMPT_CHARACTERS, api_visibility="private")
-    for length in (frames, fps):
-        length.change(None, [frames, fps], duration, js=_DURATION_JS, api_visibility="private")
-    random.click(None, None, form.component("seed"), js="() => -1", api_visibility="private")
-    quality.input(None, quality, steps, js="(steps) => steps", api_visibility="private")
+    loaded, private = gr.context.Context.root_block.load, {"api_visibility": "private"}
+    gr.on([loaded, prompt.change], None, prompt, count, js=_COUNT_JS % MAX_PROMPT_CHARACTERS, **private)
+    gr.on([loaded, frames.change, fps.change], None, [frames, fps], duration, js=_DURATION_JS, **private)
+    random.click(None, None, form.component("seed"), js="() => -1", **private)
+    quality.input(None, quality, steps, js="(steps) => steps", **private)
     steps.change(partial(_preset_of, spec), [chosen, steps], quality, **HIDDEN)
     chosen.change(panel.model_chosen, chosen, [note, *form.components], **HIDDEN)
     _wire_slots(form)
     return parts
 
 
-def _result(spec: EngineSpec) -> list[Any]:
-    """The right column: status, preview, video, download, cancel button, timer."""
+def _result(spec: EngineSpec) -> Result:
+    """The right column."""
     status = gr.HTML(elem_id=f"{spec.name}-status", elem_classes="status")
     preview = gr.HTML(visible=False, elem_id=f"{spec.name}-preview")
     video = gr.Video(
@@ -140,10 +138,21 @@ def _result(spec: EngineSpec) -> list[Any]:
         elem_id=f"{spec.name}-video",
         elem_classes="clip",
     )
+    strip = gr.Gallery(
+        visible=False,
+        show_label=False,
+        columns=8,
+        height="auto",
+        object_fit="cover",
+        allow_preview=False,
+        buttons=[],
+        elem_id=f"{spec.name}-variations",
+        elem_classes="strip",
+    )
     with gr.Row(elem_classes="actions"):
         cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id=f"{spec.name}-cancel")
         download = gr.DownloadButton("Download video", visible=False, elem_id=f"{spec.name}-download")
-    return [status, preview, video, download, cancel, gr.Timer(1.0, active=False)]
+    return Result(status, preview, video, download, cancel, strip, gr.Timer(1.0, active=False), gr.State({}))
 
 
 def _wire_slots(form: Form) -> None:
@@ -178,7 +187,7 @@ def _example_buttons(form: Form, shown: list[Any]) -> None:
         return
     names = shown[0].fields
     targets = [component for entry in form.controls if entry.names[0] in names for component in entry.components]
-    with gr.Row(elem_classes="examples"):
+    with gr.Row(elem_classes="pills"):
         gr.HTML("<span>Try</span>")
         for example in shown:
 

@@ -22,6 +22,7 @@ def build(studio: Studio) -> gr.Blocks:
     """The page of a studio, not yet served."""
     with gr.Blocks(title="Kinora", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as page:
         # The secret only tells this page's entry from others in the browser: gradio ships it to every visitor.
+        api.expose(studio)  # first, so that its names are the plain ones
         browser = gr.BrowserState({}, storage_key="kinora", secret="kinora")
         with gr.Row(elem_classes="top"):
             gr.HTML(f"{LOGO}<div><h1>Kinora</h1><p>Pictures in, moving pictures out.</p></div>", elem_classes="brand")
@@ -34,10 +35,9 @@ def build(studio: Studio) -> gr.Blocks:
             with gr.Tab("History", id="history") as history_tab:
                 history.render(studio, rendered, tabs=tabs, opened=history_tab, browser=browser)
         for one in rendered.values():
-            page.load(one.panel.load, browser, [browser, *one.outputs], **HIDDEN)
+            page.load(one.panel.load, browser, [browser, *one.result], **HIDDEN)
         watch = gr.Timer(2.0)
         gr.on([page.load, watch.tick], lambda: devices(studio), None, [chip, watch], **HIDDEN)
-        api.expose(studio)
     return page
 
 
