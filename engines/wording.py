@@ -35,7 +35,7 @@ def given(value: object) -> str:
     if isinstance(value, int | float):
         return number(value)
     if isinstance(value, str):
-        if re.fullmatch(r"-?\d{1,15}", value):
+        if re.fullmatch(r"-?[0-9]{1,15}", value):
             return number(int(value))
         return f'"{printable(value)}"'
     return f"a {type(value).__name__}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -151,6 +152,26 @@ def test_line_breaks_tabs_and_every_script_are_text(good: dict[str, Any]) -> Non
 def test_odd_settings_are_refused_in_short_sentences(good: dict[str, Any], key: Any) -> None:
     (problem,) = problems(good | {key: 1})
     assert "There is no setting" in problem.message and len(problem.message) < 300 and "\n" not in problem.message
+
+
+ODD_VALUES = [
+    None, True, 0, -1, 10**400, -(10**5000), 1.5, float("nan"), float("inf"), -0.0, "", "a", "1e400", "9" * 6_000, "\0",
+    "\ud800", "/etc/passwd", "٣", "1_000", " ", b"\xff", 1j, set(), range(3), len, [], {}, [[]], ({},), [{"path": ""}],
+    [{"path": "\0"}], [{"path": "/dev/zero"}], [{"path": "x" * 9_000}], [{"path": None, "keep_background": []}],
+]  # fmt: skip
+
+
+def test_nothing_but_a_short_sentence_ever_comes_out(good: dict[str, Any]) -> None:
+    random = Random(0)
+    names = [*SPEC.request_type.model_fields, "stepz", "__init__", 3, None]
+    for _ in range(3_000):
+        values = good | {random.choice(names): random.choice(ODD_VALUES) for _ in range(random.randint(1, 3))}
+        try:
+            build_request(SPEC, values)
+        except InvalidRequest as error:
+            for problem in error.problems:
+                assert len(problem.message) < 300 and "\n" not in problem.message
+                problem.message.encode()
 
 
 GEOMETRY = Geometry(
