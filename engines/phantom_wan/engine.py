@@ -20,11 +20,12 @@ from engines.phantom_wan.spec import PhantomWanRequest
 from engines.pictures import cut_out, fit_on_canvas, open_picture
 from engines.sampling import SOLVERS, Denoised, denoise
 from engines.types import Context, Frames, LatentStep
-from engines.wan.latents import latent_shape, preview
+from engines.wan import transformer, vae
+from engines.wan.latents import latent_shape, preview, temporal_stride
 from engines.wan.model import WanModel
 from engines.wan.text import padded
-from engines.wan.transformer import BATCHED_TOKENS, predict, token_count, working_bytes
-from engines.wan.vae import decode_frames, decode_working_bytes
+from engines.wan.transformer import BATCHED_TOKENS, predict, token_count
+from engines.wan.vae import decode_frames
 
 
 class PhantomWan:
@@ -68,7 +69,9 @@ class PhantomWan:
         tokens = token_count(config, *shape[1:])
         batched = tokens <= BATCHED_TOKENS
         dtype = model.transformer.dtype(context)
-        room = working_bytes(config, tokens=tokens * (len(guidance.needed(weights)) if batched else 1), dtype=dtype)
+        room = transformer.working_bytes(
+            config, tokens=tokens * (len(guidance.needed(weights)) if batched else 1), dtype=dtype
+        )
         with context.use(model.transformer.component(dtype), working_bytes=room) as network:
             for state in sample(
                 network,
@@ -85,9 +88,9 @@ class PhantomWan:
         latents = state.latents[:, :frames]
 
         yield Stage(name="Decoding")
-        room = decode_working_bytes(model.vae.config, **size)
-        with context.use(model.vae.component(torch.float32), working_bytes=room) as vae:
-            for pixels in decode_frames(vae, latents):
+        room = vae.working_bytes(model.vae.config, **size, frames=temporal_stride(model.vae.config))
+        with context.use(model.vae.component(torch.float32), working_bytes=room) as decoder:
+            for pixels in decode_frames(decoder, latents):
                 yield Frames(pixels)
 
 

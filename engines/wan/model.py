@@ -17,7 +17,7 @@ from engines.wan.components import Network, find_network
 from engines.wan.encoder_keys import TEXT_ENCODER
 from engines.wan.text import PUBLISHED_NEGATIVE, PUBLISHED_TEXT_LEN, TextStates, encode_text, load_tokenizer
 from engines.wan.transformer_keys import TRANSFORMER
-from engines.wan.vae import decode_working_bytes, encode, to_pixels
+from engines.wan.vae import encode, to_pixels, working_bytes
 from engines.wan.vae_keys import VAE
 
 
@@ -93,7 +93,7 @@ class WanModel:
 
         def look(picture: np.ndarray) -> torch.Tensor:
             height, width = picture.shape[:2]
-            room = decode_working_bytes(self.vae.config, width=width, height=height)
+            room = working_bytes(self.vae.config, width=width, height=height, frames=1)
             with context.use(component, working_bytes=room) as vae:
                 return encode(vae, to_pixels(picture))[0].cpu()
 
