@@ -1,0 +1,322 @@
+"""python -m benchmarks.engine_layer: the engine layer against what its users would do without it, as ratios.
+
+Random weights, small sizes, one thread; every row does the same work twice, interleaved, in one process or in two
+forks of it. Ratios are ours / the peer's: below 1 is better. Nothing here needs a GPU.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import diffusers
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
+from diffusers.utils import export_to_video
+from safetensors.torch import load_file
+
+from engines import guidance
+from engines.bench import Bench
+from engines.devices import FakeDevice, PeakMeter
+from engines.media import VideoWriter
+from engines.phantom_wan.engine import PhantomWan
+from engines.registry import SPECS
+from engines.residency import ComponentCache
+from engines.runner import run
+from engines.sampling import denoise
+from engines.store import Store
+from engines.types import Component, LatentStep
+from engines.validation import build_request
+from engines.wan.components import find_network
+from engines.wan.transformer import predict
+from engines.wan.transformer_keys import TRANSFORMER
+from engines.wan.vae import decode_frames
+
+ROOT = Path(__file__).parents[1]
+ROUNDS = 3
+SMALL = {"num_attention_heads": 4, "attention_head_dim": 48, "num_layers": 4, "ffn_dim": 768, "text_dim": 64}
+LARGE = {"num_attention_heads": 8, "attention_head_dim": 128, "num_layers": 6, "ffn_dim": 4096, "text_dim": 1024}
+
+Row = tuple[str, str, str, str, float, str]
+
+
+def main() -> None:
+    """Print the table."""
+    torch.set_num_threads(1)
+    diffusers.logging.set_verbosity_error()
+    torch.manual_seed(0)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for measure in (denoising, loading, switching, decoding, writing, events):
+            began = time.monotonic()
+            rows += measure(Path(folder))
+            print(f"# {measure.__name__} {time.monotonic() - began:.0f} s", flush=True)
+    print("| what | peer | ours | peer's | ratio | target |\n| --- | --- | --- | --- | --- | --- |")
+    for what, peer, ours, theirs, ratio, target in rows:
+        print(f"| {what} | {peer} | {ours} | {theirs} | {ratio:.2f} | {target} |")
+
+
+def best(*works: Callable[[], Any], clock: Callable[[], float] = time.process_time) -> list[float]:
+    """Seconds of CPU of the best of a few interleaved rounds of each work; other processes do not count."""
+    seconds = [float("inf")] * len(works)
+    for _ in range(ROUNDS):
+        for index, work in enumerate(works):
+            began = clock()
+            work()
+            seconds[index] = min(seconds[index], clock() - began)
+    return seconds
+
+
+def peaks(*works: Callable[[], Any]) -> list[int]:
+    """Bytes by which each work, in a fork of its own, raised the peak memory of the process."""
+    context = multiprocessing.get_context("fork")
+
+    def child(work: Callable[[], Any], pipe: Any) -> None:
+        before = PeakMeter(torch.device("cpu")).peak_bytes()
+        kept = work()
+        pipe.send(PeakMeter.peak_bytes(PEAK) - before)
+        del kept
+        os._exit(0)
+
+    found = []
+    for work in works:
+        reading, writing = context.Pipe(duplex=False)
+        process = context.Process(target=child, args=(work, writing))
+        process.start()
+        found.append(reading.recv())
+        process.join()
+    return found
+
+
+PEAK = PeakMeter(torch.device("cpu"))
+
+
+def denoising(folder: Path) -> Iterator[Row]:
+    """The same network, steps and guidance through our loop and through diffusers' pipeline."""
+    network = WanTransformer3DModel(**SMALL).eval().requires_grad_(False)
+    vae = AutoencoderKLWan(base_dim=4, num_res_blocks=1, dim_mult=[1, 1, 1, 1])
+    pipeline = WanPipeline(
+        tokenizer=None,
+        text_encoder=None,
+        vae=vae,
+        transformer=network,
+        scheduler=UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    steps, noise = 4, torch.randn(16, 5, 16, 24)
+    prompt, negative = torch.randn(1, 32, 64), torch.randn(1, 32, 64)
+
+    def theirs() -> torch.Tensor:
+        return pipeline(
+            prompt_embeds=prompt,
+            negative_prompt_embeds=negative,
+            latents=noise[None].clone(),
+            height=128,
+            width=192,
+            num_frames=17,
+            num_inference_steps=steps,
+            output_type="latent",
+        ).frames
+
+    def ours(batched: bool) -> torch.Tensor:
+        scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+        scheduler.set_timesteps(steps)
+        conditions = {"cond": prompt[0], "uncond": negative[0]}
+
+        def velocity(latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+            def passes(texts: list[torch.Tensor]) -> torch.Tensor:
+                return predict(network, latents.expand(len(texts), *latents.shape), timestep, torch.stack(texts))
+
+            return guidance.guided(passes, conditions, guidance.classifier_free(5.0), batched=batched)
+
+        return [state.latents for state in denoise(noise.clone(), scheduler, velocity)][-1]
+
+    apart = (ours(False) - theirs()[0]).norm() / theirs()[0].norm()
+    peer, single, batch = best(theirs, lambda: ours(False), lambda: ours(True))
+    same = f"diffusers WanPipeline (rel {apart:.0e})"
+    yield ("denoising, passes one by one", same, f"{single:.2f} s", f"{peer:.2f} s", single / peer, "1.03")
+    yield ("denoising, passes in a batch", same, f"{batch:.2f} s", f"{peer:.2f} s", batch / peer, "0.75")
+
+
+def loading(folder: Path) -> Iterator[Row]:
+    """A 200 MB checkpoint in bfloat16: peak memory above the process, and seconds."""
+    saved = folder / "transformer"
+    WanTransformer3DModel(**LARGE).to(torch.bfloat16).save_pretrained(saved)
+    path = saved / "diffusion_pytorch_model.safetensors"
+    size = path.stat().st_size
+
+    def ours() -> Any:
+        return find_network("transformer", (path,), TRANSFORMER).component(torch.bfloat16).build()
+
+    def library() -> Any:
+        return WanTransformer3DModel.from_pretrained(saved, torch_dtype=torch.bfloat16)
+
+    def reference() -> Any:
+        network = WanTransformer3DModel(**LARGE).to(torch.bfloat16)
+        network.load_state_dict(load_file(path))
+        return network
+
+    def touched(work: Callable[[], Any]) -> Callable[[], Any]:
+        """A mapped weight takes memory when it is first read, so every work reads all of its weights."""
+
+        def work_and_touch() -> Any:
+            network = work()
+            for parameter in network.parameters():
+                parameter.view(torch.int16).sum()
+            return network
+
+        return work_and_touch
+
+    mine, peer, old = peaks(*map(touched, (ours, library, reference)))
+    fast, slow, slowest = best(*map(touched, (ours, library, reference)))
+    for name, memory, seconds in (("from_pretrained", peer, slow), ("build, then copy", old, slowest)):
+        yield (
+            f"loading {size / 1e6:.0f} MB, peak memory / file",
+            name,
+            f"{mine / size:.2f}",
+            f"{memory / size:.2f}",
+            mine / memory,
+            "ours ≤ 1.10",
+        )
+        yield ("loading, time", name, f"{fast:.2f} s", f"{seconds:.2f} s", fast / seconds, "1.00")
+
+
+def switching(folder: Path) -> Iterator[Row]:
+    """A -> B -> A with room in RAM for both and on the device for one, against loading A again."""
+    path = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    network = find_network("transformer", (path,), TRANSFORMER).component(torch.bfloat16)
+    a, b = (Component(key, network.build, network.size_bytes) for key in "ab")
+    size = network.size_bytes
+    cache = ComponentCache(FakeDevice(size + 10), device_budget_bytes=size + 10, ram_budget_bytes=3 * size)
+
+    def use(component: Component) -> Callable[[], None]:
+        def work() -> None:
+            with cache.use(component) as module:
+                next(module.parameters()).sum()
+
+        return work
+
+    use(a)()
+    use(b)()
+    _, again, cold = best(use(b), use(a), network.build)
+    yield (
+        "switch back to a model, its copy aside",
+        "loading it again",
+        f"{again:.4f} s",
+        f"{cold:.2f} s",
+        again / cold,
+        "0.20",
+    )
+
+
+def decoding(folder: Path) -> Iterator[Row]:
+    """81 frames streamed from the decoder into the file, against decoding all and then writing."""
+    vae = AutoencoderKLWan(base_dim=4, num_res_blocks=1, dim_mult=[1, 2, 4, 4], z_dim=16).eval().requires_grad_(False)
+    latents = torch.randn(16, 21, 20, 32)
+
+    def streamed() -> None:
+        writer = VideoWriter(folder / "streamed.mp4", fps=16, tags={})
+        for pixels in decode_frames(vae, latents):
+            writer.write(pixels)
+        writer.close()
+
+    def whole() -> None:
+        scale = torch.tensor(vae.config.latents_std).view(1, -1, 1, 1, 1)
+        mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1, 1)
+        with torch.no_grad():
+            video = vae.decode(latents[None] * scale + mean, return_dict=False)[0]
+        frames = ((video[0] + 1) / 2 * 255).to(torch.uint8).permute(1, 2, 3, 0).contiguous().numpy()
+        writer = VideoWriter(folder / "whole.mp4", fps=16, tags={})
+        writer.write(frames)
+        writer.close()
+
+    mine, peer = peaks(streamed, whole)
+    same = (folder / "streamed.mp4").read_bytes() == (folder / "whole.mp4").read_bytes()
+    yield (
+        "decoding 81 frames of 256x160, extra peak memory",
+        f"decode all, then write ({'same file' if same else 'OTHER FILE'})",
+        f"{mine / 1e6:.0f} MB",
+        f"{peer / 1e6:.0f} MB",
+        mine / peer,
+        "0.35",
+    )
+
+
+def writing(folder: Path) -> Iterator[Row]:
+    """121 textured frames of 416x240 as H.264."""
+    rows, columns = np.mgrid[:240, :416]
+    texture = np.random.default_rng(0).integers(0, 60, (240, 416, 3))
+    frames = np.stack([(texture + ((columns + rows) // 3 + 3 * t)[..., None]) % 256 for t in range(121)]).astype(
+        np.uint8
+    )
+
+    def ours() -> None:
+        writer = VideoWriter(folder / "ours.mp4", fps=16, tags={})
+        writer.write(frames)
+        writer.close()
+
+    def theirs() -> None:
+        export_to_video(list(frames.astype(np.float32) / 255), str(folder / "theirs.mp4"), fps=16)
+
+    mine, peer = best(ours, theirs, clock=time.monotonic)
+    yield (
+        "writing 121 frames of 416x240",
+        "diffusers export_to_video",
+        f"{mine:.2f} s",
+        f"{peer:.2f} s",
+        mine / peer,
+        "1.00",
+    )
+
+
+def events(folder: Path) -> Iterator[Row]:
+    """The steps of the starter with events, time left and previews, against the engine's bare generator."""
+    spec = SPECS["phantom-wan"]
+    bench = Bench("cpu", store=Store())
+    if bench.store.state(spec.name, spec.model("starter")).state != "bundled":
+        return
+    values = {
+        "prompt": "a red star moves right",
+        "references": [{"path": str(ROOT / "assets" / "examples" / "red_star.png")}],
+        "seed": 1,
+    }
+    request, context = build_request(spec, values), bench.context(spec.name, spec.model("starter"))
+
+    def steps(made: Iterator[Any], last: Callable[[Any], bool]) -> None:
+        for item in made:
+            if last(item):
+                break
+        made.close()
+
+    def bare() -> None:
+        steps(
+            PhantomWan().generate(request, context),
+            lambda item: isinstance(item, LatentStep) and item.index == item.total,
+        )
+
+    def told() -> None:
+        made = run(spec, request, context, output_dir=folder, job_id="clip")
+        steps(made, lambda event: event.type == "step" and event.index == event.total)
+
+    bare()
+    plain, full = best(bare, told)
+    yield (
+        "20 steps with events, time left, previews",
+        "the bare loop",
+        f"{full:.2f} s",
+        f"{plain:.2f} s",
+        full / plain,
+        "1.02",
+    )
+
+
+if __name__ == "__main__":
+    main()
