@@ -6,10 +6,11 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from engines.events import TERMINAL, Failed
+from engines.events import TERMINAL, Done, Failed
 from studio.jobs import Job, JobStore, WrongState
 from studio.progress import Ledger, Progress
 from studio.settings import Settings
@@ -98,7 +99,8 @@ class LocalExecutor:
         if asked_before:
             worker.kill()
         else:
-            worker.send(command="cancel", job=job_id)
+            with suppress(OSError):  # it just died, and its end is about to be noticed
+                worker.send(command="cancel", job=job_id)
 
     def progress(self, job_id: str) -> Progress | None:
         return self._ledger.progress(job_id)
@@ -109,7 +111,8 @@ class LocalExecutor:
     def free(self) -> None:
         for worker in list(self._workers.values()):
             if worker.alive and worker.job is None:
-                worker.send(command="free")
+                with suppress(OSError):
+                    worker.send(command="free")
 
     def close(self) -> None:
         with self._condition:
@@ -121,7 +124,8 @@ class LocalExecutor:
             job, worker.job = worker.job, None
             worker.close()
             if job is not None:
-                self._store.move(job.id, "queued")
+                with suppress(WrongState):  # it was done a moment before
+                    self._store.move(job.id, "queued")
 
     def _running(self, job_id: str) -> WorkerProcess | None:
         return next((worker for worker in self._workers.values() if worker.job and worker.job.id == job_id), None)
@@ -173,6 +177,8 @@ class LocalExecutor:
         if not isinstance(event, TERMINAL):
             self._ledger.take(job_id, event)
             return
+        if self._closing and not isinstance(event, Done):
+            return  # the job did not end, the studio does
         self._ledger.end(job_id, event)
         with self._condition:
             if worker.job is not None and worker.job.id == job_id:

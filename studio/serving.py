@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 
 from studio.settings import Settings
 
@@ -18,6 +19,7 @@ def run(settings: Settings) -> None:
     from studio.service import open_studio
 
     studio = open_studio(settings, InEventExecutor if settings.in_event else LocalExecutor)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     studio.executor.start()
     try:
         ui.launch(studio, ui.build(studio))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -121,9 +122,9 @@ class WorkerProcess:
 
     def send(self, **message: Any) -> None:
         """Give the process one command; raises OSError if it is not there to take it."""
-        if self._process is None or self._process.stdin is None:
-            raise BrokenPipeError("the worker is not running")
         with self._writing:
+            if self._process is None or self._process.stdin is None or self._process.stdin.closed:
+                raise BrokenPipeError("the worker is not running")
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
             self._process.stdin.flush()
 
@@ -138,11 +139,10 @@ class WorkerProcess:
         process = self._process
         if process is None:
             return
-        try:
+        with suppress(OSError):
             self.send(command="shutdown")
+        with self._writing, suppress(OSError):
             process.stdin.close()  # type: ignore[union-attr]
-        except OSError:
-            log.info("the worker of %s was gone already", self._state.name)
         try:
             process.wait(timeout=_GRACE_S)
         except subprocess.TimeoutExpired:
@@ -156,11 +156,8 @@ class WorkerProcess:
             for line in process.stdout:
                 self._take(line)
         process.wait()
-        if process.stdin is not None:
-            try:
-                process.stdin.close()
-            except OSError:
-                log.debug("the worker's stdin broke with it")
+        with self._writing, suppress(OSError):
+            process.stdin.close()  # type: ignore[union-attr]
         if not self._closing:
             log.warning("the worker of %s ended with code %s", self._state.name, process.returncode)
             self._on_exit(self)

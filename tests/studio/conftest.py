@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+
+from engines import registry
+from studio.executor import LocalExecutor
+from studio.jobs import Job
+from studio.service import Studio, open_studio
+from studio.settings import Settings
+from tests.studio import stand_in
+from tests.studio.server import Server
+from tests.studio.stand_in_command import stand_in_command
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def specs(monkeypatch: pytest.MonkeyPatch) -> dict:
+    """The engines, with the stand-in behind Phantom."""
+    monkeypatch.setitem(registry.SPECS, "phantom-wan", stand_in.spec())
+    return registry.SPECS
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(outputs=tmp_path / "outputs", devices=("cpu",))
+
+
+@pytest.fixture
+def idle(settings: Settings, specs: dict) -> Iterator[Studio]:
+    """A studio whose executor was not started: jobs stay queued."""
+    studio = open_studio(settings, LocalExecutor)
+    yield studio
+    studio.store.close()
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    """A studio whose worker process runs the stand-in engine; shared by the tests of a file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry.SPECS, "phantom-wan", stand_in.spec())
+        settings = Settings(outputs=tmp_path_factory.mktemp("studio") / "outputs", devices=("cpu",))
+        yield from _started(settings)
+
+
+def _started(settings: Settings) -> Iterator[Studio]:
+    studio = open_studio(settings, LocalExecutor, command=lambda device: stand_in_command(settings, device))
+    studio.executor.start()
+    yield studio
+    studio.executor.close()
+    studio.store.close()
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "red.png"
+    image = Image.new("RGB", (60, 48), "white")
+    ImageDraw.Draw(image).ellipse((15, 9, 45, 39), fill="red")
+    image.save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The studio served from a process without torch, shared by all tests that do not end it."""
+    with Server(tmp_path_factory.mktemp("served") / "outputs") as server:
+        yield server
+
+
+def wait_for(studio: Studio, job: Job, *states: str, timeout_s: float = 60) -> Job:
+    """The job once it is in one of `states`."""
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        now = studio.store.get(job.id)
+        if now is not None and now.state in states:
+            return now
+        time.sleep(0.02)
+    raise AssertionError(f"the job is {now.state if now else 'gone'}, not {states}")
+
+
+def values(picture: Path, prompt: str = "a red circle moves right", **more: object) -> dict:
+    """A small request."""
+    references = [{"path": str(picture)}]
+    return {"prompt": prompt, "references": references, "steps": 4, "frames": 9, "seed": 5} | more
