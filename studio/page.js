@@ -1,5 +1,5 @@
 // What gradio's components do not do by themselves: labels for buttons that need their context, progress in the
-// title of the browser's tab, and Ctrl+Enter for Generate.
+// title of the browser's tab, the way to the result on a phone, and Ctrl+Enter for Generate.
 (() => {
   const visible = (element) => element.offsetParent !== null;
 
@@ -23,11 +23,20 @@
     if (document.title !== `${prefix}Kinora`) document.title = `${prefix}Kinora`;
   };
 
+  // On a phone the result stands below the form: go there when a clip begins.
+  let wasActive = false;
+  const follow = () => {
+    const card = [...document.querySelectorAll(".status .card")].find(visible);
+    const active = card?.matches(".running, .waiting") ?? false;
+    if (active && !wasActive && innerWidth <= 768) card.scrollIntoView({ block: "start", behavior: "smooth" });
+    wasActive = active;
+  };
+
   let planned = false;
   new MutationObserver(() => {
     if (planned) return;
     planned = true;
-    setTimeout(() => { planned = false; label(); title(); }, 200);
+    setTimeout(() => { planned = false; label(); title(); follow(); }, 200);
   }).observe(document.documentElement, { childList: true, subtree: true });
 
   document.addEventListener("keydown", (event) => {

@@ -161,9 +161,8 @@ def _card(kind: str, title: str, text: str, *, share: float | None = None, notes
 
 
 def _empty(spec: EngineSpec) -> str:
-    return (
-        f'<div class="card empty"><b>Your clip will appear here</b><p>{escape(spec.purpose)} Press Generate.</p></div>'
-    )
+    words = f"{escape(spec.purpose)} Press Generate, or Ctrl and Enter."
+    return f'<div class="card empty"><b>Your clip will appear here</b><p>{words}</p></div>'
 
 
 def _preview(progress: Progress) -> str:

@@ -106,10 +106,11 @@ def _controls(studio: Studio, form: Form, panel: Panel, values: dict[str, Any], 
         put(group)
     with gr.Accordion("Advanced settings", open=False, elem_classes="advanced"):
         put("advanced")
-    parts["problems"] = gr.HTML(elem_id=f"{spec.name}-problems")
-    parts["generate"] = gr.Button(
-        "Generate", variant="primary", size="lg", elem_classes="go", elem_id=f"{spec.name}-go"
-    )
+    with gr.Column(elem_classes="dock"):
+        parts["problems"] = gr.HTML(elem_id=f"{spec.name}-problems")
+        parts["generate"] = gr.Button(
+            "Generate", variant="primary", size="lg", elem_classes="go", elem_id=f"{spec.name}-go"
+        )
 
     prompt, steps = form.component("prompt"), form.component("steps")
     frames, fps = form.component("frames"), form.component("fps")
