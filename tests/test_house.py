@@ -19,8 +19,8 @@ PRINTS = {"studio/command_line.py", "studio/__main__.py"}
 MACHINE_PATH = re.compile(r"(?<![\w.~-])/(?:work|root|home|Users|opt|mnt|srv)/\w")
 # Hosts that a text may name: our own page, projects and standards. Not: anyone's package mirror.
 HOSTS = {
-    "127.0.0.1", "localhost", "huggingface.co", "github.com", "arxiv.org", "download.pytorch.org", "git-lfs.github.com", "git-lfs",
-    "docs.pytest.org", "www.apache.org", "cv.iptc.org", "iptc.org", "www.w3.org", "ns.adobe.com", "purl.org",
+    "127.0.0.1", "localhost", "huggingface.co", "github.com", "arxiv.org", "download.pytorch.org", "git-lfs.github.com",
+    "git-lfs", "docs.pytest.org", "www.apache.org", "cv.iptc.org", "iptc.org", "www.w3.org", "ns.adobe.com", "purl.org",
 }  # fmt: skip
 HOST = re.compile(r"https?://(?:[^/\s@\"'`]*@)?([\w.-]*\w)")
 
@@ -97,3 +97,11 @@ def test_every_file_that_a_document_links_to_is_there(document: str) -> None:
     path = ROOT / document
     links = re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8"))
     assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_the_architecture_names_every_module() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    modules = [path for folder in LIBRARY for path in (ROOT / folder).glob("*.py") if path.name != "__init__.py"]
+    assert [short(path) for path in modules if path.name not in text] == []
+    folders = [path for path in (ROOT / "engines").iterdir() if (path / "__init__.py").is_file()]
+    assert [path.name for path in folders if f"{path.name}/" not in text] == []
