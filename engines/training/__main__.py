@@ -1,4 +1,4 @@
-"""Command line of the trainer: python -m engines.training RECIPE [--out DIR] [--minutes M] [--resume] [--set name=value]"""
+"""Command line of the trainer: python -m engines.training RECIPE [--minutes M] [--resume] [--set NAME=VALUE]."""
 
 import argparse
 import logging

@@ -33,5 +33,7 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 def read_network(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Tensors as float32, and the facts."""
-    tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in load_file(path).items()}
+    tensors = {
+        name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in load_file(path).items()
+    }
     return tensors, read_facts(path)

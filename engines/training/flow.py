@@ -12,9 +12,7 @@ def draw_sigmas(count: int, rng: torch.Generator, *, centre: float = 0.4, unifor
     return torch.where(torch.rand(count, generator=rng) < uniform, flat, bell).clamp(1e-3, 0.9995)
 
 
-def noised(
-    latents: torch.Tensor, sigmas: torch.Tensor, rng: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
+def noised(latents: torch.Tensor, sigmas: torch.Tensor, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """Clean latents [B,C,F,H,W] and sigmas [B] -> noisy latents and the velocity to predict, same shape."""
     noise = torch.randn(latents.shape, generator=rng)
     level = sigmas.view(-1, 1, 1, 1, 1)

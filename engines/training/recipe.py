@@ -56,8 +56,10 @@ class Recipe:
     files: str = "assets/starter"  # folder with the parts this recipe builds on
 
     def stage(self, step: int) -> Stage:
-        """The curriculum stage of a step; the last one lasts for ever."""
-        return next((stage for stage in self.stages if step < stage.until), self.stages[-1])
+        """The curriculum stage of a step. Stages with the same `until` take turns; the last ones never end."""
+        until = next((stage.until for stage in self.stages if step < stage.until), self.stages[-1].until)
+        turns = [stage for stage in self.stages if stage.until == until]
+        return turns[step % len(turns)]
 
     def record(self) -> dict[str, Any]:
         """Plain values for metadata and logs."""

@@ -127,7 +127,10 @@ def sample(
     else:
         passes = [(text, None), (none, None)]
     scheduler = UniPCMultistepScheduler(
-        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=settings.shift, num_train_timesteps=TIMESTEPS
+        prediction_type="flow_prediction",
+        use_flow_sigmas=True,
+        flow_shift=settings.shift,
+        num_train_timesteps=TIMESTEPS,
     )
     scheduler.set_timesteps(sigmas=np.linspace(0.999, 0, settings.steps + 1)[:-1])
     for t in scheduler.timesteps:

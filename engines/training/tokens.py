@@ -15,8 +15,8 @@ PAD, END = "<pad>", "</s>"
 def _vocabulary_text() -> list[str]:
     """Every word of the grammar often enough to become one token."""
     groups = (
-        words.COLOURS, words.SHAPES, words.MOTIONS, words.BACKGROUNDS, words.FLOORS, words.PATTERNS, words.CAMERA, words.THINGS,
-        *words.SHAPE_SYNONYMS.values(), *words.MOTION_SYNONYMS.values(),
+        words.COLOURS, words.SHAPES, words.MOTIONS, words.BACKGROUNDS, words.FLOORS, words.PATTERNS, words.CAMERA,
+        words.THINGS, *words.SHAPE_SYNONYMS.values(), *words.MOTION_SYNONYMS.values(),
     )  # fmt: skip
     return [f"{word} {article(word)}" for group in groups for word in group] * 50
 

@@ -22,6 +22,7 @@ class FlowRecipe(Recipe):
     train_text: bool = True
     drop_text: float = 0.1  # empty prompt, references kept
     drop_all: float = 0.0  # empty prompt and zero references
+    sigma_centre: float = 0.7  # of the normal in the noise levels' logits
     text_len: int = networks.TEXT_LEN
     transformer_file: str = "wan_t2v.safetensors"
     compiled: bool = True
@@ -59,7 +60,7 @@ class FlowTask:
         """Mean squared velocity error over the video's own latent frames."""
         clean, recipe = batch["latents"], self.recipe
         count, _, frames = clean.shape[:3]
-        sigmas = draw_sigmas(count, rng)
+        sigmas = draw_sigmas(count, rng, centre=recipe.sigma_centre)
         noisy, velocity = noised(clean, sigmas, rng)
         keep = torch.ones(count)
         references = batch.get("refs")

@@ -1,5 +1,7 @@
 """The text-to-video base: transformer and text encoder from scratch, small and large first, the whole world after."""
 
+import dataclasses
+
 from ..recipe import ReferenceMix, Stage
 from ..world import WorldConfig
 from .flow_task import FlowRecipe, FlowTask
@@ -17,20 +19,28 @@ LARGE = WorldConfig(
     largest=0.27,
 )
 FULL_SMALL = WorldConfig(
-    width=64, frames=17, subject_shares=(0.6, 0.3, 0.08, 0.02), two_subjects=0.15, smallest=0.17
+    width=64,
+    frames=17,
+    subject_shares=(0.5, 0.35, 0.15, 0.0),
+    two_subjects=0.08,
+    floor=0.2,
+    photo_background=0.0,
+    paraphrase=0.2,
+    smallest=0.19,
 )
-FULL = WorldConfig(subject_shares=(0.55, 0.3, 0.12, 0.03), two_subjects=0.25)
+FULL = dataclasses.replace(FULL_SMALL, width=96, frames=33, two_subjects=0.12, floor=0.25)
 # References join early: copying a look takes longest to learn, and is cheapest to learn on small clips.
-EARLY_REFERENCES = ReferenceMix(none=0.55, one=0.35, two=0.1)
+REFERENCES = ReferenceMix(none=0.38, one=0.56, two=0.06)
 
 RECIPE = FlowRecipe(
     name="text-to-video",
     steps=20_000,
-    minutes=80.0,
+    minutes=110.0,
     stages=(
         Stage(until=700, batch=32, world=LARGE),
-        Stage(until=2_600, batch=32, world=FULL_SMALL, mix=EARLY_REFERENCES),
-        Stage(until=10**9, batch=24, world=FULL, mix=EARLY_REFERENCES),
+        Stage(until=4_200, batch=32, world=FULL_SMALL, mix=REFERENCES),
+        Stage(until=10**9, batch=24, world=FULL, mix=REFERENCES),
+        Stage(until=10**9, batch=32, world=FULL_SMALL, mix=REFERENCES),
     ),
 )
 

@@ -1,5 +1,6 @@
 """Whole clips from a seed: what is in it, its caption, its frames, its references and the truth about it."""
 
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -76,9 +77,7 @@ def _choose_subject(rng: np.random.Generator, config: WorldConfig, background: s
     small = config.vocabulary == "small"
     shapes = words.SMALL_SHAPES if small else words.SHAPES
     allowed = [
-        name
-        for name in (words.SMALL_COLOURS if small else words.COLOURS)
-        if (name, background) not in words.CLASHES
+        name for name in (words.SMALL_COLOURS if small else words.COLOURS) if (name, background) not in words.CLASHES
     ]
     shares = np.asarray(config.subject_shares) / np.sum(config.subject_shares)
     kind = ("shape", "sprite", "emoji", "photo")[rng.choice(4, p=shares)]
@@ -108,7 +107,7 @@ def _cells(rng: np.random.Generator, count: int, aspect: float, ground: float) -
         ]
     else:
         edges = np.linspace(margin, aspect - margin, count + 1)
-        areas = [Area(left=a, right=b, top=margin, bottom=ground) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        areas = [Area(left=a, right=b, top=margin, bottom=ground) for a, b in itertools.pairwise(edges)]
     return [areas[index] for index in rng.permutation(count)]
 
 
@@ -192,9 +191,7 @@ def plan_clip(rng: np.random.Generator, config: WorldConfig) -> Plan:
         clauses.append(_clause(rng, subject, motion, config, free=free))
     scene = captions.scene_phrase(rng, background=background, floor=floor, free=free)
     return Plan(
-        caption=captions.join(
-            rng, clauses, scene="a photograph" if empty else scene, camera=camera, free=free
-        ),
+        caption=captions.join(rng, clauses, scene="a photograph" if empty else scene, camera=camera, free=free),
         subjects=tuple(subjects),
         motions=tuple(motions),
         paths=tuple(paths),

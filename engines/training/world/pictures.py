@@ -29,8 +29,8 @@ EMOJI_HELD_OUT = 200
 EMOJI_SKIPPED = frozenset(range(0x1F550, 0x1F568)) | frozenset(range(0x1F311, 0x1F319)) | frozenset((0x1F3FB,))
 
 PHOTOS_TRAIN = (
-    "astronaut", "motorcycle_left", "motorcycle_right", "hubble_deep_field", "ihc", "retina", "grass", "gravel", "camera",
-    "brick", "coins", "moon", "color",
+    "astronaut", "motorcycle_left", "motorcycle_right", "hubble_deep_field", "ihc", "retina", "grass", "gravel",
+    "camera", "brick", "coins", "moon", "color",
 )  # fmt: skip
 PHOTOS_HELD_OUT = ("coffee", "chelsea", "rocket")
 PHOTO_SIDE = 320

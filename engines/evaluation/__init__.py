@@ -1,0 +1,1 @@
+"""Quality measures of the starter models, taken from pixels by plain code."""

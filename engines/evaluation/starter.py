@@ -1,0 +1,148 @@
+"""The evaluations of the starter models: which cases, which measures, which targets."""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from engines.training.data import fit_on_canvas
+from engines.training.latents import to_pixels, to_unit
+from engines.training.sample import Settings, load_starter, load_vae, sample
+from engines.training.world import make_clip
+
+from . import cases, scores
+from .figures import Figure, share
+
+log = logging.getLogger(__name__)
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets" / "starter"
+SECONDS_TARGET, MEGABYTES_TARGET = 10.0, 15.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line may change: number of cases (0 = each evaluation's own) and the folder of the files."""
+
+    count: int = 0
+    folder: Path = ASSETS
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """Figures, how they were measured, and the clips for a contact sheet."""
+
+    figures: list[Figure]
+    facts: dict[str, Any]
+    clips: list[np.ndarray]
+    references: list[list[np.ndarray]] | None = None
+
+
+def _size(folder: Path, *names: str) -> Figure:
+    total = sum((folder / name).stat().st_size for name in names) + sum(
+        file.stat().st_size for file in (folder / "tokenizer").glob("*")
+    )
+    return Figure(name="size of its files", value=total / 1e6, unit="MB", target=MEGABYTES_TARGET, lower=True)
+
+
+def evaluate_vae(options: Options) -> Outcome:
+    """Round trip of the VAE over held-out world clips, inside their objects, and over photographs."""
+    vae = load_vae(options.folder / "vae.safetensors")
+    count = options.count or 60
+    world, inside, photos, made = [], [], [], []
+    for index in tqdm(range(count), desc="wan-vae", disable=None):
+        for config, into in ((cases.VAE_WORLD, world), (cases.PHOTO_WORLD, photos)):
+            clip = make_clip((cases.VAE_SEED, index), config, with_masks=True)
+            back = round_trip(vae, clip.frames)
+            into.append(scores.decibels(clip.frames, back))
+            if clip.tracks:
+                inside.append(scores.decibels(clip.frames, back, clip.masks > 0.5))
+            if index < 4:
+                made += [clip.frames, back]
+    figures = [
+        Figure(name="PSNR world", value=float(np.mean(world)), unit="dB", target=30.0),
+        Figure(name="PSNR inside objects", value=float(np.mean(inside)), unit="dB", target=24.0),
+        Figure(name="PSNR photographs", value=float(np.mean(photos)), unit="dB", target=26.0),
+    ]
+    return Outcome(figures=figures, facts={"clips": count}, clips=made)
+
+
+def round_trip(vae: Any, frames: np.ndarray) -> np.ndarray:
+    """Encode and decode uint8 frames [T,H,W,3]."""
+    import torch
+
+    with torch.inference_mode():
+        latents = vae.encode(to_unit(frames)[None]).latent_dist.mode()
+        return to_pixels(vae.decode(latents).sample)[0]
+
+
+def evaluate_text_to_video(options: Options) -> Outcome:
+    """Words of held-out captions, one flat subject, the whole vocabulary."""
+    starter = load_starter(options.folder)
+    count, batch = options.count or 96, 8
+    clips = [make_clip((cases.TEXT_SEED, index), cases.TEXT_WORLD) for index in range(count)]
+    made: list[np.ndarray] = []
+    for start in tqdm(range(0, count, batch), desc="wan-t2v", disable=None):
+        prompts = [clip.caption for clip in clips[start : start + batch]]
+        made += list(sample(starter, prompts, settings=Settings(), seed=start))
+    hits = [scores.text_hits(scores.look(video), clip) for video, clip in zip(made, clips, strict=True)]
+    targets = {"colour": 98.0, "background": 98.0, "shape": 92.0, "motion": 92.0, "floor": None}
+    figures = [share(f"{name} right", [hit[name] for hit in hits], target=goal) for name, goal in targets.items()]
+    return Outcome(figures=figures, facts={"clips": count, "settings": dataclasses.asdict(Settings())}, clips=made)
+
+
+def evaluate_phantom(options: Options) -> Outcome:
+    """Held-out subjects through the product's own engine: identity, motion, pasting, time."""
+    from .product import Product
+
+    product = Product("phantom-wan", folder=options.folder)
+    one = cases.cases(cases.ONE_SEED, options.count or 48, cases.ONE_WORLD)
+    two = cases.cases(cases.TWO_SEED, max(1, (options.count or 48) // 2), cases.TWO_WORLD)
+    seconds, made, shown = [], [], []
+    for index, case in enumerate(tqdm([*one, *two], desc="phantom-wan", disable=None)):
+        video, took = product.make(case.clip.caption, case.clip.references, seed=index)
+        seconds.append(took)
+        made.append(video)
+        shown.append(list(case.clip.references))
+    single, double = made[: len(one)], made[len(one) :]
+    hits_two = [scores.reference_hits(video, case) for video, case in zip(double, two, strict=True)]
+    size = {"width": single[0].shape[2], "height": single[0].shape[1]}
+    paste = [
+        scores.pasted(video, fit_on_canvas(case.clip.references[0], **size))
+        for video, case in zip(single, one, strict=True)
+    ]
+    figures = [
+        share(
+            "right reference of 8, one subject",
+            [scores.reference_hits(video, case)[0] for video, case in zip(single, one, strict=True)],
+            target=90.0,
+        ),
+        share("right reference of 8, two subjects", [hit for hits in hits_two for hit in hits], target=80.0),
+        share("motion right", [scores.motion_hit(v, case) for v, case in zip(single, one, strict=True)], target=80.0),
+        share("pasted at the reference's place", paste, target=10.0, lower=True),
+        Figure(
+            name="default clip, warm", value=float(np.median(seconds[1:])), unit="s", target=SECONDS_TARGET, lower=True
+        ),
+        _size(options.folder, "phantom_wan.safetensors", "vae.safetensors", "text_encoder.safetensors"),
+    ]
+    facts = {"one_subject": len(one), "two_subjects": len(two), "defaults": dict(product.model.defaults)}
+    return Outcome(figures=figures, facts=facts, clips=made, references=shown)
+
+
+EVALUATIONS: dict[str, Callable[[Options], Outcome]] = {
+    "wan-vae": evaluate_vae,
+    "wan-t2v": evaluate_text_to_video,
+    "phantom-wan": evaluate_phantom,
+}
+
+
+def evaluate(name: str, options: Options) -> Outcome:
+    """Run one evaluation; facts say when and on what."""
+    began = time.monotonic()
+    outcome = EVALUATIONS[name](options)
+    facts = {**outcome.facts, "took_s": round(time.monotonic() - began, 1)}
+    return dataclasses.replace(outcome, facts=facts)

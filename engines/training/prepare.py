@@ -1,0 +1,64 @@
+"""What exists before any network: the block latents and the tokenizer. python -m engines.training.prepare [--out DIR]
+
+Both are fitted to the training split with fixed seeds.
+"""
+
+import argparse
+import dataclasses
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from . import networks
+from .latents import SPACE, TIME, BlockLatents, fit, to_unit
+from .tokens import train_tokenizer
+from .world import Clip, WorldConfig, make_clip
+
+log = logging.getLogger(__name__)
+
+SEED = 5
+WORLD = WorldConfig(
+    frames=17,
+    subject_shares=(0.3, 0.4, 0.2, 0.1),
+    two_subjects=0.4,
+    three_or_four=0.05,
+    photo_background=0.1,
+    smallest=0.14,
+)
+PHOTOS = dataclasses.replace(WORLD, empty_photo=1.0, camera=0.7)
+
+
+def block_weights(clip: Clip, *, background: float = 0.15, photo: float = 0.5) -> torch.Tensor:
+    """How much each block [n+1,H/8,W/8] counts in the fit: little for flat background, fully where a subject is."""
+    frames, height, width = clip.masks.shape
+    grouped = clip.masks[1:].reshape((frames - 1) // TIME, TIME, height, width).max(1)
+    shares = np.concatenate([clip.masks[:1], grouped])
+    shares = shares.reshape(-1, height // SPACE, SPACE, width // SPACE, SPACE).max((2, 4))
+    base = background if clip.tracks else photo
+    return torch.from_numpy(base + (shares > 0.02)).float()
+
+
+def fit_latents(*, clips: int = 900, channels: int = networks.LATENT_CHANNELS) -> BlockLatents:
+    """Fit the code to world clips, every fifth only a photograph."""
+    made = [make_clip((SEED, i), PHOTOS if i % 5 == 0 else WORLD, with_masks=True) for i in range(clips)]
+    return fit([to_unit(clip.frames) for clip in made], [block_weights(clip) for clip in made], channels=channels)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Fit and write both."""
+    parser = argparse.ArgumentParser(prog="python -m engines.training.prepare", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("assets/starter"))
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options.out.mkdir(parents=True, exist_ok=True)
+    fit_latents().save(options.out / "block_latents.safetensors")
+    train_tokenizer(vocabulary=networks.VOCABULARY).save_pretrained(options.out / "tokenizer")
+    log.info("Wrote block_latents.safetensors and tokenizer to %s.", options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""The trainer with a tiny network: exact resume, files with their recipe inside, settings, schedule."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from engines.training import networks
+from engines.training.__main__ import main
+from engines.training.files import read_facts, read_network
+from engines.training.prepare import fit_latents
+from engines.training.recipe import ReferenceMix, Stage, with_settings
+from engines.training.recipes import recipe_module, text_to_video
+from engines.training.recipes.vae import VaeRecipe, VaeTask
+from engines.training.tokens import load_tokenizer, train_tokenizer
+from engines.training.trainer import Trainer, learning_rate
+from engines.training.world import WorldConfig
+
+TINY = {
+    "num_attention_heads": 1,
+    "attention_head_dim": 16,
+    "ffn_dim": 32,
+    "num_layers": 1,
+    "in_channels": 8,
+    "out_channels": 8,
+}
+WORLD = WorldConfig(width=32, height=32, frames=5, two_subjects=0, photo_background=0)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    fit_latents(clips=12, channels=8).save(folder / "block_latents.safetensors")
+    train_tokenizer(vocabulary=600, captions=200).save_pretrained(folder / "tokenizer")
+    return folder
+
+
+@pytest.fixture
+def recipe(files, monkeypatch):
+    monkeypatch.setattr(networks, "TRANSFORMER", networks.TRANSFORMER | TINY)
+    stage = Stage(until=10**9, batch=2, world=WORLD, mix=ReferenceMix(none=1, one=1))
+    return dataclasses.replace(
+        text_to_video.RECIPE,
+        steps=6,
+        minutes=0.0,
+        stages=(stage,),
+        files=str(files),
+        bfloat16=False,
+        compiled=False,
+        text_len=24,
+    )
+
+
+def _run(recipe, folder, *, stop_at: int | None = None, resume: bool = False) -> Trainer:
+    torch.manual_seed(0)
+    trainer = Trainer(recipe, text_to_video.build(recipe), folder, workers=0)
+    if resume:
+        trainer.resume()
+    if stop_at is not None:
+        update = trainer._update
+
+        def stopping(batch):
+            update(batch)
+            trainer.stopping = trainer.step + 1 >= stop_at
+
+        trainer._update = stopping
+    trainer.run(log_every=1)
+    return trainer
+
+
+def test_a_resumed_run_equals_an_unbroken_one(recipe, tmp_path):
+    whole = _run(recipe, tmp_path / "whole")
+    _run(recipe, tmp_path / "parts", stop_at=3)
+    parts = _run(recipe, tmp_path / "parts", resume=True)
+    assert parts.step == whole.step == 6
+    for (name, a), (_, b) in zip(whole.parameters, parts.parameters, strict=True):
+        assert torch.equal(a, b), name
+        assert torch.equal(whole.average[name], parts.average[name])
+
+
+def test_exported_files_say_what_they_are(recipe, tmp_path):
+    _run(dataclasses.replace(recipe, steps=2), tmp_path)
+    facts = read_facts(tmp_path / "export" / "wan_t2v.safetensors")
+    assert facts["class"] == "WanTransformer3DModel"
+    assert facts["recipe"]["step"] == 2
+    assert facts["recipe"]["recipe"]["name"] == "text-to-video"
+    tensors, facts = read_network(tmp_path / "export" / "wan_t2v.safetensors")
+    networks.build_transformer(facts["config"]).load_state_dict(tensors)
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 2
+
+
+def test_the_vae_recipe_trains_skeleton_and_blocks(files, monkeypatch, tmp_path):
+    small = {"z_dim": 8, "base_dim": 8, "decoder_base_dim": 8, "latents_mean": [0.0] * 8, "latents_std": [1.0] * 8}
+    monkeypatch.setattr(networks, "VAE", networks.VAE | small)
+    stage = Stage(until=10**9, batch=1, world=WORLD)
+    recipe = VaeRecipe(
+        name="vae", steps=3, stages=(stage,), files=str(files), skeleton_steps=1, own_latents_from=1,
+        encoder_every=1, joint_from=2,
+        sizes=((32, 32, 5),), bfloat16=False,
+    )  # fmt: skip
+    task = VaeTask(recipe)
+    Trainer(recipe, task, tmp_path, workers=0).run()
+    facts = read_facts(tmp_path / "export" / "vae.safetensors")
+    assert len(facts["rgb_factors"]["weight"]) == 8
+    conv = task.vae.decoder.up_blocks[0].resnets[0].conv2
+    assert conv.weight.abs().sum() > 0
+
+
+def test_world_words_are_single_tokens_and_anything_can_be_said(files):
+    tokenizer = load_tokenizer(files / "tokenizer")
+    ids = tokenizer("a red star moves right, dark blue background")["input_ids"]
+    assert len(ids) == 10
+    assert ids[-1] == tokenizer.eos_token_id == networks.TEXT_ENCODER["eos_token_id"]
+    assert tokenizer("")["input_ids"] == [tokenizer.eos_token_id]
+    text = "zebra 你好 ß"
+    assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True).strip() == text
+
+
+def test_settings_are_checked():
+    recipe = with_settings(text_to_video.RECIPE, ["learning_rate=2e-4", "start=somewhere"])
+    assert recipe.learning_rate == 2e-4
+    assert recipe.start == "somewhere"
+    with pytest.raises(ValueError, match="Unknown setting"):
+        with_settings(text_to_video.RECIPE, ["colour=red"])
+    with pytest.raises(ValueError, match="no recipe"):
+        recipe_module("nothing")
+    assert main(["text-to-video", "--set", "colour=red"]) == 2
+
+
+def test_the_rate_warms_up_and_falls():
+    recipe = dataclasses.replace(text_to_video.RECIPE, warmup=10, decay_share=0.5)
+    rates = [learning_rate(recipe, step, step / 100) for step in range(101)]
+    assert rates[0] < rates[9] == rates[50] == recipe.learning_rate
+    assert rates[100] < 1e-6 * recipe.learning_rate
+    assert rates[60] > rates[80] > rates[100]
+
+
+def test_stages_with_the_same_end_take_turns():
+    stages = tuple(Stage(until=u, batch=b, world=WORLD) for u, b in ((5, 1), (9, 2), (9, 3)))
+    recipe = dataclasses.replace(text_to_video.RECIPE, stages=stages)
+    assert [recipe.stage(step).batch for step in (0, 4, 5, 6, 100, 101)] == [1, 1, 3, 2, 2, 3]
