@@ -152,11 +152,11 @@ class Panel:
             shown = shown._replace(preview=gr.update(value=now.preview, visible=bool(now.preview)))
         if "clip" in changed:
             path = served(now.clip.result.video) if now.clip and now.clip.result else None
-            file = gr.update(value=path, visible=path is not None)
+            video, download = (gr.update(value=path, visible=path is not None) for _ in range(2))  # gradio changes them
             clips = panel.clips(self.studio, batch, owner=known["owner"])
             posters = [(served(one.result.poster), f"seed {one.request['seed']}") for one in clips if one.result]
             strip = gr.update(value=posters, visible=len(posters) > 1 and path is not None)
-            shown = shown._replace(video=file, download=file, strip=strip)
+            shown = shown._replace(video=video, download=download, strip=strip)
         if "active" in changed:
             word = "Cancel" if now.active < 2 else f"Cancel all {now.active}"
             cancel = gr.update(value=word, visible=now.active > 0)

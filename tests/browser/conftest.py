@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+
+from tests.studio.server import Server
+
+CHROMIUM = os.environ.get("KINORA_CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+PATIENCE_MS = 120_000
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[object]:
+    """A real Chromium; without one the tests are skipped, or fail where KINORA_REQUIRE_BROWSER=1."""
+    required = os.environ.get("KINORA_REQUIRE_BROWSER") == "1"
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        problem = "playwright is not installed"
+    else:
+        problem = "" if Path(CHROMIUM).exists() else "there is no Chromium: install it, or set KINORA_CHROMIUM"
+    if problem:
+        (pytest.fail if required else pytest.skip)(problem)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The studio with the stand-in engine, served from a process without torch."""
+    with Server(tmp_path_factory.mktemp("browser") / "outputs") as server:
+        yield server
+
+
+@pytest.fixture
+def page(browser, server: Server) -> Iterator[object]:
+    """The studio's page in a fresh profile, ready for use; no error of the page's own goes unnoticed."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(server.url)
+    page.get_by_role("button", name="Generate").wait_for()
+    yield page
+    context.close()
+    assert not errors
+
+
+@pytest.fixture(scope="session")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pictures") / "blue.png"
+    image = Image.new("RGB", (120, 80), "white")
+    ImageDraw.Draw(image).rectangle((35, 15, 85, 65), fill="blue")
+    image.save(path)
+    return path

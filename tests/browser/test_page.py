@@ -1,0 +1,113 @@
+"""The page as a person uses it, in a real Chromium with a real worker process behind it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+
+def put_picture(page, path: Path, *, slot: int = 1) -> None:
+    page.locator(f"#phantom-wan-references-{slot} input[type=file]").set_input_files(path)
+
+
+def generate(page, prompt: str) -> None:
+    page.get_by_label("Prompt", exact=True).fill(prompt)
+    page.get_by_role("button", name="Generate").click()
+
+
+def wait_for_status(page, words: str) -> None:
+    page.locator("#phantom-wan-status").get_by_text(re.compile(words)).first.wait_for()
+
+
+def check_it_plays(video) -> None:
+    """The browser decodes the clip and its time goes on."""
+    video.wait_for()
+    video.page.wait_for_function("video => video.readyState >= 2 && video.videoWidth > 0", arg=video.element_handle())
+    video.evaluate("async video => { video.muted = true; await video.play(); }")
+    video.page.wait_for_function("video => video.currentTime > 0.3", arg=video.element_handle())
+
+
+def test_a_picture_becomes_a_clip_that_plays_and_can_be_made_again(page, picture: Path, tmp_path: Path) -> None:
+    page.get_by_role("button", name="Clear picture 1").click()
+    page.locator("#phantom-wan-references-1 img").wait_for(state="detached")
+    put_picture(page, picture)
+    page.locator(".slot .model-view img").first.wait_for()
+    generate(page, "a blue square slides")
+    wait_for_status(page, "^Done")
+    video = page.locator("#phantom-wan-video video")
+    check_it_plays(video)
+    assert video.evaluate("video => [video.videoWidth, video.videoHeight, video.duration]") == [96, 64, 2.75]
+
+    with page.expect_download() as download:
+        page.locator("#phantom-wan-download").click()
+    download.value.save_as(tmp_path / "clip.mp4")
+    assert (tmp_path / "clip.mp4").read_bytes()[4:8] == b"ftyp"
+
+    # Its settings come back from the history.
+    page.get_by_label("Prompt", exact=True).fill("something else")
+    page.get_by_role("tab", name="History").click()
+    page.locator("#history button").first.click()
+    check_it_plays(page.locator("#history-video video"))
+    page.get_by_role("button", name="Use these settings").click()
+    page.wait_for_function(
+        "() => document.querySelector('#phantom-wan-prompt textarea').value == 'a blue square slides'"
+    )
+    assert int(page.get_by_label("Seed", exact=True).input_value()) >= 0
+
+    page.get_by_role("tab", name="History").click()
+    before = page.locator("#history button img").count()
+    page.locator("#history button").first.click()
+    page.locator("#history-delete").click()
+    page.wait_for_function("count => document.querySelectorAll('#history button img').length < count", arg=before)
+
+
+def test_a_reload_finds_the_running_clip_and_cancel_ends_it(page, picture: Path) -> None:
+    page.locator("#phantom-wan-go").wait_for()
+    page.get_by_role("button", name="Advanced settings").click()
+    page.get_by_label("number input for Steps").fill("200")
+    page.get_by_label("number input for Steps").press("Tab")
+    generate(page, "a red star goes slowly")
+    wait_for_status(page, r"Denoising · \d+ of 200")
+    page.locator("#phantom-wan-preview img").wait_for()
+
+    page.reload()
+    wait_for_status(page, r"Denoising · \d+ of 200")
+    page.locator("#phantom-wan-preview img").wait_for()
+    page.wait_for_function("document.title.match(/^\\(\\d+ %\\) Kinora$/)")
+
+    page.locator("#phantom-wan-cancel").click()
+    wait_for_status(page, "^Cancelled$")
+    page.locator("#phantom-wan-cancel").wait_for(state="hidden")
+
+
+def test_what_is_wrong_is_said_in_a_sentence_beside_the_form(page, tmp_path: Path) -> None:
+    text = tmp_path / "notes.png"
+    text.write_text("I am no picture.\n")
+    put_picture(page, text, slot=2)
+    page.locator(".slot .problem").get_by_text('"notes.png" is not a picture').wait_for()
+    generate(page, "")
+    problems = page.locator("#phantom-wan-problems .problems")
+    problems.get_by_text("is not a picture").wait_for()
+    problems.get_by_text("Write a prompt").wait_for()
+    assert "/tmp" not in problems.inner_text()
+
+
+def test_slots_move_and_examples_fill_the_form(page) -> None:
+    page.get_by_role("button", name="Move picture 1 right").click()
+    page.locator("#phantom-wan-references-2 img").wait_for()
+    page.locator("#phantom-wan-references-1 img").wait_for(state="detached")
+    page.get_by_role("button", name="Two friends").click()
+    page.locator("#phantom-wan-references-1 img").wait_for()
+    page.wait_for_function("() => document.querySelector('#phantom-wan-prompt textarea').value.includes(' and ')")
+
+
+def test_the_page_fits_a_phone(page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_timeout(500)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    box = page.get_by_role("button", name="Generate").bounding_box()
+    assert box["y"] + box["height"] <= 844, "Generate is not in sight"
