@@ -28,8 +28,7 @@ class Server:
         self.log = self.outputs.parent / "server.log"
         self._file = self.log.open("ab")
         env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        command = [sys.executable, "-m", "tests.studio.serve", str(self.port), str(self.outputs)]
-        self.process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=self._file, stderr=self._file)
+        self.process = subprocess.Popen(self.command(), cwd=ROOT, env=env, stdout=self._file, stderr=self._file)
         end = time.monotonic() + timeout_s
         while time.monotonic() < end and self.process.poll() is None:
             try:
@@ -39,6 +38,10 @@ class Server:
             except OSError:
                 time.sleep(0.2)
         raise RuntimeError(f"the studio did not start: {self.log.read_text(errors='replace')[-2000:]}")
+
+    def command(self) -> list[str]:
+        """The words that start it."""
+        return [sys.executable, "-m", "tests.studio.serve", str(self.port), str(self.outputs)]
 
     def stop(self) -> None:
         """End it as Ctrl-C would."""
