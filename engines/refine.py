@@ -72,11 +72,17 @@ class Refinement:
     reasons: tuple[str, ...]
 
 
-def refine(prompt: str, *, pictures: Sequence[Path] = ()) -> Refinement:
-    """A suggestion for `prompt` with these reference pictures, in their order; one that cannot be read says nothing."""
+def refine(prompt: str, *, pictures: Sequence[Path] = (), words: str = "") -> Refinement:
+    """A suggestion for `prompt` with these reference pictures, in their order; one that cannot be read says nothing.
+
+    Args:
+        words: ModelSpec.words of the model; where it names any, nothing is added that the model would not understand.
+    """
     text = _tidied(prompt)
     if not text:
         return Refinement("", ("Write first what the subject does: an action cannot be guessed.",))
+    if words:
+        return Refinement(prompt.strip(), (f"This model understands only its own small world: {words}.",))
     reasons = [] if text == prompt.strip() else ["Spaces and punctuation were tidied."]
     if not _is_english(text):
         return Refinement(text, (*reasons, "Only English prompts are extended; yours was left in its language."))

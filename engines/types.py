@@ -114,6 +114,7 @@ class ModelSpec:
         geometry: which clips it can make.
         defaults: request values this checkpoint was published with, where they differ from the request's own.
         presets: quality name -> step count ("Draft", "Standard", "Best").
+        words: for a model that understands only a small vocabulary, one sentence that names it; "" for free text.
         device_bytes: accelerator memory that the default clip needs with offloading; 0 = runs well on a CPU.
     """
 
@@ -124,6 +125,7 @@ class ModelSpec:
     geometry: Geometry
     defaults: Mapping[str, Any] = field(default_factory=dict)
     presets: Mapping[str, int] = field(default_factory=dict)
+    words: str = ""
     device_bytes: int = 0
 
 

@@ -10,7 +10,7 @@ import gradio as gr
 
 from engines.request import MAX_PROMPT_CHARACTERS, control
 from engines.types import EngineSpec
-from studio import examples, fields, models, slots
+from studio import examples, fields, models, refining, slots
 from studio.handlers import Form, Panel, Result, move_slot
 from studio.service import MAX_VARIATIONS, Studio
 
@@ -77,6 +77,7 @@ def _controls(studio: Studio, form: Form, panel: Panel, values: dict[str, Any], 
     with gr.Column(elem_classes="captioned"):
         put("prompt")
         count = gr.HTML(elem_classes="counter")
+    wire_refining = refining.render(spec)
     _example_buttons(form, shown)
     found = {model.name: studio.availability(spec, model.name) for model in spec.models}
     chosen = gr.Dropdown(
@@ -122,6 +123,8 @@ def _controls(studio: Studio, form: Form, panel: Panel, values: dict[str, Any], 
     steps.change(partial(_preset_of, spec), [chosen, steps], quality, **HIDDEN)
     chosen.change(panel.model_chosen, chosen, [note, *form.components], **HIDDEN)
     _wire_slots(form)
+    boards = [entry.board for entry in form.controls if entry.board is not None]
+    wire_refining(prompt, chosen, [image for board in boards for image in board.images])
     return parts
 
 

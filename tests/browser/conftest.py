@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,14 @@ ARGUMENTS = [
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 PATIENCE_MS = 120_000
+
+
+class Studio(Server):
+    """The studio as it is shipped, with its starter model."""
+
+    def command(self) -> list[str]:
+        """The words that start it."""
+        return [sys.executable, "-m", "studio", "serve", "--port", str(self.port), "--outputs", str(self.outputs)]
 
 
 @pytest.fixture(scope="session")
@@ -38,8 +47,8 @@ def browser() -> Iterator[object]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The studio with the stand-in engine, served from a process without torch."""
-    with Server(tmp_path_factory.mktemp("browser") / "outputs") as server:
+    """One studio for all tests of the page."""
+    with Studio(tmp_path_factory.mktemp("browser") / "outputs") as server:
         yield server
 
 

@@ -12,18 +12,10 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from tests.browser.conftest import ARGUMENTS, CHROMIUM
-from tests.studio.server import Server
+from tests.browser.conftest import ARGUMENTS, CHROMIUM, Studio
 
 WIDTH, HEIGHT = 1400, 1000
 PATIENCE_MS = 600_000
-
-
-class Studio(Server):
-    """The studio as it is shipped."""
-
-    def command(self) -> list[str]:
-        return [sys.executable, "-m", "studio", "serve", "--port", str(self.port), "--outputs", str(self.outputs)]
 
 
 def take(target: Path) -> None:

@@ -71,11 +71,11 @@ def test_a_reload_finds_the_running_clip_and_cancel_ends_it(page, picture: Path)
     page.get_by_label("number input for Steps").fill("200")
     page.get_by_label("number input for Steps").press("Tab")
     generate(page, "a red star goes slowly")
-    wait_for_status(page, r"Denoising · \d+ of 200")
+    wait_for_status(page, r"Making the video · \d+ of 200")
     page.locator("#phantom-wan-preview img").wait_for()
 
     page.reload()
-    wait_for_status(page, r"Denoising · \d+ of 200")
+    wait_for_status(page, r"Making the video · \d+ of 200")
     page.locator("#phantom-wan-preview img").wait_for()
     page.wait_for_function("document.title.match(/^\\(\\d+ %\\) Kinora$/)")
 
@@ -111,3 +111,22 @@ def test_the_page_fits_a_phone(page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     box = page.get_by_role("button", name="Generate").bounding_box()
     assert box["y"] + box["height"] <= 844, "Generate is not in sight"
+
+
+def test_a_prompt_is_refined_accepted_and_taken_back(page) -> None:
+    prompt = page.get_by_label("Prompt", exact=True)
+    prompt.fill("a red star spins")
+    page.get_by_role("button", name="Refine prompt").click()
+    suggestion = page.locator("#phantom-wan-refinement")
+    suggestion.get_by_text("small world").wait_for()
+    assert not page.get_by_role("button", name="Use this").is_visible(), "nothing to accept where nothing changes"
+
+    page.locator("#phantom-wan-model input").click()
+    page.get_by_role("option", name=re.compile("1.3B")).first.click()
+    page.get_by_text("The published 1.3B model").or_(page.get_by_text("not installed")).first.wait_for()
+    page.get_by_role("button", name="Refine prompt").click()
+    suggestion.locator("ins").first.wait_for()
+    page.get_by_role("button", name="Use this").click()
+    page.wait_for_function("() => document.querySelector('#phantom-wan-prompt textarea').value.includes('camera')")
+    page.get_by_role("button", name="Undo").click()
+    page.wait_for_function("() => document.querySelector('#phantom-wan-prompt textarea').value == 'a red star spins'")

@@ -8,7 +8,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from engines.refine import main_colours, refine
+from engines.registry import SPECS
 from engines.request import MAX_PROMPT_CHARACTERS
+from engines.training.world import words
 
 PLAIN = " The camera stays still. Soft, even light. Smooth motion, sharp detail."
 
@@ -147,3 +149,17 @@ def test_the_limit_is_kept() -> None:
     refined = refine("x" * (MAX_PROMPT_CHARACTERS - 10))
     assert len(refined.text) <= MAX_PROMPT_CHARACTERS
     assert "as long as it may be" in refined.reasons[-1]
+
+
+def test_a_model_of_few_words_is_given_no_others() -> None:
+    starter = SPECS["phantom-wan"].model("starter")
+    refined = refine("a red star spins", words=starter.words)
+    assert refined.text == "a red star spins"
+    assert starter.words in refined.reasons[0]
+
+
+def test_the_starter_names_every_word_of_its_world() -> None:
+    named = SPECS["phantom-wan"].model("starter").words
+    groups = (words.COLOURS, words.SHAPES, words.MOTIONS, words.BACKGROUNDS, words.FLOORS, words.PATTERNS)
+    missing = [word for group in groups for word in group if word not in named]
+    assert not missing
