@@ -116,9 +116,9 @@ STARTER = ModelSpec(
     },
     presets={"Draft": 10, "Standard": 20, "Best": 40},
     words="a red, green, blue, yellow, purple, orange, white, cyan or pink circle, square, triangle, star or ring "
-    "(plain, striped, dotted, checkered, two-tone or with eyes) that moves right, moves left, moves up, moves down, bounces, "
-    "falls, spins, grows, shrinks, circles around or stays still, on a black, grey, sky, sand, dark blue or dark green "
-    "background, over a green, brown, grey or white floor",
+    "(plain, striped, dotted, checkered, two-tone or with eyes) that moves right, moves left, moves up, moves down, "
+    "bounces, falls, spins, grows, shrinks, circles around or stays still, on a black, grey, sky, sand, dark blue or "
+    "dark green background, over a green, brown, grey or white floor",
 )
 
 PHANTOM_1_3B = ModelSpec(

@@ -25,7 +25,8 @@ SAME_ARGUMENTS = {
     "freq_dim": ("freq_dim",), "text_dim": ("text_dim",), "z_dim": ("z_dim",), "dim_mult": ("dim_mult",),
     "num_res_blocks": ("num_res_blocks",), "temperal_downsample": ("temperal_downsample",), "eps": ("eps",),
     "vocab": ("vocab_size",), "num_buckets": ("relative_attention_num_buckets",),
-    "vision_heads": ("num_attention_heads",), "vision_layers": ("num_hidden_layers",), "image_size": ("image_size",), "d_kv": ("d_kv",), "d_ff": ("d_ff",),
+    "vision_heads": ("num_attention_heads",), "vision_layers": ("num_hidden_layers",), "image_size": ("image_size",),
+    "d_kv": ("d_kv",), "d_ff": ("d_ff",),
 }  # fmt: skip
 
 
