@@ -19,7 +19,7 @@ PRINTS = {"studio/command_line.py", "studio/__main__.py"}
 MACHINE_PATH = re.compile(r"(?<![\w.~-])/(?:work|root|home|Users|opt|mnt|srv)/\w")
 # Hosts that a text may name: our own page, projects and standards. Not: anyone's package mirror.
 HOSTS = {
-    "127.0.0.1", "localhost", "huggingface.co", "github.com", "arxiv.org", "download.pytorch.org", "git-lfs.github.com",
+    "127.0.0.1", "localhost", "huggingface.co", "github.com", "arxiv.org", "pytorch.org", "git-lfs.github.com",
     "git-lfs", "docs.pytest.org", "www.apache.org", "cv.iptc.org", "iptc.org", "www.w3.org", "ns.adobe.com", "purl.org",
 }  # fmt: skip
 HOST = re.compile(r"https?://(?:[^/\s@\"'`]*@)?([\w.-]*\w)")
