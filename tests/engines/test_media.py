@@ -78,6 +78,13 @@ def test_odd_sizes_are_padded_not_refused(tmp_path):
     assert np.abs(decoded[:, :65, :97].astype(int) - pixels).mean() < 4
 
 
+def test_the_same_frames_give_the_same_file(tmp_path):
+    """Faint noise on grey, longer than the encoder looks ahead: what several encoder threads did not repeat."""
+    pixels = np.random.default_rng(0).integers(120, 136, (60, 120, 208, 3), dtype=np.uint8)
+    files = [write(tmp_path / f"{chunk}.mp4", pixels, chunk=chunk).read_bytes() for chunk in (4, 60, 4)]
+    assert files[0] == files[1] == files[2]
+
+
 def test_one_frame_is_a_clip(tmp_path):
     assert decode(write(tmp_path / "a.mp4", clip(1))).shape[0] == 1
 
