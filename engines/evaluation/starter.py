@@ -52,7 +52,7 @@ def _size(folder: Path, *names: str) -> Figure:
 def evaluate_vae(options: Options) -> Outcome:
     """Round trip of the VAE over held-out world clips, inside their objects, and over photographs."""
     vae = load_vae(options.folder / "vae.safetensors")
-    count = options.count or 60
+    count = options.count or 40
     world, inside, photos, made = [], [], [], []
     for index in tqdm(range(count), desc="wan-vae", disable=None):
         for config, into in ((cases.VAE_WORLD, world), (cases.PHOTO_WORLD, photos)):
@@ -83,7 +83,7 @@ def round_trip(vae: Any, frames: np.ndarray) -> np.ndarray:
 def evaluate_text_to_video(options: Options) -> Outcome:
     """Words of held-out captions, one flat subject, the whole vocabulary."""
     starter = load_starter(options.folder)
-    count, batch = options.count or 96, 8
+    count, batch = options.count or 64, 8
     clips = [make_clip((cases.TEXT_SEED, index), cases.TEXT_WORLD) for index in range(count)]
     made: list[np.ndarray] = []
     for start in tqdm(range(0, count, batch), desc="wan-t2v", disable=None):
@@ -100,8 +100,8 @@ def evaluate_phantom(options: Options) -> Outcome:
     from .product import Product
 
     product = Product("phantom-wan", folder=options.folder)
-    one = cases.cases(cases.ONE_SEED, options.count or 48, cases.ONE_WORLD)
-    two = cases.cases(cases.TWO_SEED, max(1, (options.count or 48) // 2), cases.TWO_WORLD)
+    one = cases.cases(cases.ONE_SEED, options.count or 40, cases.ONE_WORLD)
+    two = cases.cases(cases.TWO_SEED, max(1, (options.count or 40) // 2), cases.TWO_WORLD)
     seconds, made, shown = [], [], []
     for index, case in enumerate(tqdm([*one, *two], desc="phantom-wan", disable=None)):
         video, took = product.make(case.clip.caption, case.clip.references, seed=index)

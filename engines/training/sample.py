@@ -152,11 +152,11 @@ def sample(
 
 
 def contact_sheet(
-    videos: np.ndarray, *, columns: int = 5, references: list[list[np.ndarray]] | None = None
+    videos: list[np.ndarray] | np.ndarray, *, columns: int = 5, references: list[list[np.ndarray]] | None = None
 ) -> np.ndarray:
     """One row a video [B,T,H,W,3]: its references on white, then `columns` frames over the clip; uint8 RGB."""
-    height, width = videos.shape[2:4]
-    picks = np.linspace(0, videos.shape[1] - 1, columns).round().astype(int)
+    height, width = videos[0].shape[1:3]
+    picks = np.linspace(0, len(videos[0]) - 1, columns).round().astype(int)
     rows = []
     for index, video in enumerate(videos):
         shown = [fit_on_canvas(p, width=width, height=height) for p in (references[index] if references else [])]

@@ -31,16 +31,21 @@ FULL_SMALL = WorldConfig(
 FULL = dataclasses.replace(FULL_SMALL, width=96, frames=33, two_subjects=0.12, floor=0.25)
 # References join early: copying a look takes longest to learn, and is cheapest to learn on small clips.
 REFERENCES = ReferenceMix(none=0.38, one=0.56, two=0.06)
+LAST = ReferenceMix(none=0.25, one=0.62, two=0.13)
 
 RECIPE = FlowRecipe(
     name="text-to-video",
     steps=20_000,
-    minutes=110.0,
+    minutes=108.0,
+    decay_share=0.22,
+    drop_text=0.1,
+    drop_all=0.1,
     stages=(
         Stage(until=700, batch=32, world=LARGE),
-        Stage(until=4_200, batch=32, world=FULL_SMALL, mix=REFERENCES),
-        Stage(until=10**9, batch=24, world=FULL, mix=REFERENCES),
-        Stage(until=10**9, batch=32, world=FULL_SMALL, mix=REFERENCES),
+        Stage(until=4_900, batch=32, world=FULL_SMALL, mix=REFERENCES),
+        Stage(until=10**9, batch=16, world=FULL, mix=LAST),
+        Stage(until=10**9, batch=16, world=FULL, mix=LAST),
+        Stage(until=10**9, batch=32, world=FULL_SMALL, mix=LAST),
     ),
 )
 
