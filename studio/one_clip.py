@@ -85,7 +85,7 @@ def make(
         StudioError: there is no clip; says why.
         KeyboardInterrupt: the user pressed Ctrl-C; the worker has ended and nothing is left behind.
     """
-    events: queue.Queue[Any] = queue.Queue()
+    events: queue.SimpleQueue[Any] = queue.SimpleQueue()
     dead = Failed(kind="DeviceError", message="The process that made the clip ended unexpectedly.")
     worker = WorkerProcess(
         device,
@@ -94,21 +94,24 @@ def make(
         on_event=lambda _worker, _job, event: events.put(event),
         on_exit=lambda _worker: events.put(dead),
     )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # An exception out of a signal can be lost inside a callback of some library; an entry in the queue cannot.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: events.put(Cancelled()))
     job = secrets.token_hex(8)
     try:
         worker.ensure_started()
         worker.send(command="generate", job=job, engine=spec.name, request=request.model_dump(mode="json"))
         return target.take(_follow(events, quiet=quiet))
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         _cancel(worker, job, events)
         raise
     finally:
         worker.close()
 
 
-def _follow(events: queue.Queue[Any], *, quiet: bool) -> Result:
+def _follow(events: queue.SimpleQueue[Any], *, quiet: bool) -> Result:
     """Show what happens until there is a result."""
     with tqdm(disable=True if quiet else None, file=sys.stderr, leave=False, unit="step") as bar:
         while True:
@@ -129,7 +132,7 @@ def _follow(events: queue.Queue[Any], *, quiet: bool) -> Result:
                     raise KeyboardInterrupt
 
 
-def _cancel(worker: WorkerProcess, job: str, events: queue.Queue[Any]) -> None:
+def _cancel(worker: WorkerProcess, job: str, events: queue.SimpleQueue[Any]) -> None:
     """Ask the worker to stop, and end it when it takes too long."""
     try:
         worker.send(command="cancel", job=job)
