@@ -13,7 +13,7 @@ from engines.errors import InvalidRequest, Problem, StudioError
 from engines.types import EngineSpec
 from studio import panel
 from studio.fields import Control
-from studio.served import received, served
+from studio.served import served
 from studio.service import Studio
 
 SKIP = gr.skip()
@@ -181,16 +181,3 @@ class Panel:
         """What a person should know of a model, as text."""
         found = self.studio.availability(self.spec, model)
         return " ".join(part for part in (found.reason or self.spec.model(model).note, found.warning) if part)
-
-
-def move_slot(index: int, by: int) -> Any:
-    """An event that lets two neighbouring slots change places. Takes and gives all slots."""
-
-    def move(*raw: Any) -> list[Any]:
-        pairs = [[received(raw[place]), raw[place + 1]] for place in range(0, len(raw), 2)]
-        other = index + by
-        if 0 <= other < len(pairs):
-            pairs[index], pairs[other] = pairs[other], pairs[index]
-        return [value for pair in pairs for value in pair]
-
-    return move
