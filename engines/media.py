@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import struct
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from itertools import islice
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -142,12 +143,7 @@ def read_frame(path: Path, index: int) -> np.ndarray:
         MediaError: as read_frames, or the clip has no such frame.
     """
     with closing(read_frames(path)) as frames:
-        if index >= 0:
-            found = next(islice(frames, index, None), None)
-        else:
-            found = None
-            for found in frames:
-                continue
+        found = next(islice(frames, index, None), None) if index >= 0 else next(iter(deque(frames, maxlen=1)), None)
     if found is None:
         raise MediaError(f"{path.name} has no frame {index + 1}.")
     return found

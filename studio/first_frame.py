@@ -38,6 +38,7 @@ def render(elem_id: str, *, label: str, help_: str, reference: Any, frame: tuple
                 interactive=True,
                 elem_id=f"{elem_id}-1",
             )
+            last = gr.Button("Use the last frame of the newest clip", size="sm", elem_id=f"{elem_id}-last")
         with gr.Column(scale=1, min_width=200):
             shown = crop_view(path, position, width=frame[0], height=frame[1], as_published=False)
             view = gr.HTML(shown, elem_classes="model-view crop-view")
@@ -45,15 +46,15 @@ def render(elem_id: str, *, label: str, help_: str, reference: Any, frame: tuple
                 0, 100, value=position, step=1, label="Position of the frame (%)", elem_id=f"{elem_id}-position",
                 interactive=True, visible='class="movable"' in shown,
             )  # fmt: skip
-    return FirstFrame(image, slider, view)
+    return FirstFrame(image, slider, view, last)
 
 
 class FirstFrame(list[Any]):
     """The value components, picture and position, with what else belongs to them."""
 
-    def __init__(self, image: Any, position: Any, view: Any) -> None:
+    def __init__(self, image: Any, position: Any, view: Any, last: Any) -> None:
         super().__init__([image, position])
-        self.images, self.position, self.view = [image], position, view
+        self.images, self.position, self.view, self.last = [image], position, view, last
 
     def wire(self, framing: Sequence[Any]) -> None:
         """Previewing of the crop. `framing`: the size, and whether the picture is prepared as published."""
@@ -100,7 +101,7 @@ def crop_view(path: str | None, position: float, *, width: int, height: int, as_
         return f'<p class="problem" role="alert">{escape(error.message)}</p>'
     crop = crop_to_cover(picture.size, width=width, height=height, position=position / 100)
     cut = 1 - (width * height) / (crop.width * crop.height)
-    scale = min(1.0, _PREVIEW_SIDE / max(crop.width, crop.height))
+    scale = _PREVIEW_SIDE / max(crop.width, crop.height)
     shown = picture.resize([max(1, round(side * scale)) for side in (crop.width, crop.height)])
     box = [round(side * scale) for side in (crop.left, crop.top, crop.left + width, crop.top + height)]
     seen = Image.blend(shown, Image.new("RGB", shown.size, "black"), 0.62)

@@ -71,6 +71,8 @@ def render(
 class Board(list[Any]):
     """The value components of the slots, with what else belongs to them."""
 
+    last: Any = None
+
     def __init__(self, images: list[Any], keeps: list[Any], previews: list[Any], buttons: list[list[Any]]) -> None:
         super().__init__(part for pair in zip(images, keeps, strict=True) for part in pair)
         self.images, self.keeps, self.previews, self.buttons = images, keeps, previews, buttons
