@@ -145,7 +145,7 @@ def _frames(common: dict[str, Any], values: Mapping[str, Any], model: ModelSpec)
     def limits(model: ModelSpec) -> dict[str, Any]:
         return {"maximum": model.geometry.max_frames, "step": model.geometry.frame_stride}
 
-    slider = gr.Slider(minimum=1, value=values["frames"], **limits(model), **common | {"label": "Length (frames)"})
+    slider = gr.Slider(minimum=1, value=values["frames"], **limits(model), **common | {"label": "Frames"})
     return Control(
         ("frames",),
         [slider],

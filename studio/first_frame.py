@@ -43,7 +43,7 @@ def render(elem_id: str, *, label: str, help_: str, reference: Any, frame: tuple
             shown = crop_view(path, position, width=frame[0], height=frame[1], as_published=False)
             view = gr.HTML(shown, elem_classes="model-view crop-view")
             slider = gr.Slider(
-                0, 100, value=position, step=1, label="Position of the frame (%)", elem_id=f"{elem_id}-position",
+                0, 100, value=position, step=1, label="Frame position (%)", elem_id=f"{elem_id}-position",
                 interactive=True, visible='class="movable"' in shown,
             )  # fmt: skip
     return FirstFrame(image, slider, view, last)
@@ -110,7 +110,7 @@ def crop_view(path: str | None, position: float, *, width: int, height: int, as_
     if movable:
         ImageDraw.Draw(seen).rectangle((box[0], box[1], box[2] - 1, box[3] - 1), outline="white", width=2)
     caption = "The clip begins with the bright part" if round(100 * cut) else "The clip begins with the whole picture"
-    caption += f"; {100 * cut:.0f} % at two sides is cut off, nothing is stretched." if round(100 * cut) else "."
+    caption += f"; {100 * cut:.0f} % of the picture is cut off, nothing is stretched." if round(100 * cut) else "."
     if picture.width < crop.width / 1.5:
         caption += f" It is enlarged from {picture.width}×{picture.height}, so it will look soft."
     alt = "The picture with the frame of the clip on it"

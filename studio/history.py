@@ -42,7 +42,7 @@ def render(studio: Studio, tabs_by_engine: Mapping[str, Tab], *, tabs: Any, open
             with gr.Row(elem_classes="actions"):
                 download = gr.DownloadButton("Download video")
                 delete = gr.Button("Delete", variant="stop", elem_id="history-delete")
-            sender = send.render(studio.specs.values(), name="history", clip=chosen)
+            sender = send.render(studio.specs.values(), name="history", clip=chosen, video=video)
             with gr.Accordion("Quality", open=False, elem_id="history-quality"):
                 gr.HTML(f"<p>{quality.PURPOSE}</p>", elem_classes="hint")
                 measured = gr.HTML(elem_id="history-figures")

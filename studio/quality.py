@@ -40,7 +40,7 @@ def shown(spec: EngineSpec, job: Job, *, measure: bool = False) -> str:
     if job.id not in _known:
         return ""
     rows = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(verdict)} <small>{escape(figure)}</small></td></tr>'
+        f'<tr><th scope="row">{escape(name)}</th><td>{escape(verdict)}<small>{escape(figure)}</small></td></tr>'
         for name, verdict, figure in words(_known[job.id])
     )
     return f'<table class="facts">{rows}</table>'

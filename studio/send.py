@@ -35,7 +35,7 @@ class Sender:
     """The row under a clip.
 
     Attributes:
-        clip: the id of the clip, set by whoever shows one.
+        clip: the id of the clip, set by whoever shows it in `video`.
         frame: which frame, 1 is the first; `count` is the last.
         ends: the buttons for the first and the last frame.
         targets: engine name -> the button that sends there.
@@ -43,6 +43,7 @@ class Sender:
 
     name: str
     clip: Any
+    video: Any
     box: Any
     frame: Any
     count: Any
@@ -50,8 +51,8 @@ class Sender:
     targets: Mapping[str, Any]
 
 
-def render(specs: Iterable[EngineSpec], *, name: str, clip: Any) -> Sender:
-    """Draw the row, hidden until there is a clip; the video above it is called `name`-video."""
+def render(specs: Iterable[EngineSpec], *, name: str, clip: Any, video: Any) -> Sender:
+    """Draw the row, hidden until there is a clip; `video` is called `name`-video."""
     with gr.Accordion("Use a frame of this clip", open=False, visible=False, elem_id=f"{name}-send") as box:
         frame = gr.Slider(1, 2, value=2, step=1, label="Frame", elem_id=f"{name}-frame", interactive=True)
         with gr.Row(elem_classes="pills"):
@@ -62,7 +63,7 @@ def render(specs: Iterable[EngineSpec], *, name: str, clip: Any) -> Sender:
                 for spec in specs
                 if any(holds(info.annotation) for info in spec.request_type.model_fields.values())
             }
-    return Sender(name, clip, box, frame, gr.Number(visible=False), ends, targets)
+    return Sender(name, clip, video, box, frame, gr.Number(visible=False), ends, targets)
 
 
 def wire(studio: Studio, sender: Sender, forms: Mapping[str, Form], *, tabs: Any, browser: Any) -> None:
@@ -77,7 +78,8 @@ def wire(studio: Studio, sender: Sender, forms: Mapping[str, Form], *, tabs: Any
             count,
         ]
 
-    sender.clip.change(about, [browser, sender.clip], [sender.box, sender.frame, sender.count], **HIDDEN)
+    # A state's own change is not told to the page in events that are not queued; the video's is.
+    sender.video.change(about, [browser, sender.clip], [sender.box, sender.frame, sender.count], **HIDDEN)
     sender.frame.input(None, [sender.frame, sender.count], None, js=_SHOW_JS % sender.name, **PRIVATE)
     for button, js in zip(sender.ends, ("() => 1", "(count) => count"), strict=True):
         button.click(None, sender.count, sender.frame, js=js, **PRIVATE).then(

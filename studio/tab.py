@@ -62,7 +62,7 @@ def render(studio: Studio, spec: EngineSpec, *, browser: Any) -> Tab:
             parts = _controls(studio, form, panel, values, shown)
         with gr.Column(scale=6, min_width=320, elem_classes="result"):
             result = _result(spec)
-            sender = send.render(studio.specs.values(), name=spec.name, clip=result.clip)
+            sender = send.render(studio.specs.values(), name=spec.name, clip=result.clip, video=result.video)
     gr.on(
         [parts["generate"].click, form.component("prompt").submit],
         panel.generate,
