@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from engines.errors import InvalidRequest, Problem
-from engines.request import Request
+from engines.request import Reference, Request
 from engines.types import EngineSpec
 from engines.wording import either, given, number, printable
 
@@ -105,7 +105,8 @@ def _part_sentence(label: str, *place: int | str, kind: str, value: Any) -> str:
 
 def _wrong_kind(name: str, field: FieldInfo, value: Any) -> Problem:
     kinds = [_KINDS[kind] for kind in (field.annotation, *get_args(field.annotation)) if kind in _KINDS]
-    must = kinds[0] if kinds else "a list"
+    single = Reference in (field.annotation, *get_args(field.annotation))
+    must = kinds[0] if kinds else 'an object with a "path"' if single else "a list"
     return Problem(name, f"{_label(name, field)} must be {must}; you gave {given(value)}.")
 
 

@@ -89,7 +89,7 @@ def wire(studio: Studio, sender: Sender, forms: Mapping[str, Form], *, tabs: Any
         control = forms[engine].picture
         if control is not None:
             button.click(
-                _deliver(studio, forms[engine]),
+                deliver(studio, forms[engine]),
                 [browser, sender.clip, sender.frame, *control.components],
                 [tabs, *control.components],
                 preprocess=False,
@@ -114,7 +114,7 @@ def wire_newest(studio: Studio, form: Form, *, browser: Any) -> None:
     control.board.last.click(take, [browser, *given], given, preprocess=False, **HIDDEN)
 
 
-def _deliver(studio: Studio, form: Form) -> Any:
+def deliver(studio: Studio, form: Form) -> Any:
     """An event that sends a frame to a form. Outputs: tabs, then the form's pictures."""
 
     def deliver(known: Any, clip: Any, frame: Any, *raw: Any) -> list[Any]:
@@ -137,9 +137,9 @@ def _placed(form: Form, job: Job, index: int, raw: Any) -> list[Any] | None:
         return None
     if pixels is None:
         return None
-    placed = form.picture.board.take(
-        save_pil_to_cache(Image.fromarray(pixels), cache_dir=get_upload_folder(), name=f"frame-{index + 1}"), raw
-    )
+    image, name = Image.fromarray(pixels), f"frame-{index + 1}" if index >= 0 else "last-frame"
+    path = save_pil_to_cache(image, cache_dir=get_upload_folder(), name=name, format="png")  # not gradio's lossy WebP
+    placed = form.picture.board.take(path, raw)
     if placed is None:
         gr.Warning("Every slot holds a picture: clear one first.", title=form.spec.tab)
     return placed

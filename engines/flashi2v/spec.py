@@ -27,8 +27,8 @@ class FlashI2VRequest(Request):
     picture: Reference | None = parameter(
         None,
         label="First frame",
-        help="The clip begins with this picture. It is never stretched: it covers the clip's size and what sticks out "
-        "at two sides is cut off evenly.",
+        help="The clip begins with this picture. It is never stretched: it covers the clip's frame, and what sticks "
+        "out is cut off.",
         group="picture",
     )
     guidance: float = parameter(
@@ -51,7 +51,6 @@ class FlashI2VRequest(Request):
         minimum=0,
         maximum=1,
         step=0.05,
-        advanced=True,
     )
     shift: float = parameter(
         7.0,
