@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -105,7 +105,7 @@ def _part_sentence(label: str, *place: int | str, kind: str, value: Any) -> str:
 
 def _wrong_kind(name: str, field: FieldInfo, value: Any) -> Problem:
     kinds = [_KINDS[kind] for kind in (field.annotation, *get_args(field.annotation)) if kind in _KINDS]
-    single = Reference in (field.annotation, *get_args(field.annotation))
+    single = get_origin(field.annotation) is not tuple and Reference in get_args(field.annotation)
     must = kinds[0] if kinds else 'an object with a "path"' if single else "a list"
     return Problem(name, f"{_label(name, field)} must be {must}; you gave {given(value)}.")
 
