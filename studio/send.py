@@ -70,7 +70,7 @@ def wire(studio: Studio, sender: Sender, forms: Mapping[str, Form], *, tabs: Any
     """Bind the row's events, once every tab stands on the page."""
 
     def about(known: Any, clip: Any) -> list[Any]:
-        job = _job(studio, known, clip)
+        job = finished_job(studio, known, clip)
         count = int(job.request["frames"]) if job else 1
         return [
             gr.update(visible=job is not None),
@@ -118,7 +118,7 @@ def deliver(studio: Studio, form: Form) -> Any:
     """An event that sends a frame to a form. Outputs: tabs, then the form's pictures."""
 
     def deliver(known: Any, clip: Any, frame: Any, *raw: Any) -> list[Any]:
-        job = _job(studio, known, clip)
+        job = finished_job(studio, known, clip)
         index = int(frame) - 1 if isinstance(frame, int | float) and frame >= 1 else -1
         placed = _placed(form, job, index, raw) if job is not None else None
         if placed is None:
@@ -145,7 +145,7 @@ def _placed(form: Form, job: Job, index: int, raw: Any) -> list[Any] | None:
     return placed
 
 
-def _job(studio: Studio, browser: Any, clip: Any) -> Job | None:
+def finished_job(studio: Studio, browser: Any, clip: Any) -> Job | None:
     """The finished clip of this id, if this visitor may see it."""
     try:
         job = studio.job(str(clip), owner=visitor(studio, browser)["owner"]) if clip else None
