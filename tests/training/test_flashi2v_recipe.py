@@ -1,4 +1,4 @@
-"""FlashI2V's recipes on tiny networks: the objective, variants, exact resume, what is exported, the full-scale dry run."""
+"""FlashI2V's recipes on tiny networks: the objective, variants, exact resume, export, the full-scale dry run."""
 
 import dataclasses
 from pathlib import Path
