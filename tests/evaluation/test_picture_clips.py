@@ -13,7 +13,7 @@ from engines.evaluation.picture_clips import Pair, colour_drift, held_out, measu
 
 @pytest.fixture(scope="module")
 def clips():
-    return held_out(6)
+    return held_out(4)
 
 
 def of(clips, change) -> dict[str, float]:
@@ -52,7 +52,7 @@ def test_drift_starts_at_zero_and_grows_with_a_tint() -> None:
 
 def test_variants_stand_side_by_side(clips, tmp_path: Path) -> None:
     pairs = [[Pair(real=clip, made=clip.frames) for clip in group] for group in clips]
-    rows, curves = measured(*pairs, [30.0] * 9)
+    rows, curves = measured(*pairs, [30.0] * 6)
     for name in ("full", "shift"):
         figures.write(tmp_path / f"{name}.json", name="x", figures=rows, facts={"variant": name, "curves": curves})
     out = tmp_path / "side"
