@@ -138,6 +138,11 @@ class Samples:
         self._stores = [lmdb.open(str(part), readonly=True, lock=False) for part in paths]
         self._starts = np.cumsum([0, *(store.stat()["entries"] for store in self._stores)])
 
+    def close(self) -> None:
+        """Let go of the stores: LMDB opens each only once in a process."""
+        for store in self._stores:
+            store.close()
+
     def __len__(self) -> int:
         return int(self._starts[-1])
 
