@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from engines.errors import InvalidRequest, Problem
-from engines.request import Request
+from engines.request import Reference, Request
 from engines.types import EngineSpec
 from engines.wording import either, given, number, printable
 
@@ -91,9 +91,11 @@ def _problem(spec: EngineSpec, detail: Mapping[str, Any]) -> Problem:
             return _wrong_kind(name, field, value)
 
 
-def _part_sentence(label: str, index: int, part: str = "", *, kind: str, value: Any) -> str:
-    """What is wrong with one entry of a list, or with one `part` of that entry."""
-    entry = f"{label}: number {index + 1}"
+def _part_sentence(label: str, *place: int | str, kind: str, value: Any) -> str:
+    """What is wrong with one entry of a list, with one part of that entry, or with one part of a single object."""
+    index = place[0] if isinstance(place[0], int) else None
+    part = next((name for name in place if isinstance(name, str)), "")
+    entry = label if index is None else f"{label}: number {index + 1}"
     if kind == "extra_forbidden":
         return f'{entry} has no setting "{printable(str(part))}".'
     if kind == "missing" or not part:
@@ -103,7 +105,8 @@ def _part_sentence(label: str, index: int, part: str = "", *, kind: str, value: 
 
 def _wrong_kind(name: str, field: FieldInfo, value: Any) -> Problem:
     kinds = [_KINDS[kind] for kind in (field.annotation, *get_args(field.annotation)) if kind in _KINDS]
-    must = kinds[0] if kinds else "a list"
+    single = get_origin(field.annotation) is not tuple and Reference in get_args(field.annotation)
+    must = kinds[0] if kinds else 'an object with a "path"' if single else "a list"
     return Problem(name, f"{_label(name, field)} must be {must}; you gave {given(value)}.")
 
 

@@ -120,7 +120,10 @@ def _values(spec: EngineSpec, options: argparse.Namespace) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals:
             raise InvalidRequest([Problem("set", f'Write --set as name=value; you gave "{text}".')])
-        values[name.strip().replace("-", "_")] = value
+        name = name.strip().replace("-", "_")
+        if name in spec.request_type.model_fields and pictures.holds(spec.request_type.model_fields[name].annotation):
+            raise InvalidRequest([Problem(name, "Give pictures with --ref PICTURE, not with --set.")])
+        values[name] = value
     for name in ("model", "prompt", "seed", "frames"):
         if (value := getattr(options, name)) is not None:
             values[name] = value

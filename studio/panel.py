@@ -175,6 +175,6 @@ def _preview(progress: Progress) -> str:
 def _readable(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, list):
-        return str(len(value))
+    if isinstance(value, list | dict):  # pictures: how many, not where they are kept
+        return str(len(value)) if isinstance(value, list) else "1"
     return f"{value:g}" if isinstance(value, float) else str(value)

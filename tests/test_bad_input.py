@@ -23,6 +23,7 @@ from engines.validation import build_request
 ROOT = Path(__file__).parents[1]
 SPEC = SPECS["phantom-wan"]
 ENGINE = ["generate", "phantom-wan"]
+IMAGE = ["generate", "flashi2v", "--out=clip.mp4"]
 GOOD = {"prompt": "A fox runs.", "references": ["good.png"], "width": 96, "height": 64, "frames": 5, "steps": 1}
 
 # name -> (what differs from a good request, what the sentence must say). Files: see `files`.
@@ -68,6 +69,15 @@ REQUESTS: dict[str, tuple[dict[str, Any], str]] = {
 # name -> (arguments that differ from a good call, what the sentence must say).
 CALLS: dict[str, tuple[list[str], str]] = {
     "unknown engine": (["generate", "phantom", "--out", "clip.mp4"], "choose phantom-wan"),
+    "image to video without a picture": ([*IMAGE, "--prompt=x"], "Add a picture"),
+    "image to video with two": ([*IMAGE, "--prompt=x", "--ref=good.png", "--ref=good.png"], "at most 1 reference"),
+    "image to video with a text": ([*IMAGE, "--prompt=x", "--ref=text.png"], '"text.png" is not a picture'),
+    "image to video with a row": ([*IMAGE, "--prompt=x", "--ref=row.png"], "500x1 pixels"),
+    "image to video cut out": ([*IMAGE, "--prompt=x", "--ref-cut=good.png"], "Keep the picture's background"),
+    "image to video without words": ([*IMAGE, "--ref=good.png"], "Write a prompt"),
+    "image to video too detailed": ([*IMAGE, "--prompt=x", "--set=detail=2"], "Picture detail must be between 0 and 1"),
+    "picture as a setting": ([*IMAGE, "--prompt=x", "--set=picture=good.png"], "--ref PICTURE"),
+    "pictures as a setting": (["GOOD", "--set=references=good.png"], "--ref PICTURE"),
     "no output": ([*ENGINE, "--prompt", "x"], "--out"),
     "no command": ([], "COMMAND"),
     "unknown flag": ([*ENGINE, "--out", "clip.mp4", "--colour"], "--colour"),

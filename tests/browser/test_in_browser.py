@@ -130,3 +130,66 @@ def test_a_prompt_is_refined_accepted_and_taken_back(page) -> None:
     page.wait_for_function("() => document.querySelector('#phantom-wan-prompt textarea').value.includes('camera')")
     page.get_by_role("button", name="Undo").click()
     page.wait_for_function("() => document.querySelector('#phantom-wan-prompt textarea').value == 'a red star spins'")
+
+
+def frames_field(page):
+    return page.locator("#phantom-wan-frames input[type=number]")
+
+
+def test_seconds_and_frames_follow_each_other(page) -> None:
+    seconds = page.locator("#phantom-wan-seconds input")
+    page.wait_for_function("() => document.querySelector('#phantom-wan-seconds input').value == '2.75'")
+    seconds.fill("1")
+    page.get_by_text("13 frames @ 12 fps = 1.08 s, at most 4.08 s").wait_for()
+    assert (frames_field(page).input_value(), seconds.input_value()) == ("13", "1"), "what is typed stays while typing"
+    seconds.press("Tab")
+    page.wait_for_function("() => document.querySelector('#phantom-wan-seconds input').value == '1.08'")
+    seconds.fill("60")
+    page.get_by_text("49 frames @ 12 fps").wait_for()
+    frames_field(page).fill("17")
+    frames_field(page).press("Tab")
+    page.wait_for_function("() => document.querySelector('#phantom-wan-seconds input').value == '1.42'")
+
+
+def test_a_frame_of_a_clip_becomes_the_picture_of_another(page) -> None:
+    page.get_by_text("Draft").click()
+    frames_field(page).fill("9")
+    generate(page, "a red star bounces on a green floor under a sky background")
+    wait_for_status(page, "^Done")
+    page.get_by_role("button", name="Use a frame of this clip").click()
+    page.get_by_role("button", name="First frame").click()
+    video = page.locator("#phantom-wan-video video")
+    page.wait_for_function("video => video.paused && video.currentTime < 1 / 12", arg=video.element_handle())
+    page.get_by_role("button", name="Send to Image to video").click()
+    picture = page.locator("#flashi2v-picture-1 img")
+    picture.wait_for()
+    assert picture.evaluate(
+        "async image => { await image.decode(); return [image.naturalWidth, image.naturalHeight]; }"
+    ) == [96, 64]
+    page.get_by_text("The clip begins with the whole picture.").wait_for()
+    assert not page.locator("#flashi2v-picture-position").is_visible()
+
+    # Another shape: its crop is shown and can be moved.
+    page.locator("#flashi2v-width input").fill("64x64")
+    page.locator("#flashi2v-width input").press("Enter")
+    page.get_by_text("33 % of the picture is cut off").wait_for()
+    page.locator("#flashi2v-picture-position").wait_for()
+
+    # From the history into a reference slot, and what the clip is worth.
+    page.get_by_role("tab", name="History").click()
+    page.locator("#history button").first.click()
+    check_it_plays(page.locator("#history-video video"))
+    page.locator("#history-quality").get_by_role("button", name="Quality").click()
+    page.locator("#history-measure").click()
+    page.locator("#history-figures").get_by_text("Flicker").wait_for()
+    page.locator("#history-send").get_by_role("button", name="Use a frame of this clip").click()
+    page.locator("#history-to-phantom-wan").click()
+    page.locator("#phantom-wan-references-2 img").wait_for()
+
+    # The last frame of the newest clip, without looking for it.
+    page.get_by_role("tab", name="Image to video").click()
+    before = picture.get_attribute("src")
+    page.locator("#flashi2v-picture-last").click()
+    page.wait_for_function(
+        "before => document.querySelector('#flashi2v-picture-1 img')?.getAttribute('src') != before", arg=before
+    )

@@ -16,7 +16,7 @@ from PIL import Image
 
 from engines import metadata
 from engines.errors import MediaError
-from engines.media import VideoWriter, box_names, preview_bytes, write_poster
+from engines.media import VideoWriter, box_names, preview_bytes, read_frame, read_frames, write_poster
 from engines.output import Output, remove_leftovers
 
 
@@ -69,6 +69,29 @@ def test_the_file_is_what_browsers_play(tmp_path):
         assert container.metadata["title"] == "A bear"
         assert container.metadata["comment"] == '{"a": 1}'
         assert container.metadata["description"] == "AI-generated video"
+
+
+def test_frames_come_back_in_their_colours(tmp_path):
+    patches = np.array([(200, 30, 40), (30, 160, 60), (40, 60, 190), (128, 128, 128)], np.uint8)
+    pixels = np.broadcast_to(patches.repeat(24, 0)[None, None], (5, 64, 96, 3))
+    pixels = np.clip(pixels.astype(int) - 4 * np.arange(5)[:, None, None, None], 0, 255).astype(np.uint8)
+    path = write(tmp_path / "a.mp4", pixels)
+    inside = np.s_[..., 32:, np.r_[4:20, 28:44, 52:68, 76:92], :]
+    read = np.stack(list(read_frames(path)))
+    assert np.abs(read.astype(int) - pixels)[inside].max() <= 4
+    assert np.array_equal(read_frame(path, 3), read[3])
+    assert np.array_equal(read_frame(path, -1), read[4])
+
+
+def test_frames_that_are_not_there_are_told(tmp_path):
+    path = write(tmp_path / "a.mp4", clip(3))
+    with pytest.raises(MediaError, match="no frame 4"):
+        read_frame(path, 3)
+    with pytest.raises(MediaError, match=r"gone.mp4 cannot be read"):
+        read_frame(tmp_path / "gone.mp4", 0)
+    (tmp_path / "text.mp4").write_text("I am no clip.")
+    with pytest.raises(MediaError, match=r"text.mp4 cannot be read"):
+        read_frame(tmp_path / "text.mp4", -1)
 
 
 def test_odd_sizes_are_padded_not_refused(tmp_path):

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageCms, ImageDraw, PngImagePlugin
 
 from engines.errors import MediaError
-from engines.pictures import cut_out, fit_on_canvas, open_picture, picture_problem
+from engines.pictures import cover_frame, crop_to_cover, cut_out, fit_on_canvas, open_picture, picture_problem
 
 ORIENTATION = 0x0112
 
@@ -270,6 +270,32 @@ def test_canvas_truncates_and_centres(size: tuple[int, int], box: tuple[int, int
     rows, columns = np.flatnonzero(filled.any(axis=1)), np.flatnonzero(filled.any(axis=0))
     assert (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) == box
     assert canvas.size == (80, 48)
+
+
+@pytest.mark.parametrize(
+    ("size", "position", "crop"),
+    [
+        ((1000, 300), 0.5, (1600, 480, 384, 0)),
+        ((1000, 300), 0.0, (1600, 480, 0, 0)),
+        ((1000, 300), 1.0, (1600, 480, 768, 0)),
+        ((300, 1000), 0.5, (832, 2774, 0, 1147)),
+        ((416, 240), 0.0, (832, 480, 0, 0)),
+        ((16, 16), 0.5, (832, 832, 0, 176)),
+    ],
+)
+def test_a_crop_covers_the_frame_at_its_position(size: tuple[int, int], position: float, crop: tuple[int, ...]) -> None:
+    assert crop_to_cover(size, width=832, height=480, position=position) == crop
+
+
+@pytest.mark.parametrize("size", [(320, 48), (48, 320), (97, 61), (16, 16), (2000, 100)])
+def test_a_covered_frame_is_never_stretched(size: tuple[int, int]) -> None:
+    crop = crop_to_cover(size, width=96, height=64)
+    assert abs(crop.width / size[0] - crop.height / size[1]) < 1 / min(size)
+    assert min(crop.width - 96, crop.height - 64) == 0
+    image = Image.new("RGB", size, "red")
+    frame = cover_frame(image, width=96, height=64)
+    assert frame.size == (96, 64)
+    assert frame.getcolors() == [(96 * 64, (255, 0, 0))], "nothing is padded"
 
 
 def test_canvas_refuses_what_would_vanish() -> None:

@@ -257,3 +257,19 @@ def test_wording() -> None:
     assert printable("a\x1b\nb") == "a??b" and len(printable("x" * 10**6)) <= 60
     values = (None, True, "x", 2, {}, "-1000", "2.50")
     assert [given(value) for value in values] == ["nothing", "true", '"x"', "2", "a dict", "-1,000", '"2.50"']
+
+
+@pytest.mark.parametrize(
+    ("picture", "sentence"),
+    [
+        (None, "Add a picture: it becomes the first frame of the clip."),
+        (3, 'First frame must be an object with a "path"; you gave 3.'),
+        ({}, 'First frame must be an object with a "path".'),
+        ({"path": "a.png", "position": 2}, 'First frame has a "position" that cannot be 2.'),
+        ({"path": "a.png", "crop": 1}, 'First frame has no setting "crop".'),
+    ],
+)
+def test_a_field_of_one_picture_is_told_of_like_any_other(picture: Any, sentence: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        build_request(SPECS["flashi2v"], {"prompt": "A fox runs.", "picture": picture})
+    assert [problem.message for problem in caught.value.problems] == [sentence]

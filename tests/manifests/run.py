@@ -11,12 +11,13 @@ from typing import Any
 import torch
 
 from engines.checkpoints import Checkpoint, load
+from engines.flashi2v.keys import FLASHI2V
 from engines.key_rules import Architecture, strip_prefix
 from engines.wan.encoder_keys import IMAGE_ENCODER, TEXT_ENCODER
 from engines.wan.transformer_keys import TRANSFORMER
 from engines.wan.vae_keys import VAE
 
-ARCHITECTURES: tuple[Architecture, ...] = (TRANSFORMER, VAE, TEXT_ENCODER, IMAGE_ENCODER)
+ARCHITECTURES: tuple[Architecture, ...] = (FLASHI2V, TRANSFORMER, VAE, TEXT_ENCODER, IMAGE_ENCODER)
 
 # Arguments of the reference's class -> those of ours, where both are written down and must agree.
 SAME_ARGUMENTS = {

@@ -1,0 +1,136 @@
+"""Frames of a clip sent to the tabs, and its quality figures, on a clip that a worker process has made."""
+
+from __future__ import annotations
+
+import gc
+import re
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+import pytest
+from PIL import Image
+
+from engines.evaluation.quality import Quality
+from engines.media import read_frame
+from engines.registry import SPECS
+from studio import first_frame, panel, quality, send
+from studio.handlers import Form
+from studio.jobs import Job
+from studio.service import Studio
+from tests.studio.conftest import values, wait_for
+from tests.studio.test_fields import rendered
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _collected():
+    yield
+    gc.collect()
+
+
+@pytest.fixture(scope="module")
+def drawing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("drawing") / "disc.png"
+    image = Image.new("RGB", (60, 48), "white")
+    image.paste("red", (15, 9, 45, 39))
+    image.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(studio: Studio, drawing: Path) -> Job:
+    """A finished clip of nine frames that slides two pixels a frame."""
+    (job,) = studio.submit("phantom-wan", values(drawing))
+    return wait_for(studio, job, "done")
+
+
+@pytest.fixture(scope="module")
+def forms(studio: Studio) -> dict[str, Form]:
+    return {name: rendered(studio, SPECS[name]) for name in ("phantom-wan", "flashi2v")}
+
+
+def pixels(path: str) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+@pytest.mark.parametrize("frame", [1, 4, 9])
+def test_any_frame_becomes_the_picture_of_image_to_video(
+    studio: Studio, made: Job, forms: dict[str, Form], frame: int
+) -> None:
+    tabs, path, position = send.deliver(studio, forms["flashi2v"])({}, made.id, frame, None, 80)
+    assert tabs["selected"] == "flashi2v"
+    assert position == 50
+    assert np.array_equal(pixels(path), read_frame(Path(made.result.video), frame - 1))
+    assert first_frame.read([{"path": path}, position]), "the page takes it as it takes an upload"
+
+
+def test_a_frame_goes_to_the_first_empty_slot(studio: Studio, made: Job, forms: dict[str, Form]) -> None:
+    deliver = send.deliver(studio, forms["phantom-wan"])
+    (_, path, *_rest) = deliver({}, made.id, 9, *[None, True] * 4)
+    full = [{"path": path}, True]
+    placed = deliver({}, made.id, 9, *full, None, True, *full, None, True)[1:]
+    assert [index for index, value in enumerate(placed) if isinstance(value, str)] == [2]
+
+
+def test_full_slots_keep_their_pictures(studio: Studio, made: Job, forms: dict[str, Form], warned: list[str]) -> None:
+    deliver = send.deliver(studio, forms["phantom-wan"])
+    (_, path, *_rest) = deliver({}, made.id, 9, *[None, True] * 4)
+    kept = deliver({}, made.id, 9, *[{"path": path}, True] * 4)
+    assert kept == [gr.skip()] * 9
+    assert warned == ["Every slot holds a picture: clear one first."]
+
+
+def test_what_is_not_there_is_told(studio: Studio, made: Job, forms: dict[str, Form], warned: list[str]) -> None:
+    deliver = send.deliver(studio, forms["flashi2v"])
+    assert deliver({}, "nobody's", 1, None, 50) == [gr.skip()] * 3
+    assert deliver({}, made.id, 500, None, 50) == [gr.skip()] * 3
+    assert len(warned) == 1 and "has no frame 500" in warned[0] and "/" not in warned[0]
+
+
+@pytest.fixture
+def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    told: list[str] = []
+    monkeypatch.setattr(gr, "Warning", lambda message, **_: told.append(message))
+    return told
+
+
+def test_quality_is_measured_on_request_and_remembered(studio: Studio, made: Job) -> None:
+    spec = SPECS["phantom-wan"]
+    assert quality.shown(spec, made) == ""
+    html = quality.shown(spec, made, measure=True)
+    assert re.findall(r'scope="row">(\w+)', html) == ["Motion", "Flicker", "Colour"]
+    assert quality.shown(spec, made) == html
+
+
+def test_quality_tells_how_close_the_first_frame_is_to_its_picture(made: Job, drawing: Path) -> None:
+    """The stand-in's clip begins with its picture fitted into the frame, so a crop to the frame resembles it less."""
+    clip = {"width": made.request["width"], "height": made.request["height"], "fps": made.request["fps"]}
+    frame = Image.fromarray(read_frame(Path(made.result.video), 0))
+    frame.save(drawing.with_name("same.png"))
+    rows = {}
+    for name in ("same.png", "disc.png"):
+        reference = {"path": str(drawing.with_name(name)), "position": 0.5}
+        job = Job(engine="flashi2v", request=clip | {"picture": reference}, result=made.result, id=name)
+        rows[name] = quality.shown(SPECS["flashi2v"], job, measure=True)
+    assert "keeps your picture" in rows["same.png"]
+    assert "keeps your picture" not in rows["disc.png"]
+
+
+def test_figures_become_plain_words() -> None:
+    good = {"first_frame_psnr": 33.0, "first_frame_ssim": 0.96, "motion": 5.0, "moves": True, "flicker": 0.8}
+    bad = {"first_frame_psnr": 12.0, "first_frame_ssim": 0.2, "motion": 0.1, "moves": False, "flicker": 9.0}
+    told = [
+        [row[1] for row in quality.words(Quality(**figures, drift=drift, chunk_seconds=0.5))]
+        for figures, drift in ((good, (0.5, 2.0)), (bad, (0.5, 22.0)))
+    ]
+    assert told == [
+        ["keeps your picture", "moves clearly", "steady", "colours stay"],
+        ["is not your picture any more", "stands still", "flickers", "colours drift visibly"],
+    ]
+
+
+def test_facts_do_not_tell_where_pictures_are_kept(made: Job) -> None:
+    request = SPECS["flashi2v"].default_values("starter") | {"picture": {"path": "/secret/a.png", "position": 0.5}}
+    assert "secret" not in panel.facts(SPECS["flashi2v"], Job(engine="flashi2v", request=request))
