@@ -35,7 +35,7 @@ class Metadata(BaseModel):
     model: str
     parameters: dict[str, Any]
     prompt: str = ""
-    negative_prompt: str | None = None
+    negative_prompt: str = ""
     seed: int
     noise: str = ""
     inputs: list[dict[str, Any]] = []

@@ -82,10 +82,10 @@ class Request(BaseModel):
         max_length=MAX_PROMPT_CHARACTERS,
         lines=3,
     )
-    negative_prompt: str | None = parameter(
-        None,
+    negative_prompt: str = parameter(
+        "",
         label="Negative prompt",
-        help="What the clip should not look like. Left alone, the published text of the model is used.",
+        help="What the clip should not look like. It starts as the text that the model was published with.",
         group="prompt",
         max_length=MAX_PROMPT_CHARACTERS,
         lines=2,

@@ -17,7 +17,7 @@ from engines import guidance
 from engines.events import Note, Stage
 from engines.flashi2v.keys import FLASHI2V, NPU
 from engines.flashi2v.network import FlashI2VTransformer3DModel
-from engines.flashi2v.spec import NEGATIVE_PROMPT, FlashI2VRequest
+from engines.flashi2v.spec import FlashI2VRequest
 from engines.pictures import crop_to_cover, open_picture
 from engines.sampling import Denoised, Scheduler, denoise, euler
 from engines.types import Context, Frames, LatentStep
@@ -38,11 +38,10 @@ class FlashI2V:
     @torch.no_grad()
     def generate(self, request: FlashI2VRequest, context: Context) -> Iterator[Any]:
         """Yields Stage, Note, LatentStep and Frames; closing it leaves nothing behind."""
-        model = WanModel.find(context, transformer_kind=FLASHI2V, published_negative=NEGATIVE_PROMPT)
+        model = WanModel.find(context, transformer_kind=FLASHI2V)
 
         yield Stage(name="Reading the prompt")
-        negative_prompt = model.negative_prompt if request.negative_prompt is None else request.negative_prompt
-        prompt, negative = (model.text(context, text) for text in (request.prompt, negative_prompt))
+        prompt, negative = (model.text(context, text) for text in (request.prompt, request.negative_prompt))
         for label, text in (("prompt", prompt), ("negative prompt", negative)):
             if text.cut:
                 yield Note(

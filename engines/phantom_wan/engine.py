@@ -41,8 +41,7 @@ class PhantomWan:
             raise IncompatibleCheckpoint(f"{name} was made for image-to-video; this engine needs a Phantom checkpoint.")
 
         yield Stage(name="Reading the prompt")
-        negative_prompt = model.negative_prompt if request.negative_prompt is None else request.negative_prompt
-        prompt, negative = (model.text(context, text) for text in (request.prompt, negative_prompt))
+        prompt, negative = (model.text(context, text) for text in (request.prompt, request.negative_prompt))
         for label, text in (("prompt", prompt), ("negative prompt", negative)):
             if text.cut:
                 yield Note(

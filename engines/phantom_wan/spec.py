@@ -14,6 +14,13 @@ from engines.wan.weights import STARTER as STARTER_FILES
 
 MAX_REFERENCES = 4
 
+# What Wan 2.1 and Phantom were published with (sample_neg_prompt), character for character.
+NEGATIVE_PROMPT = (
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，丑陋的，残缺的，"
+    "多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，三条腿，背景人很多，"
+    "倒着走"
+)
+
 
 class PhantomWanRequest(Request):
     """Subjects from one to four reference pictures act out the prompt."""
@@ -119,6 +126,7 @@ PHANTOM_1_3B = ModelSpec(
         frame_stride=4,
         max_frames=121,
     ),
+    defaults={"negative_prompt": NEGATIVE_PROMPT},
     presets={"Draft": 25, "Standard": 50, "Best": 80},
     device_bytes=8 * 2**30,
 )
@@ -143,7 +151,7 @@ PHANTOM_14B = ModelSpec(
         frame_stride=4,
         max_frames=241,
     ),
-    defaults={"frames": 121, "fps": 24},
+    defaults={"frames": 121, "fps": 24, "negative_prompt": NEGATIVE_PROMPT},
     presets={"Draft": 25, "Standard": 50, "Best": 80},
     device_bytes=24 * 2**30,
 )

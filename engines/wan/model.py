@@ -16,7 +16,7 @@ from engines.key_rules import Architecture
 from engines.types import Context
 from engines.wan.components import Network, find_network
 from engines.wan.encoder_keys import TEXT_ENCODER
-from engines.wan.text import PUBLISHED_NEGATIVE, PUBLISHED_TEXT_LEN, TextStates, encode_text, load_tokenizer
+from engines.wan.text import PUBLISHED_TEXT_LEN, TextStates, encode_text, load_tokenizer
 from engines.wan.transformer_keys import TRANSFORMER
 from engines.wan.vae import encode, to_pixels, working_bytes
 from engines.wan.vae_keys import VAE
@@ -27,23 +27,16 @@ class WanModel:
     """The networks of one model, described but not loaded.
 
     Starters say in their metadata where they differ from the published systems: `text_len` (512 is published),
-    `negative_prompt` (empty where a starter names none), `rgb_factors` for previews.
+    `rgb_factors` for previews.
     """
 
     transformer: Network
     vae: Network
     text_encoder: Network
     tokenizer: Path
-    published_negative: str = PUBLISHED_NEGATIVE
 
     @classmethod
-    def find(
-        cls,
-        context: Context,
-        *,
-        transformer_kind: Architecture = TRANSFORMER,
-        published_negative: str = PUBLISHED_NEGATIVE,
-    ) -> WanModel:
+    def find(cls, context: Context, *, transformer_kind: Architecture = TRANSFORMER) -> WanModel:
         """The model's files as the context has them; nothing is loaded.
 
         Raises:
@@ -65,19 +58,13 @@ class WanModel:
                     f"{network.paths[0].name} has {has} {what}, but {transformer.paths[0].name} was made for {wants}.",
                     hint="Use the files that were published together.",
                 )
-        return cls(transformer, vae, text_encoder, tokenizer, published_negative)
+        return cls(transformer, vae, text_encoder, tokenizer)
 
     @property
     def text_len(self) -> int:
         """Rows of text states that the transformer attends to."""
         metadata = dict(self.text_encoder.metadata) | dict(self.transformer.metadata)
         return int(metadata.get("text_len", PUBLISHED_TEXT_LEN))
-
-    @property
-    def negative_prompt(self) -> str:
-        """The negative prompt the checkpoint was published with."""
-        starter = self.transformer.metadata
-        return starter.get("negative_prompt", "") if starter else self.published_negative
 
     @property
     def rgb_factors(self) -> Mapping[str, Any] | None:

@@ -19,7 +19,7 @@ from engines.flashi2v import engine
 from engines.flashi2v.engine import FlashI2V, cover, fourier_ratio, sample, text_weights
 from engines.flashi2v.keys import FLASHI2V, MAIN, NPU
 from engines.flashi2v.network import FlashI2VTransformer3DModel, ShiftProjection, fourier_features
-from engines.flashi2v.spec import NEGATIVE_PROMPT, FlashI2VRequest
+from engines.flashi2v.spec import FlashI2VRequest
 from engines.registry import SPECS
 from engines.sampling import euler
 from engines.types import Frames, LatentStep
@@ -359,13 +359,12 @@ def test_a_text_to_video_model_is_refused_before_it_ignores_the_picture(
 
 
 @pytest.mark.parametrize("flavour", KERNELS)
-def test_published_files_bring_their_negative_prompt_and_way_of_resizing(
+def test_published_files_bring_their_way_of_resizing(
     flavour: str, files: dict[str, tuple[Path, ...]], tmp_path: Path
 ) -> None:
     save_file(published_names(tiny(flavour), flavour), tmp_path / "published.safetensors")
     here = CountingContext(files | {"transformer": (tmp_path / "published.safetensors",)})
-    model = WanModel.find(here, transformer_kind=FLASHI2V, published_negative=NEGATIVE_PROMPT)
-    assert model.negative_prompt == NEGATIVE_PROMPT
+    model = WanModel.find(here, transformer_kind=FLASHI2V)
     assert (model.transformer.layout == NPU.name) is (flavour == "npu")
 
 

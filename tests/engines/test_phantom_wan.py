@@ -1,5 +1,6 @@
 """The Phantom engine on a tiny model of the real classes: what it yields, counts, remembers and leaves behind."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from engines.errors import IncompatibleCheckpoint, MissingWeights
 from engines.events import Note, Stage
 from engines.phantom_wan import engine
 from engines.phantom_wan.engine import PhantomWan, sample
-from engines.phantom_wan.spec import PhantomWanRequest
+from engines.phantom_wan.spec import NEGATIVE_PROMPT, PHANTOM_WAN, PhantomWanRequest
 from engines.sampling import unipc
 from engines.types import Frames, LatentStep
 from tests.engines import tiny_wan
@@ -196,12 +197,16 @@ def test_a_picture_without_a_subject_keeps_its_background(context: CountingConte
     assert any(isinstance(item, Note) and "picture 1" in item.message for item in items)
 
 
-def test_an_empty_negative_prompt_is_respected_and_none_is_the_model_s(
-    context: CountingContext, pictures: list[Path]
-) -> None:
-    own = video(run(context, request(*pictures)))  # a starter that names none was trained with an empty one
-    assert np.array_equal(own, video(run(context, request(*pictures, negative_prompt=""))))
+def test_the_negative_prompt_counts(context: CountingContext, pictures: list[Path]) -> None:
+    own = video(run(context, request(*pictures)))
     assert not np.array_equal(own, video(run(context, request(*pictures, negative_prompt="blue"))))
+
+
+def test_published_models_start_with_their_negative_prompt_and_the_starter_with_none() -> None:
+    digest = hashlib.sha256(NEGATIVE_PROMPT.encode()).hexdigest()
+    assert digest == "ce96e0324e4b54ce4b6e867f669ca520952e1a34cc116543516b1897f0d3c47e"
+    values = {model.name: PHANTOM_WAN.default_values(model.name)["negative_prompt"] for model in PHANTOM_WAN.models}
+    assert values == {"starter": "", "1.3B": NEGATIVE_PROMPT, "14B": NEGATIVE_PROMPT}
 
 
 def test_files_that_do_not_belong_together_are_refused(
