@@ -4,12 +4,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import skimage.data
 from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
-from engines.training.world import render, sprites  # noqa: E402
+from engines.training.world import WorldConfig, make_clip, render, sprites  # noqa: E402
 
 WIDTH, HEIGHT = 320, 256
 # name -> look seed (none of them is trained on), colour, shape
@@ -18,6 +19,20 @@ PICTURES = {
     "checkered_ball": (111, "blue", "circle"),
     "striped_square": (104, "orange", "square"),
 }
+# First frames for image-to-video: seeds of held-out clips, and a held-out photograph (CC0, shipped with scikit-image).
+SCENES = {"orange_circle_scene": 13, "cyan_square_scene": 17}
+PHOTOGRAPHS = {"cat": "chelsea"}
+SCENE = WorldConfig(
+    width=384,
+    height=256,
+    frames=1,
+    held_out=True,
+    subject_shares=(0.5, 0.5, 0.0, 0.0),
+    two_subjects=0.0,
+    photo_background=0.0,
+    paraphrase=0.0,
+    smallest=0.2,
+)
 
 
 def main() -> None:
@@ -26,7 +41,16 @@ def main() -> None:
         subject = sprites.sprite(sprites.EVALUATION_LOOKS + look, colour=colour, shape=shape)
         canvas = np.ones((HEIGHT, WIDTH, 3), np.float32)
         render.place(canvas, subject.picture, x=WIDTH / 2, y=HEIGHT / 2, radius=0.42 * HEIGHT, angle=0.0)
-        Image.fromarray(np.round(canvas.clip(0, 1) * 255).astype(np.uint8)).save(HERE / f"{name}.png", optimize=True)
+        save(name, np.round(canvas.clip(0, 1) * 255).astype(np.uint8))
+    for name, seed in SCENES.items():
+        save(name, make_clip(seed, SCENE).frames[0])
+    for name, photograph in PHOTOGRAPHS.items():
+        Image.fromarray(getattr(skimage.data, photograph)()).resize((480, 320)).save(HERE / f"{name}.jpg", quality=88)
+
+
+def save(name: str, picture: np.ndarray) -> None:
+    """Write uint8 [H,W,3] as a PNG beside this file."""
+    Image.fromarray(picture).save(HERE / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ def evaluate_phantom(options: Options) -> Outcome:
         Figure(
             name="default clip, warm", value=float(np.median(seconds[1:])), unit="s", target=SECONDS_TARGET, lower=True
         ),
-        _size(options.folder, "phantom_wan.safetensors", "vae.safetensors", "text_encoder.safetensors"),
+        _size(options.folder, "wan_t2v.safetensors", "vae.safetensors", "text_encoder.safetensors"),
     ]
     facts = {"one_subject": len(one), "two_subjects": len(two), "defaults": dict(product.model.defaults)}
     return Outcome(figures=figures, facts=facts, clips=made, references=shown)

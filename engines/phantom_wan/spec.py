@@ -91,7 +91,7 @@ STARTER = ModelSpec(
     title="Starter (built in, runs anywhere)",
     note=STARTER_NOTE,
     weights=(
-        Weights("transformer", ("starter/phantom_wan.safetensors",), size_bytes=12_000_000),
+        Weights("transformer", ("starter/wan_t2v.safetensors",), size_bytes=14_000_000),
         *STARTER_FILES,
     ),
     geometry=Geometry(

@@ -6,7 +6,7 @@ import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from transformers import UMT5Config, UMT5EncoderModel
 
-LATENT_CHANNELS = 32
+LATENT_CHANNELS = 16
 TEXT_WIDTH = 128
 TEXT_LEN = 64
 VOCABULARY = 1024

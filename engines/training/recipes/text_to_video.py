@@ -1,4 +1,4 @@
-"""The text-to-video base: transformer and text encoder from scratch, small and large first, the whole world after."""
+"""The base of the Wan starters, from scratch: text to video, and subjects from reference pictures, in one network."""
 
 import dataclasses
 
@@ -18,6 +18,7 @@ LARGE = WorldConfig(
     smallest=0.18,
     largest=0.27,
 )
+LARGE_SPRITES = dataclasses.replace(LARGE, subject_shares=(0.35, 0.65, 0.0, 0.0))
 FULL_SMALL = WorldConfig(
     width=64,
     frames=17,
@@ -29,20 +30,26 @@ FULL_SMALL = WorldConfig(
     smallest=0.19,
 )
 FULL = dataclasses.replace(FULL_SMALL, width=96, frames=33, two_subjects=0.12, floor=0.25)
-# References join early: copying a look takes longest to learn, and is cheapest to learn on small clips.
-REFERENCES = ReferenceMix(none=0.38, one=0.56, two=0.06)
-LAST = ReferenceMix(none=0.25, one=0.62, two=0.13)
+ONE = ReferenceMix(none=0.0, one=1.0)
+REFERENCES = ReferenceMix(none=0.45, one=0.49, two=0.06)
+LAST = ReferenceMix(none=0.3, one=0.57, two=0.13)
 
 RECIPE = FlowRecipe(
     name="text-to-video",
     steps=20_000,
-    minutes=108.0,
-    decay_share=0.22,
+    minutes=95.0,
+    decay_share=0.25,
     drop_text=0.1,
     drop_all=0.1,
+    sigma_centre=0.5,
     stages=(
-        Stage(until=700, batch=32, world=LARGE),
-        Stage(until=4_900, batch=32, world=FULL_SMALL, mix=REFERENCES),
+        # Shapes and motions first: until they are right, nothing else is worth learning.
+        Stage(until=1_200, batch=32, world=LARGE),
+        # Then every third batch copies a look.
+        Stage(until=3_600, batch=32, world=LARGE),
+        Stage(until=3_600, batch=32, world=LARGE),
+        Stage(until=3_600, batch=32, world=LARGE_SPRITES, mix=ONE),
+        Stage(until=5_600, batch=32, world=FULL_SMALL, mix=REFERENCES),
         Stage(until=10**9, batch=16, world=FULL, mix=LAST),
         Stage(until=10**9, batch=16, world=FULL, mix=LAST),
         Stage(until=10**9, batch=32, world=FULL_SMALL, mix=LAST),
