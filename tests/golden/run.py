@@ -11,7 +11,10 @@ import torch
 from tests.golden.case import Case, Verdict, compare
 
 # The engine of a case -> the module that runs its components.
-ADAPTERS = {"phantom_wan": "tests.golden.adapters.phantom_wan"}
+ADAPTERS = {
+    "phantom_wan": "tests.golden.adapters.phantom_wan",
+    "pyramid_flow": "tests.golden.adapters.pyramid_flow",
+}
 
 
 def find(root: Path) -> list[Path]:
