@@ -6,9 +6,10 @@ from importlib import import_module
 from typing import Any
 
 from engines.phantom_wan.spec import PHANTOM_WAN
+from engines.pyramid_flow.spec import PYRAMID_FLOW
 from engines.types import EngineSpec
 
-SPECS: dict[str, EngineSpec] = {spec.name: spec for spec in (PHANTOM_WAN,)}
+SPECS: dict[str, EngineSpec] = {spec.name: spec for spec in (PHANTOM_WAN, PYRAMID_FLOW)}
 
 
 def implementation(spec: EngineSpec) -> Any:
