@@ -47,6 +47,7 @@ class Blueprint:
     config: dict[str, Any]
     sources: dict[str, Source]
     shapes: Shapes
+    layout: str
 
 
 def open_checkpoint(paths: Sequence[Path]) -> Checkpoint:
@@ -99,7 +100,7 @@ def match(checkpoint: Checkpoint, architecture: Architecture, **overrides: Any) 
             config = architecture.configure(shapes)
         except (KeyError, ValueError, IndexError, TypeError, ZeroDivisionError) as error:
             raise _incomplete(checkpoint, architecture) from error
-    return Blueprint(dict(config) | overrides, sources, shapes)
+    return Blueprint(dict(config) | overrides, sources, shapes, layout.name)
 
 
 def _incomplete(checkpoint: Checkpoint, architecture: Architecture) -> IncompatibleCheckpoint:
@@ -231,7 +232,7 @@ def _read_pickle(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         inner = [value for value in content.values() if isinstance(value, Mapping) and value]
         if not inner:
             raise IncompatibleCheckpoint(f"{path.name} holds no tensors.", hint="Choose the model's weights.")
-        content = max(inner, key=len)
+        content = content.get("ema_model") or max(inner, key=len)  # training files: the average is the release
     if not isinstance(content, Mapping):
         raise IncompatibleCheckpoint(f"{path.name} holds no tensors.", hint="Choose the model's weights.")
     return {key: value for key, value in content.items() if isinstance(value, torch.Tensor)}, {}

@@ -1,7 +1,8 @@
-"""Preparing a reference picture for a model: the subject cut out, the picture set on the clip's canvas."""
+"""Preparing a picture for a model: set whole on the clip's canvas, cropped to its frame, or the subject cut out."""
 
 from __future__ import annotations
 
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,40 @@ def fit_on_canvas(image: Image.Image, *, width: int, height: int) -> Image.Image
     canvas = Image.new("RGB", (width, height), WHITE)
     canvas.paste(image.resize(size, Image.Resampling.LANCZOS), ((width - size[0]) // 2, (height - size[1]) // 2))
     return canvas
+
+
+class Crop(NamedTuple):
+    """A picture is resized to `width` x `height`; the frame lies in it at `left`, `top`."""
+
+    width: int
+    height: int
+    left: int
+    top: int
+
+
+def crop_to_cover(size: tuple[int, int], *, width: int, height: int, position: float = 0.5) -> Crop:
+    """How a picture of `size` covers a frame of width x height without being stretched.
+
+    Args:
+        size: width and height of the picture.
+        position: where the frame lies along the side that is cut: 0 left or top, 1 right or bottom.
+
+    FlashI2V's centre crop at 0.5: the longer side is rounded up, offsets to the nearest, half to even.
+    Golden cases flashi2v/preprocess_wide and preprocess_tall.
+    """
+    if size[1] / size[0] < height / width:
+        resized = (ceil(height / size[1] * size[0]), height)
+    else:
+        resized = (width, ceil(width / size[0] * size[1]))
+    left, top = (round((side - target) * position) for side, target in zip(resized, (width, height), strict=True))
+    return Crop(*resized, left, top)
+
+
+def cover_frame(image: Image.Image, *, width: int, height: int, position: float = 0.5) -> Image.Image:
+    """The RGB picture cropped to width x height as `crop_to_cover` says, by Pillow's bicubic."""
+    crop = crop_to_cover(image.size, width=width, height=height, position=position)
+    resized = image.resize((crop.width, crop.height), Image.Resampling.BICUBIC)
+    return resized.crop((crop.left, crop.top, crop.left + width, crop.top + height))
 
 
 class CutOut(NamedTuple):

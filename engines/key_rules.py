@@ -113,6 +113,7 @@ class Architecture:
 FAMILIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("a LoRA, which changes a model but is none by itself", (r".*(lora_A|lora_down|lora_up|lora_B)\b.*",)),
     ("a GGUF or quantised file", (r".*\.(scale_weight|weight_scale|qweight|absmax)",)),
+    ("a FlashI2V transformer", (r"(.*\.)?blocks\.0\..*", r"(.*\.)?(learnable_proj|fourier_embedding)\..*")),
     ("a Wan image-to-video transformer", (r"(.*\.)?blocks\.0\..*(k_img|add_k_proj)\.weight",)),
     ("a Wan video transformer", (r"(.*\.)?blocks\.0\.(cross_attn|attn2)\..*", r".*patch_embedding\.weight")),
     ("a Wan video autoencoder", (r"(.*\.)?encoder\.downsamples\.0\.downsamples\..*",)),

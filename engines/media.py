@@ -1,11 +1,14 @@
-"""Pictures out: frames streamed into an mp4, the poster, and the small moving preview. Imports no torch."""
+"""Frames streamed into an mp4 and back out of it, the poster, and the small moving preview. Imports no torch."""
 
 from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -112,6 +115,38 @@ class VideoWriter:
         codec.thread_count = 1
         codec.colorspace = codec.color_primaries = codec.color_trc = codec.color_range = _BT709
         return stream
+
+
+def read_frames(path: Path) -> Iterator[np.ndarray]:
+    """The frames of a clip one by one, uint8 [H, W, 3], in its own colours (BT.709 for ours).
+
+    Raises:
+        MediaError: the file is gone, damaged or no video.
+    """
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise MediaError(f"{path.name} holds no pictures.")
+            for frame in container.decode(video=0):
+                known = frame.colorspace == _BT709
+                yield frame.to_ndarray(format="rgb24", src_colorspace="ITU709" if known else None)
+    except (OSError, av.FFmpegError) as error:
+        raise MediaError(f"{path.name} cannot be read: it is damaged or was removed.") from error
+
+
+def read_frame(path: Path, index: int) -> np.ndarray:
+    """Frame `index` of a clip, uint8 [H, W, 3]; -1 is the last.
+
+    Raises:
+        MediaError: as read_frames, or the clip has no such frame.
+    """
+    with closing(read_frames(path)) as frames:
+        found = next(islice(frames, index, None), None) if index >= 0 else next(iter(deque(frames, maxlen=1)), None)
+    if found is None:
+        raise MediaError(f"{path.name} has no frame {index + 1}.")
+    return found
 
 
 def box_names(path: Path) -> list[str]:

@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
 from engines.errors import MediaError
-from engines.framing import CutOut, cut_out, fit_on_canvas
+from engines.framing import CutOut, cover_frame, crop_to_cover, cut_out, fit_on_canvas
 
-__all__ = ["CutOut", "cut_out", "fit_on_canvas", "open_picture", "picture_problem"]
+__all__ = ["CutOut", "cover_frame", "crop_to_cover", "cut_out", "fit_on_canvas", "open_picture", "picture_problem"]
 
 MAX_FILE_BYTES = 50_000_000
 MAX_SIDE = 16_384

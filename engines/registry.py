@@ -5,11 +5,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from engines.flashi2v.spec import FLASHI2V
 from engines.phantom_wan.spec import PHANTOM_WAN
 from engines.pyramid_flow.spec import PYRAMID_FLOW
 from engines.types import EngineSpec
 
-SPECS: dict[str, EngineSpec] = {spec.name: spec for spec in (PHANTOM_WAN, PYRAMID_FLOW)}
+SPECS: dict[str, EngineSpec] = {spec.name: spec for spec in (PHANTOM_WAN, FLASHI2V, PYRAMID_FLOW)}
 
 
 def implementation(spec: EngineSpec) -> Any:

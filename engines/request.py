@@ -53,12 +53,19 @@ def control(field: FieldInfo) -> dict[str, Any]:
 
 
 class Reference(BaseModel):
-    """One reference picture: a file on this machine, and whether its background belongs to the subject."""
+    """One picture: a file on this machine, and how it is to be used.
+
+    Attributes:
+        keep_background: whether the background belongs to the subject; for engines that set subjects on a canvas.
+        position: where the clip's frame lies along the side that is cropped, 0 left or top, 1 right or bottom; for
+            engines whose picture fills the frame.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: Path
     keep_background: bool = True
+    position: float = Field(0.5, ge=0, le=1)
 
 
 class Request(BaseModel):

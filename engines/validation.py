@@ -92,9 +92,11 @@ def _problem(spec: EngineSpec, detail: Mapping[str, Any]) -> Problem:
             return _wrong_kind(name, field, value)
 
 
-def _part_sentence(label: str, index: int, part: str = "", *, kind: str, value: Any) -> str:
-    """What is wrong with one entry of a list, or with one `part` of that entry."""
-    entry = f"{label}: number {index + 1}"
+def _part_sentence(label: str, *place: int | str, kind: str, value: Any) -> str:
+    """What is wrong with one entry of a list, with one part of that entry, or with one part of a single object."""
+    index = place[0] if isinstance(place[0], int) else None
+    part = next((name for name in place if isinstance(name, str)), "")
+    entry = label if index is None else f"{label}: number {index + 1}"
     if kind == "extra_forbidden":
         return f'{entry} has no setting "{printable(str(part))}".'
     if kind == "missing" or not part:

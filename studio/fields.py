@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from engines.errors import InvalidRequest, Problem
 from engines.request import Reference, control
 from engines.types import EngineSpec, ModelSpec
-from studio import slots
+from studio import first_frame, slots
 
 Read = Callable[[Sequence[Any]], dict[str, Any]]
 Show = Callable[[Mapping[str, Any], ModelSpec], list[Any]]
@@ -33,7 +33,7 @@ class Control:
     Attributes:
         components: what holds its values, in the order that `read` and `show` use.
         follows_model: whether another model brings other choices or another default.
-        board: the slots, where the field holds pictures.
+        board: the slots or the one picture, where the field holds pictures.
     """
 
     names: tuple[str, ...]
@@ -41,7 +41,7 @@ class Control:
     read: Read
     show: Show
     follows_model: bool = True
-    board: slots.Board | None = None
+    board: slots.Board | first_frame.FirstFrame | None = None
 
 
 def render(spec: EngineSpec, name: str, *, values: Mapping[str, Any]) -> Control:
@@ -53,7 +53,9 @@ def render(spec: EngineSpec, name: str, *, values: Mapping[str, Any]) -> Control
         return _size(common, values, model)
     if name == "frames":
         return _frames(common, values, model)
-    if kind is Reference or Reference in typing.get_args(kind):
+    if kind is Reference:
+        return _first_frame(spec, name, info, values)
+    if Reference in typing.get_args(kind):
         return _pictures(spec, name, info, values)
     if kind is bool:
         box = gr.Checkbox(value=values[name], info=info.description, **common)
@@ -62,7 +64,7 @@ def render(spec: EngineSpec, name: str, *, values: Mapping[str, Any]) -> Control
         return _plain(name, gr.Dropdown(list(typing.get_args(kind)), value=values[name], **common))
     if kind in (int, float):
         return _number(name, info, kind, values, common)
-    return _text(name, info, values, common, optional=optional)
+    return _text(spec, name, info, values, common, optional=optional)
 
 
 def _plain(name: str, component: Any, *, follows_model: bool = True) -> Control:
@@ -75,7 +77,9 @@ def _plain(name: str, component: Any, *, follows_model: bool = True) -> Control:
     )
 
 
-def _text(name: str, info: FieldInfo, values: Mapping[str, Any], common: dict[str, Any], *, optional: bool) -> Control:
+def _text(
+    spec: EngineSpec, name: str, info: FieldInfo, values: Mapping[str, Any], common: dict[str, Any], *, optional: bool
+) -> Control:
     box = gr.Textbox(
         value=values[name] or "", placeholder=info.description, lines=int(control(info)["lines"]), max_lines=8, **common
     )
@@ -84,7 +88,8 @@ def _text(name: str, info: FieldInfo, values: Mapping[str, Any], common: dict[st
         [box],
         read=lambda raw: {name: raw[0] or None} if optional else {name: raw[0] or ""},
         show=lambda values, model: [gr.update(value=values[name] or "")],
-        follows_model=False,
+        # A published text belongs to its checkpoint, what a person wrote does not.
+        follows_model=any(name in model.defaults for model in spec.models),
     )
 
 
@@ -150,28 +155,44 @@ def _frames(common: dict[str, Any], values: Mapping[str, Any], model: ModelSpec)
 
 
 def _pictures(spec: EngineSpec, name: str, info: FieldInfo, values: Mapping[str, Any]) -> Control:
-    """Numbered slots for reference pictures; a field of a single picture has one slot."""
-    single = _kind(info)[0] is Reference
-    count = 1 if single else spec.max_references
-    given = [values[name]] if single and values[name] else list(values[name] or ())
+    """Numbered slots for reference pictures."""
+    count = spec.max_references
     board = slots.render(
         f"{spec.name}-{name}",
         label=info.title or name,
         help_=info.description or "",
         count=count,
-        references=given,
+        references=list(values[name] or ()),
         canvas=(values["width"], values["height"]),
     )
 
-    def read(raw: Sequence[Any]) -> dict[str, Any]:
-        found = slots.read(raw)
-        return {name: (found[0] if found else None) if single else found}
+    return Control(
+        (name,),
+        list(board),
+        read=lambda raw: {name: slots.read(raw)},
+        show=lambda values, model: slots.show(list(values[name] or ()), count=count),
+        follows_model=False,
+        board=board,
+    )
 
-    def show(values: Mapping[str, Any], model: ModelSpec) -> list[Any]:
-        shown = [values[name]] if single and values[name] else list(values[name] or ())
-        return slots.show(shown, count=count)
 
-    return Control((name,), list(board), read, show, follows_model=False, board=board)
+def _first_frame(spec: EngineSpec, name: str, info: FieldInfo, values: Mapping[str, Any]) -> Control:
+    """A field of a single picture: it fills the frame, so its crop is shown."""
+    board = first_frame.render(
+        f"{spec.name}-{name}",
+        label=info.title or name,
+        help_=info.description or "",
+        reference=values[name],
+        frame=(values["width"], values["height"]),
+    )
+    return Control(
+        (name,),
+        list(board),
+        read=lambda raw: {name: first_frame.read(raw)},
+        show=lambda values, model: first_frame.show(values[name]),
+        follows_model=False,
+        board=board,
+    )
 
 
 def bounds(info: FieldInfo) -> tuple[float | None, float | None]:

@@ -13,7 +13,7 @@ from engines.errors import InvalidRequest, Problem, StudioError
 from engines.types import EngineSpec
 from studio import panel
 from studio.fields import Control
-from studio.served import received, served
+from studio.served import served
 from studio.service import Studio
 
 SKIP = gr.skip()
@@ -52,6 +52,11 @@ class Form:
                 shown += control.show(values, model)
         return shown
 
+    @property
+    def picture(self) -> Control | None:
+        """The control that holds pictures, None where the engine takes none."""
+        return next((control for control in self.controls if control.board is not None), None)
+
     def component(self, name: str) -> Any:
         """The first component of the control that holds field `name`."""
         return next(control.components[0] for control in self.controls if name in control.names)
@@ -78,6 +83,7 @@ class Result(NamedTuple):
     strip: Any = SKIP
     timer: Any = SKIP
     seen: Any = SKIP
+    clip: Any = SKIP
 
 
 class Panel:
@@ -130,13 +136,14 @@ class Panel:
         return self.render(known, seen or {})
 
     def pick(self, browser: Any, event: gr.SelectData) -> list[Any]:
-        """Show another of the clips made together. Outputs: status, video, download."""
+        """Show another of the clips made together. Outputs: status, video, download, the clip's id."""
         known = visitor(self.studio, browser)
         clips = panel.clips(self.studio, str(known.get(self.spec.name, "")), owner=known["owner"])
         if not 0 <= event.index < len(clips):
-            return [SKIP, SKIP, SKIP]
-        path = served(clips[event.index].result.video)
-        return [panel.finished(self.spec, clips[event.index]), path, path]
+            return [SKIP, SKIP, SKIP, SKIP]
+        clip = clips[event.index]
+        path = served(clip.result.video)
+        return [panel.finished(self.spec, clip), path, path, clip.id]
 
     def render(self, known: Mapping[str, Any], seen: Mapping[str, Any]) -> Result:
         """What the panel should hold now; SKIP where that has been `seen`, for a video sent again starts over."""
@@ -156,7 +163,7 @@ class Panel:
             clips = panel.clips(self.studio, batch, owner=known["owner"])
             posters = [(served(one.result.poster), f"seed {one.request['seed']}") for one in clips if one.result]
             strip = gr.update(value=posters, visible=len(posters) > 1 and path is not None)
-            shown = shown._replace(video=video, download=download, strip=strip)
+            shown = shown._replace(video=video, download=download, strip=strip, clip=clip)
         if "active" in changed:
             word = "Cancel" if now.active < 2 else f"Cancel all {now.active}"
             cancel = gr.update(value=word, visible=now.active > 0)
@@ -181,16 +188,3 @@ class Panel:
         """What a person should know of a model, as text."""
         found = self.studio.availability(self.spec, model)
         return " ".join(part for part in (found.reason or self.spec.model(model).note, found.warning) if part)
-
-
-def move_slot(index: int, by: int) -> Any:
-    """An event that lets two neighbouring slots change places. Takes and gives all slots."""
-
-    def move(*raw: Any) -> list[Any]:
-        pairs = [[received(raw[place]), raw[place + 1]] for place in range(0, len(raw), 2)]
-        other = index + by
-        if 0 <= other < len(pairs):
-            pairs[index], pairs[other] = pairs[other], pairs[index]
-        return [value for pair in pairs for value in pair]
-
-    return move

@@ -8,18 +8,20 @@ from typing import Any
 import gradio as gr
 
 from engines.errors import InvalidRequest
-from studio import panel
+from studio import panel, quality, send
 from studio.handlers import visitor
 from studio.jobs import Job
+from studio.plumbing import HIDDEN
+from studio.send import Sender
 from studio.served import served
 from studio.service import Studio
-from studio.tab import HIDDEN, Tab
+from studio.tab import Tab
 
 SHOWN = 60
 
 
-def render(studio: Studio, tabs_by_engine: Mapping[str, Tab], *, tabs: Any, opened: Any, browser: Any) -> None:
-    """Draw the tab and wire its events."""
+def render(studio: Studio, tabs_by_engine: Mapping[str, Tab], *, tabs: Any, opened: Any, browser: Any) -> Sender:
+    """Draw the tab and wire its events; returns the row that sends a frame elsewhere."""
     book = History(studio, tabs_by_engine)
     listed, chosen = gr.State([]), gr.State("")
     with gr.Row(elem_classes="workspace"):
@@ -40,14 +42,24 @@ def render(studio: Studio, tabs_by_engine: Mapping[str, Tab], *, tabs: Any, open
             with gr.Row(elem_classes="actions"):
                 download = gr.DownloadButton("Download video")
                 delete = gr.Button("Delete", variant="stop", elem_id="history-delete")
+            sender = send.render(studio.specs.values(), name="history", clip=chosen)
+            with gr.Accordion("Quality", open=False, elem_id="history-quality"):
+                gr.HTML(f"<p>{quality.PURPOSE}</p>", elem_classes="hint")
+                measured = gr.HTML(elem_id="history-figures")
+                measure = gr.Button("Measure", size="sm", elem_id="history-measure")
             facts = gr.HTML()
     listing = [empty, gallery, listed, chosen, detail]
     opened.select(book.list, browser, listing, **HIDDEN)
-    gallery.select(book.open, [browser, listed], [chosen, detail, video, download, facts], **HIDDEN)
+    gallery.select(book.open, [browser, listed], [chosen, detail, video, download, facts, measured], **HIDDEN)
     delete.click(book.delete, [browser, chosen], listing, **HIDDEN)
     forms = [component for tab in tabs_by_engine.values() for component in tab.form.components]
     for button, new_seed in ((keep, False), (fresh, True)):
         button.click(book.use(new_seed=new_seed), [browser, chosen], [tabs, *forms], **HIDDEN)
+    measure.click(
+        book.measure, [browser, chosen], measured, api_visibility="private", concurrency_limit=1,
+        concurrency_id="measure",
+    )  # fmt: skip
+    return sender
 
 
 class History:
@@ -72,13 +84,20 @@ class History:
         return [words, gallery, ids, "", gr.update(visible=False)]
 
     def open(self, browser: Any, ids: Any, event: gr.SelectData) -> list[Any]:
-        """Outputs: chosen id, detail column, video, download, facts."""
+        """Outputs: chosen id, detail column, video, download, facts, quality."""
         job = self._job(browser, ids[event.index] if event.index < len(ids) else "")
         if job is None or job.result is None:
-            return [gr.skip() for _ in range(5)]
+            return [gr.skip() for _ in range(6)]
         path = served(job.result.video)
         facts = panel.facts(self.studio.spec(job.engine), job)
-        return [job.id, gr.update(visible=True), path, path, facts]
+        return [job.id, gr.update(visible=True), path, path, facts, quality.shown(self.studio.spec(job.engine), job)]
+
+    def measure(self, browser: Any, job_id: str) -> str:
+        """The quality figures of the chosen clip."""
+        job = self._job(browser, job_id)
+        if job is None or job.result is None:
+            return ""
+        return quality.shown(self.studio.spec(job.engine), job, measure=True)
 
     def delete(self, browser: Any, job_id: str) -> list[Any]:
         """Remove the chosen clip. Outputs: as for list."""

@@ -38,6 +38,14 @@ def as_values(spec: EngineSpec, given: Sequence[Mapping[str, Any]]) -> dict[str,
     return dict(zip(single, given, strict=False))
 
 
+def first_frame(spec: EngineSpec, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The picture that a clip begins with, from a request's JSON values: that of a field of a single picture."""
+    for name, info in spec.request_type.model_fields.items():
+        if holds(info.annotation) and typing.get_origin(info.annotation) is not tuple:
+            return values.get(name)
+    return None
+
+
 def keep(request: Request, folder: Path) -> Request:
     """The request with each picture copied into `folder` under the hash of its content."""
     changes: dict[str, Any] = {}

@@ -11,9 +11,9 @@ import gradio as gr
 
 from engines.refine import refine
 from engines.types import EngineSpec
+from studio.plumbing import HIDDEN
 from studio.served import received
 
-_PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
 _HIDE = [gr.update(visible=False)] * 2
 
 
@@ -40,15 +40,15 @@ def render(spec: EngineSpec) -> Any:
                 gr.update(visible=changed),
             ]
 
-        ask.click(suggest, [prompt, model, *pictures], [suggested, shown, choice], preprocess=False, **_PRIVATE)
+        ask.click(suggest, [prompt, model, *pictures], [suggested, shown, choice], preprocess=False, **HIDDEN)
         accept.click(
             lambda new, old: [new, old, *_HIDE, gr.update(visible=True)],
             [suggested, prompt],
             [prompt, before, shown, choice, back],
-            **_PRIVATE,
+            **HIDDEN,
         )
-        leave.click(lambda: _HIDE, None, [shown, choice], **_PRIVATE)
-        back.click(lambda old: [old, gr.update(visible=False)], before, [prompt, back], **_PRIVATE)
+        leave.click(lambda: _HIDE, None, [shown, choice], **HIDDEN)
+        back.click(lambda old: [old, gr.update(visible=False)], before, [prompt, back], **HIDDEN)
 
     return wire
 

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from PIL import Image
 
 from engines.errors import MediaError
 from engines.pictures import cut_out, fit_on_canvas, open_picture
+from studio.plumbing import HIDDEN, PRIVATE
 from studio.served import received, served
 
 _PREVIEW_SIDE = 192
@@ -69,9 +71,39 @@ def render(
 class Board(list[Any]):
     """The value components of the slots, with what else belongs to them."""
 
+    last: Any = None
+
     def __init__(self, images: list[Any], keeps: list[Any], previews: list[Any], buttons: list[list[Any]]) -> None:
         super().__init__(part for pair in zip(images, keeps, strict=True) for part in pair)
         self.images, self.keeps, self.previews, self.buttons = images, keeps, previews, buttons
+
+    def wire(self, framing: Sequence[Any]) -> None:
+        """Moving, emptying and previewing. `framing`: the size, and whether pictures are prepared as published."""
+        for index, (image, keep, view, buttons) in enumerate(
+            zip(self.images, self.keeps, self.previews, self.buttons, strict=True)
+        ):
+            gr.on(
+                [image.change, keep.change, *(part.change for part in framing)],
+                look,
+                [image, keep, *framing],
+                [view, *buttons, keep],
+                preprocess=False,
+                **HIDDEN,
+            )
+            left, right, clear = buttons
+            left.click(_move(index, -1), list(self), list(self), preprocess=False, **HIDDEN)
+            right.click(_move(index, +1), list(self), list(self), preprocess=False, **HIDDEN)
+            clear.click(None, None, image, js="() => null", **PRIVATE)
+
+    def take(self, path: str, raw: Sequence[Any]) -> list[Any] | None:
+        """What the slots should hold so that the first empty one has this picture too; None if all are full.
+
+        `raw` is what they hold now, unprocessed.
+        """
+        empty = [index for index in range(0, len(raw), 2) if not received(raw[index])]
+        if not empty:
+            return None
+        return [path if index == empty[0] else gr.skip() for index in range(len(raw))]
 
 
 def read(raw: Sequence[Any]) -> list[dict[str, Any]]:
@@ -101,24 +133,47 @@ def preview(path: str | None, keep_background: bool, *, width: int, height: int,
     except MediaError as error:
         return f'<p class="problem" role="alert">{escape(error.message)}</p>'
     canvas.thumbnail((_PREVIEW_SIDE, _PREVIEW_SIDE))
-    data = io.BytesIO()
-    canvas.save(data, "PNG")
     note = "No background found to remove" if cut and not cut.found else "The model sees"
-    source = f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
-    alt = "The picture on the canvas of the clip"
-    return f'<figure><img src="{source}" alt="{alt}"><figcaption>{note}</figcaption></figure>'
+    return figure(canvas, alt="The picture on the canvas of the clip", caption=note)
 
 
 def look(image: Any, keep_background: Any, size: Any, as_published: Any = False) -> list[Any]:
     """What one slot shows besides its picture. Outputs: preview, its three buttons, keep-background."""
-    width, _, height = str(size).partition("x")
-    path = received(image)
+    path, canvas = received(image), sides(size)
     there = path is not None
-    shown = gr.skip()
-    if width.isdigit() and height.isdigit():
-        sides = {"width": min(int(width), 4096), "height": min(int(height), 4096)}
-        shown = preview(path, bool(keep_background), **sides, as_published=bool(as_published))
+    shown: Any = gr.skip()
+    if canvas is not None:
+        shown = preview(path, bool(keep_background), **canvas, as_published=bool(as_published))
     return [shown, *(gr.update(visible=there) for _ in range(3)), gr.update(visible=there)]
+
+
+def sides(size: Any) -> dict[str, int] | None:
+    """Width and height from "96x64", within what can be drawn; None while somebody types."""
+    width, _, height = str(size).partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        return None
+    return {"width": min(int(width), 4096), "height": min(int(height), 4096)}
+
+
+def figure(picture: Image.Image, *, alt: str, caption: str) -> str:
+    """A small picture with its caption as HTML."""
+    data = io.BytesIO()
+    picture.save(data, "PNG")
+    source = f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
+    return f'<figure><img src="{source}" alt="{alt}"><figcaption>{escape(caption)}</figcaption></figure>'
+
+
+def _move(index: int, by: int) -> Any:
+    """An event that lets two neighbouring slots change places. Takes and gives all slots."""
+
+    def move(*raw: Any) -> list[Any]:
+        pairs = [[received(raw[place]), raw[place + 1]] for place in range(0, len(raw), 2)]
+        other = index + by
+        if 0 <= other < len(pairs):
+            pairs[index], pairs[other] = pairs[other], pairs[index]
+        return [value for pair in pairs for value in pair]
+
+    return move
 
 
 def _reference(value: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,15 +11,33 @@ import gradio as gr
 
 from engines.request import MAX_PROMPT_CHARACTERS, control
 from engines.types import EngineSpec
-from studio import examples, fields, models, refining, slots
-from studio.handlers import Form, Panel, Result, move_slot
+from studio import examples, fields, models, refining, send
+from studio.handlers import Form, Panel, Result
+from studio.plumbing import HIDDEN, PRIVATE
+from studio.send import Sender
 from studio.service import MAX_VARIATIONS, Studio
 
-HIDDEN = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
 _COUNT_JS = "(text) => `<span class='count'>${(text || '').length.toLocaleString()} / %d</span>`"
-_DURATION_JS = (
-    "(frames, fps) => `<span class='count'>${frames} frames @ ${fps} fps = ${(frames / fps).toFixed(2)} s</span>`"
-)
+# Seconds are another way to set the frames: they go to the nearest length that the model can make. The frames are
+# what counts, so the seconds follow them, unless somebody has just typed a number that means the same frames.
+_SECONDS_JS = """
+const limits = %s;
+const nearest = (seconds, fps, model) => {
+  const [stride, most] = limits[model];
+  const steps = Math.round((seconds * fps - 1) / stride);
+  return Math.min(Math.max(0, steps), Math.floor((most - 1) / stride)) * stride + 1;
+};
+const exact = (frames, fps) => Number((frames / fps).toFixed(2));
+const caption = (frames, fps, model) =>
+  `<span class='count'>${frames} frames @ ${fps} fps = ${(frames / fps).toFixed(2)} s, ` +
+  `at most ${(limits[model][1] / fps).toFixed(2)} s</span>`;
+"""
+_FROM_SECONDS = "(seconds, fps, model, frames) => { %s return seconds > 0 ? nearest(seconds, fps, model) : frames; }"
+_TO_SECONDS = """(seconds, fps, model, frames) => { %s
+  const same = seconds > 0 && nearest(seconds, fps, model) === frames;
+  return [same ? seconds : exact(frames, fps), caption(frames, fps, model)];
+}"""
+_EXACT_SECONDS = "(seconds, fps, model, frames) => { %s return exact(frames, fps); }"
 
 
 @dataclass(frozen=True)
@@ -28,6 +47,7 @@ class Tab:
     form: Form
     panel: Panel
     result: Result
+    sender: Sender
 
 
 def render(studio: Studio, spec: EngineSpec, *, browser: Any) -> Tab:
@@ -42,6 +62,7 @@ def render(studio: Studio, spec: EngineSpec, *, browser: Any) -> Tab:
             parts = _controls(studio, form, panel, values, shown)
         with gr.Column(scale=6, min_width=320, elem_classes="result"):
             result = _result(spec)
+            sender = send.render(studio.specs.values(), name=spec.name, clip=result.clip)
     gr.on(
         [parts["generate"].click, form.component("prompt").submit],
         panel.generate,
@@ -54,9 +75,9 @@ def render(studio: Studio, spec: EngineSpec, *, browser: Any) -> Tab:
     )
     result.timer.tick(panel.tick, [browser, result.seen], result, **HIDDEN)
     result.cancel.click(panel.cancel, [browser, result.seen], result, **HIDDEN)
-    result.strip.select(panel.pick, browser, [result.status, result.video, result.download], **HIDDEN)
+    result.strip.select(panel.pick, browser, [result.status, result.video, result.download, result.clip], **HIDDEN)
     parts["reuse"].click(panel.last_seed, browser, form.component("seed"), **HIDDEN)
-    return Tab(form, panel, result)
+    return Tab(form, panel, result, sender)
 
 
 def _controls(studio: Studio, form: Form, panel: Panel, values: dict[str, Any], shown: list[Any]) -> dict[str, Any]:
@@ -93,13 +114,19 @@ def _controls(studio: Studio, form: Form, panel: Panel, values: dict[str, Any], 
     note = gr.HTML(f"<p>{panel.model_note(values['model'])}</p>", elem_classes="hint")
     with gr.Row(elem_classes="pair"):
         put("clip")
+        seconds = gr.Number(
+            round(values["frames"] / values["fps"], 2), label="Duration (seconds)", minimum=0, step=0.1, min_width=120,
+            elem_id=f"{spec.name}-seconds", interactive=True,
+        )  # fmt: skip
     duration = gr.HTML(elem_classes="duration")
     with gr.Row(elem_classes="pair"):
         quality = gr.Radio(_presets(spec, values["model"]), value=values["steps"], label="Quality", scale=3)
         put("quality")
     with gr.Row(elem_classes="pair"):
         put("seed")
-        parts["variations"] = gr.Slider(1, MAX_VARIATIONS, value=1, step=1, label="Variations", elem_id="variations")
+        parts["variations"] = gr.Slider(
+            1, MAX_VARIATIONS, value=1, step=1, label="Variations", elem_id=f"{spec.name}-count"
+        )
     with gr.Row(elem_classes="pills"):
         random = gr.Button("Random seed", size="sm", min_width=60)
         parts["reuse"] = gr.Button("Reuse last seed", size="sm", min_width=60)
@@ -115,17 +142,30 @@ def _controls(studio: Studio, form: Form, panel: Panel, values: dict[str, Any], 
 
     prompt, steps = form.component("prompt"), form.component("steps")
     frames, fps = form.component("frames"), form.component("fps")
-    loaded, private = gr.context.Context.root_block.load, {"api_visibility": "private"}
-    gr.on([loaded, prompt.change], None, prompt, count, js=_COUNT_JS % MAX_PROMPT_CHARACTERS, **private)
-    gr.on([loaded, frames.change, fps.change], None, [frames, fps], duration, js=_DURATION_JS, **private)
-    random.click(None, None, form.component("seed"), js="() => -1", **private)
-    quality.input(None, quality, steps, js="(steps) => steps", **private)
+    loaded = gr.context.Context.root_block.load
+    gr.on([loaded, prompt.change], None, prompt, count, js=_COUNT_JS % MAX_PROMPT_CHARACTERS, **PRIVATE)
+    _wire_duration(spec, seconds, fps, chosen, frames, duration)
+    random.click(None, None, form.component("seed"), js="() => -1", **PRIVATE)
+    quality.input(None, quality, steps, js="(steps) => steps", **PRIVATE)
     steps.change(partial(_preset_of, spec), [chosen, steps], quality, **HIDDEN)
     chosen.change(panel.model_chosen, chosen, [note, *form.components], **HIDDEN)
-    _wire_slots(form)
     boards = [entry.board for entry in form.controls if entry.board is not None]
+    framing = [form.component(name) for name in ("width", "published_pictures") if name in info]
+    for board in boards:
+        board.wire(framing)
     wire_refining(prompt, chosen, [image for board in boards for image in board.images])
     return parts
+
+
+def _wire_duration(spec: EngineSpec, seconds: Any, fps: Any, model: Any, frames: Any, caption: Any) -> None:
+    """Seconds <-> frames, in the browser alone."""
+    limits = {one.name: (one.geometry.frame_stride, one.geometry.max_frames) for one in spec.models}
+    begin = _SECONDS_JS % json.dumps(limits)
+    given = [seconds, fps, model, frames]
+    loaded = gr.context.Context.root_block.load
+    seconds.input(None, given, frames, js=_FROM_SECONDS % begin, **PRIVATE)
+    seconds.blur(None, given, seconds, js=_EXACT_SECONDS % begin, **PRIVATE)
+    gr.on([loaded, frames.change, fps.change], None, given, [seconds, caption], js=_TO_SECONDS % begin, **PRIVATE)
 
 
 def _result(spec: EngineSpec) -> Result:
@@ -156,33 +196,8 @@ def _result(spec: EngineSpec) -> Result:
     with gr.Row(elem_classes="actions"):
         cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id=f"{spec.name}-cancel")
         download = gr.DownloadButton("Download video", visible=False, elem_id=f"{spec.name}-download")
-    return Result(status, preview, video, download, cancel, strip, gr.Timer(1.0, active=False), gr.State({}))
-
-
-def _wire_slots(form: Form) -> None:
-    """Moving, emptying and previewing of every board of reference pictures."""
-    for entry in form.controls:
-        board = getattr(entry, "board", None)
-        if board is None:
-            continue
-        framing = [form.component("width")]
-        if "published_pictures" in form.spec.request_type.model_fields:
-            framing.append(form.component("published_pictures"))
-        for index, (image, keep, view, buttons) in enumerate(
-            zip(board.images, board.keeps, board.previews, board.buttons, strict=True)
-        ):
-            gr.on(
-                [image.change, keep.change, *(part.change for part in framing)],
-                slots.look,
-                [image, keep, *framing],
-                [view, *buttons, keep],
-                preprocess=False,
-                **HIDDEN,
-            )
-            left, right, clear = buttons
-            left.click(move_slot(index, -1), list(board), list(board), preprocess=False, **HIDDEN)
-            right.click(move_slot(index, +1), list(board), list(board), preprocess=False, **HIDDEN)
-            clear.click(None, None, image, js="() => null", api_visibility="private")
+    timer = gr.Timer(1.0, active=False)
+    return Result(status, preview, video, download, cancel, strip, timer, seen=gr.State({}), clip=gr.State(""))
 
 
 def _example_buttons(form: Form, shown: list[Any]) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import gradio as gr
 
-from studio import api, history, tab
+from studio import api, history, send, tab
+from studio.plumbing import HIDDEN
 from studio.service import Studio
-from studio.tab import HIDDEN
 from studio.theme import THEME
 
 HERE = Path(__file__).parent
@@ -33,7 +33,12 @@ def build(studio: Studio) -> gr.Blocks:
                 with gr.Tab(spec.tab, id=spec.name):
                     rendered[spec.name] = tab.render(studio, spec, browser=browser)
             with gr.Tab("History", id="history") as history_tab:
-                history.render(studio, rendered, tabs=tabs, opened=history_tab, browser=browser)
+                book = history.render(studio, rendered, tabs=tabs, opened=history_tab, browser=browser)
+        forms = {name: one.form for name, one in rendered.items()}
+        for sender in (*(one.sender for one in rendered.values()), book):
+            send.wire(studio, sender, forms, tabs=tabs, browser=browser)
+        for form in forms.values():
+            send.wire_newest(studio, form, browser=browser)
         for one in rendered.values():
             page.load(one.panel.load, browser, [browser, *one.result], **HIDDEN)
         watch = gr.Timer(2.0)

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TORCH_FREE = [
     "engines.errors",
+    "engines.evaluation.quality",
     "engines.events",
     "engines.integrity",
     "engines.media",

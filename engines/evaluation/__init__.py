@@ -1,1 +1,1 @@
-"""Quality measures of the starter models, taken from pixels by plain code."""
+"""Quality measures taken from pixels by plain code: of the starter models, and of any clip."""

@@ -15,12 +15,20 @@ from engines.types import Frames
 
 
 class Product:
-    """One engine's model, kept warm between clips. `folder` replaces the shipped starter files."""
+    """One engine's model, kept warm between clips.
 
-    def __init__(self, engine: str, *, model: str = "starter", folder: Path | None = None) -> None:
+    Args:
+        folder: replaces the shipped starter files.
+        transformer: replaces the model's transformer alone.
+    """
+
+    def __init__(
+        self, engine: str, *, model: str = "starter", folder: Path | None = None, transformer: Path | None = None
+    ) -> None:
         self.spec = SPECS[engine]
         self.model = self.spec.model(model)
-        store = Store() if folder is None else Store(assets=folder.parent)
+        overrides = {(engine, model, "transformer"): transformer} if transformer else {}
+        store = Store(assets=folder.parent, overrides=overrides) if folder else Store(overrides=overrides)
         self.bench = Bench("cpu", store=store)
         self.engine = implementation(self.spec)
 
@@ -33,9 +41,11 @@ class Product:
             for index, picture in enumerate(references):
                 paths.append(Path(name) / f"{index}.png")
                 Image.fromarray(picture).save(paths[-1])
+            shown = tuple(Reference(path=path) for path in paths)
+            single = "picture" in self.spec.request_type.model_fields
             values = self.spec.default_values(self.model.name) | {
                 "prompt": prompt,
-                "references": tuple(Reference(path=path) for path in paths),
+                **({"picture": shown[0]} if single else {"references": shown}),
                 "seed": seed,
                 **settings,
             }

@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from engines.training.data import fit_on_canvas
+from engines.training.files import read_facts
 from engines.training.latents import to_pixels, to_unit
 from engines.training.sample import Settings, load_starter, load_vae, sample
 from engines.training.world import make_clip
@@ -26,10 +27,11 @@ SECONDS_TARGET, MEGABYTES_TARGET = 10.0, 15.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the command line may change: number of cases (0 = each evaluation's own) and the folder of the files."""
+    """What the command line may change: number of cases (0 = each evaluation's own) and the files."""
 
     count: int = 0
     folder: Path = ASSETS
+    transformer: Path | None = None  # instead of the folder's
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,7 @@ class Outcome:
     references: list[list[np.ndarray]] | None = None
 
 
-def _size(folder: Path, *names: str) -> Figure:
+def _size(folder: Path, *names: str | Path) -> Figure:
     total = sum((folder / name).stat().st_size for name in names) + sum(
         file.stat().st_size for file in (folder / "tokenizer").glob("*")
     )
@@ -133,10 +135,48 @@ def evaluate_phantom(options: Options) -> Outcome:
     return Outcome(figures=figures, facts=facts, clips=made, references=shown)
 
 
+def evaluate_flashi2v(options: Options) -> Outcome:
+    """Held-out pictures through the product's own engine, against the real clips that begin with them."""
+    from . import picture_clips
+    from .product import Product
+
+    product = Product("flashi2v", folder=options.folder, transformer=options.transformer)
+    vae = load_vae(options.folder / "vae.safetensors")
+    objects, photos = picture_clips.held_out(options.count or 40)
+    seconds, pairs, round_trips = [], [], []
+    for index, clip in enumerate(tqdm([*objects, *photos], desc="flashi2v", disable=None)):
+        video, took = product.make(clip.caption, (clip.frames[0],), seed=index)
+        seconds.append(took)
+        pairs.append(picture_clips.Pair(real=clip, made=video))
+        round_trips.append(picture_clips.round_trip_psnr(vae, clip.frames[0]))
+    figures, curves = picture_clips.measured(pairs[: len(objects)], pairs[len(objects) :], round_trips)
+    transformer = options.transformer or options.folder / "flashi2v.safetensors"
+    figures.append(
+        Figure(
+            name="default clip, warm",
+            value=float(np.median(seconds[1:] or seconds)),
+            unit="s",
+            target=SECONDS_TARGET,
+            lower=True,
+        )
+    )
+    figures.append(_size(options.folder, transformer, "vae.safetensors", "text_encoder.safetensors"))
+    facts = {
+        "variant": read_facts(transformer)["config"]["variant"],
+        "objects": len(objects),
+        "photographs": len(photos),
+        "defaults": dict(product.model.defaults),
+        "curves": curves,
+    }
+    shown = [[pair.real.frames[0]] for pair in pairs]
+    return Outcome(figures=figures, facts=facts, clips=[pair.made for pair in pairs], references=shown)
+
+
 EVALUATIONS: dict[str, Callable[[Options], Outcome]] = {
     "wan-vae": evaluate_vae,
     "wan-t2v": evaluate_text_to_video,
     "phantom-wan": evaluate_phantom,
+    "flashi2v": evaluate_flashi2v,
 }
 
 

@@ -9,6 +9,8 @@ from engines.errors import Problem
 from engines.pictures import picture_problem
 from engines.request import Reference, Request, parameter
 from engines.types import EngineSpec, Geometry, ModelSpec, Weights
+from engines.wan.weights import PUBLISHED, STARTER_NOTE, STARTER_WORDS
+from engines.wan.weights import STARTER as STARTER_FILES
 
 MAX_REFERENCES = 4
 
@@ -77,29 +79,13 @@ def check(request: PhantomWanRequest, model: ModelSpec) -> list[Problem]:
     return problems
 
 
-WAN_T2V_1_3B = "Wan-AI/Wan2.1-T2V-1.3B"
-VAE = Weights("vae", ("Wan2.1_VAE.pth",), WAN_T2V_1_3B, 507_609_880)
-TEXT_ENCODER = Weights("text_encoder", ("models_t5_umt5-xxl-enc-bf16.pth",), WAN_T2V_1_3B, 11_361_920_418)
-TOKENIZER = Weights(
-    "tokenizer",
-    tuple(
-        f"google/umt5-xxl/{name}"
-        for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model")
-    ),
-    WAN_T2V_1_3B,
-    21_400_000,
-)
-
 STARTER = ModelSpec(
     name="starter",
     title="Starter (built in, runs anywhere)",
-    note="A small demonstration model trained by this project on a world of simple moving shapes; "
-    "it shows how the engine works, not what it can do at full size.",
+    note=STARTER_NOTE,
     weights=(
         Weights("transformer", ("starter/phantom_wan.safetensors",), size_bytes=12_000_000),
-        Weights("vae", ("starter/vae.safetensors",), size_bytes=5_500_000),
-        Weights("text_encoder", ("starter/text_encoder.safetensors",), size_bytes=500_000),
-        Weights("tokenizer", ("starter/tokenizer/tokenizer.json", "starter/tokenizer/tokenizer_config.json")),
+        *STARTER_FILES,
     ),
     geometry=Geometry(
         sizes=((96, 64), (64, 64)), multiple=16, max_pixels=96 * 96, frame_stride=4, max_frames=49, min_side=48
@@ -115,10 +101,7 @@ STARTER = ModelSpec(
         "text_guidance": 3.0,
     },
     presets={"Draft": 10, "Standard": 20, "Best": 40},
-    words="a red, green, blue, yellow, purple, orange, white, cyan or pink circle, square, triangle, star or ring "
-    "(plain, striped, dotted, checkered, two-tone or with eyes) that moves right, moves left, moves up, moves down, "
-    "bounces, falls, spins, grows, shrinks, circles around or stays still, on a black, grey, sky, sand, dark blue or "
-    "dark green background, over a green, brown, grey or white floor",
+    words=STARTER_WORDS,
 )
 
 PHANTOM_1_3B = ModelSpec(
@@ -127,9 +110,7 @@ PHANTOM_1_3B = ModelSpec(
     note="The published 1.3B model, best at 832x480; wants a GPU with 8 GB or more.",
     weights=(
         Weights("transformer", ("Phantom-Wan-1.3B.pth",), "bytedance-research/Phantom", 5_676_000_000),
-        VAE,
-        TEXT_ENCODER,
-        TOKENIZER,
+        *PUBLISHED,
     ),
     geometry=Geometry(
         sizes=((832, 480), (480, 832), (1280, 720), (720, 1280)),
@@ -153,9 +134,7 @@ PHANTOM_14B = ModelSpec(
             "bytedance-research/Phantom",
             57_154_000_000,
         ),
-        VAE,
-        TEXT_ENCODER,
-        TOKENIZER,
+        *PUBLISHED,
     ),
     geometry=Geometry(
         sizes=((832, 480), (480, 832), (1280, 720), (720, 1280)),

@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, help="wall time of the whole run, earlier sessions included")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
     parser.add_argument("--resume", action="store_true", help="continue from the run folder's checkpoint")
+    parser.add_argument("--dry-run", action="store_true", help="print shapes and memory on the meta device, and stop")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a recipe setting")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -33,6 +34,12 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    if options.dry_run:
+        if not hasattr(module, "dry_run"):
+            sys.stderr.write(f"{options.recipe} has no dry run: it is small enough to start.\n")
+            return 2
+        sys.stdout.write("\n".join(module.dry_run(recipe)) + "\n")
+        return 0
     torch.manual_seed(recipe.seed)
     folder = options.out or Path("runs") / options.recipe
     trainer = Trainer(recipe, module.build(recipe), folder, device=options.device)

@@ -46,10 +46,12 @@ class Recipe:
     stages: tuple[Stage, ...]
     learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.99)
+    eps: float = 1e-8
     weight_decay: float = 0.01
     warmup: int = 100
     decay_share: float = 0.3  # last share of the run in which the rate falls to zero along a cosine
     clip_norm: float = 1.0
+    adaptive_clip: bool = False  # clip at what was usual so far instead of at clip_norm
     ema: float = 0.998
     bfloat16: bool = True
     start: str = ""  # folder of starter files to begin from

@@ -10,7 +10,7 @@ import math
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import nn
 from tqdm import tqdm
 
+from .clipping import AdaptiveClip
 from .files import read_facts, save_network
 from .recipe import Recipe, Task
 
@@ -70,8 +71,10 @@ class Trainer:
             [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}],
             lr=recipe.learning_rate,
             betas=recipe.betas,
+            eps=recipe.eps,
         )
         self.rng = torch.Generator().manual_seed(recipe.seed)
+        self.clip = AdaptiveClip()
         self.step = 0
         self.clock = _Clock()
         self.stopping = False
@@ -89,6 +92,8 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.rng.set_state(state["rng"])
         self.step = state["step"]
+        if "clip" in state:
+            self.clip = AdaptiveClip(**state["clip"])
         self.clock = _Clock(state["wall_s"], state["core_s"])
         log.info("Resumed at step %d after %.1f minutes.", self.step, state["wall_s"] / 60)
 
@@ -101,6 +106,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "rng": self.rng.get_state(),
             "step": self.step,
+            "clip": asdict(self.clip),
             "wall_s": wall_s,
             "core_s": core_s,
         }
@@ -154,10 +160,15 @@ class Trainer:
             loss, figures = self.task.loss(batch, self.rng, step=self.step)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_([p for _, p in self.parameters], self.recipe.clip_norm)
+        norm = nn.utils.clip_grad_norm_(
+            [p for _, p in self.parameters], math.inf if self.recipe.adaptive_clip else self.recipe.clip_norm
+        )
         if not torch.isfinite(norm):
             log.warning("Step %d skipped: the gradient is not finite.", self.step)
             return
+        if self.recipe.adaptive_clip:
+            scale = self.clip.scale(float(norm))
+            torch._foreach_mul_([p.grad for _, p in self.parameters if p.grad is not None], scale)
         self.optimizer.step()
         keep = min(self.recipe.ema, (self.step + 1) / (self.step + 10))
         with torch.no_grad():

@@ -25,6 +25,7 @@ class Network:
 
     Attributes:
         config: arguments of its class, defaults included.
+        layout: name of the way its tensors are named (engines/key_rules.py).
         metadata: what this project's trainer wrote into the file, empty for published files.
         float32_bytes, float16_bytes: size of its parameters and buffers when loaded in either width.
         identity: names the files' present content; two networks of the same identity are the same.
@@ -34,6 +35,7 @@ class Network:
     paths: tuple[Path, ...]
     architecture: Architecture
     config: Mapping[str, Any]
+    layout: str
     metadata: Mapping[str, Any]
     float32_bytes: int
     float16_bytes: int
@@ -75,6 +77,7 @@ def _describe(role: str, paths: tuple[Path, ...], architecture: Architecture, st
         paths=paths,
         architecture=architecture,
         config=blueprint.config,
+        layout=blueprint.layout,
         metadata=checkpoint.metadata,
         float32_bytes=network_bytes(empty, architecture, torch.float32),
         float16_bytes=network_bytes(empty, architecture, torch.bfloat16),

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from engines.errors import IncompatibleCheckpoint, MissingWeights
+from engines.key_rules import Architecture
 from engines.types import Context
 from engines.wan.components import Network, find_network
 from engines.wan.encoder_keys import TEXT_ENCODER
@@ -33,16 +34,23 @@ class WanModel:
     vae: Network
     text_encoder: Network
     tokenizer: Path
+    published_negative: str = PUBLISHED_NEGATIVE
 
     @classmethod
-    def find(cls, context: Context) -> WanModel:
+    def find(
+        cls,
+        context: Context,
+        *,
+        transformer_kind: Architecture = TRANSFORMER,
+        published_negative: str = PUBLISHED_NEGATIVE,
+    ) -> WanModel:
         """The model's files as the context has them; nothing is loaded.
 
         Raises:
             MissingWeights: a file is missing.
             IncompatibleCheckpoint: a file is damaged, of another network, or does not fit the others.
         """
-        transformer = find_network("transformer", context.paths("transformer"), TRANSFORMER)
+        transformer = find_network("transformer", context.paths("transformer"), transformer_kind)
         vae = find_network("vae", context.paths("vae"), VAE)
         text_encoder = find_network("text_encoder", context.paths("text_encoder"), TEXT_ENCODER)
         tokenizer = next((path for path in context.paths("tokenizer") if path.name == "tokenizer.json"), None)
@@ -57,7 +65,7 @@ class WanModel:
                     f"{network.paths[0].name} has {has} {what}, but {transformer.paths[0].name} was made for {wants}.",
                     hint="Use the files that were published together.",
                 )
-        return cls(transformer, vae, text_encoder, tokenizer)
+        return cls(transformer, vae, text_encoder, tokenizer, published_negative)
 
     @property
     def text_len(self) -> int:
@@ -69,7 +77,7 @@ class WanModel:
     def negative_prompt(self) -> str:
         """The negative prompt the checkpoint was published with."""
         starter = self.transformer.metadata
-        return starter.get("negative_prompt", "") if starter else PUBLISHED_NEGATIVE
+        return starter.get("negative_prompt", "") if starter else self.published_negative
 
     @property
     def rgb_factors(self) -> Mapping[str, Any] | None:

@@ -60,15 +60,15 @@ def decode(vae: AutoencoderKLWan, latents: torch.Tensor) -> Iterator[torch.Tenso
         vae.clear_cache()
 
 
-def decode_frames(vae: AutoencoderKLWan, latents: torch.Tensor) -> Iterator[np.ndarray]:
+def decode_frames(vae: AutoencoderKLWan, latents: torch.Tensor, *, rounded: bool = False) -> Iterator[np.ndarray]:
     """Normalised latents [C,F,h,w] of one clip -> frames uint8 [T,H,W,3] in pieces, as `decode`.
 
-    Values are truncated to whole levels as the published pipelines do.
+    Values are truncated to whole levels as Wan's own pipelines do, or `rounded`.
     """
     pieces = decode(vae, latents[None])
     try:
         for piece in pieces:
-            levels = ((piece[0] + 1) / 2 * 255).to(torch.uint8)
+            levels = ((piece[0] + 1) / 2 * 255 + (0.5 if rounded else 0)).to(torch.uint8)
             yield levels.permute(1, 2, 3, 0).cpu().contiguous().numpy()
     finally:
         pieces.close()

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from engines.checkpoints import Checkpoint, load
+from engines.flashi2v.keys import FLASHI2V
 from engines.key_rules import Architecture, strip_prefix
 from engines.pyramid_flow import keys as pyramid_flow
 from engines.wan.encoder_keys import IMAGE_ENCODER, TEXT_ENCODER
@@ -19,7 +20,7 @@ from engines.wan.vae_keys import VAE
 
 # The first that knows a file's keys has it: those with the narrower signature stand first.
 ARCHITECTURES: tuple[Architecture, ...] = (
-    TRANSFORMER, VAE, TEXT_ENCODER, IMAGE_ENCODER,
+    FLASHI2V, TRANSFORMER, VAE, TEXT_ENCODER, IMAGE_ENCODER,
     pyramid_flow.MMDIT, pyramid_flow.MINIFLUX, pyramid_flow.VAE, pyramid_flow.T5,
     pyramid_flow.PROJECTED_CLIP, pyramid_flow.CLIP,
 )  # fmt: skip

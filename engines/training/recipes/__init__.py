@@ -3,7 +3,13 @@
 import importlib
 from types import ModuleType
 
-MODULES = {"vae": "vae", "text-to-video": "text_to_video", "phantom-wan": "phantom_wan"}
+MODULES = {
+    "vae": "vae",
+    "text-to-video": "text_to_video",
+    "phantom-wan": "phantom_wan",
+    "flashi2v": "flashi2v",
+    "flashi2v-1.3b": "flashi2v_full",
+}
 
 
 def recipe_module(name: str) -> ModuleType:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import WanTransformer3DModel
 from torch import nn
 
 from .. import networks
@@ -33,17 +34,22 @@ class FlowTask:
 
     def __init__(self, recipe: FlowRecipe) -> None:
         self.recipe = recipe
-        self.transformer = networks.build_transformer()
+        self.transformer = self.build_transformer()
         self.text_encoder = networks.build_text_encoder()
         if recipe.start:
-            start = Path(recipe.start)
-            self.transformer.load_state_dict(read_network(start / "wan_t2v.safetensors")[0])
-            load_text(self.text_encoder, start / "text_encoder.safetensors")
+            load_text(self.text_encoder, Path(recipe.start) / "text_encoder.safetensors")
         if not recipe.train_text:
             self.text_encoder.requires_grad_(False)
         if recipe.compiled:
             for block in self.transformer.blocks:
                 block.compile(dynamic=False)
+
+    def build_transformer(self) -> WanTransformer3DModel:
+        """The network to train, from the text-to-video starter where the recipe names one."""
+        transformer = networks.build_transformer()
+        if self.recipe.start:
+            transformer.load_state_dict(read_network(Path(self.recipe.start) / "wan_t2v.safetensors")[0])
+        return transformer
 
     def networks(self) -> dict[str, nn.Module]:
         """Both networks; a frozen text encoder has no parameters to train."""
@@ -86,8 +92,8 @@ class FlowTask:
     def export(self, folder: Path, weights: dict[str, dict[str, torch.Tensor]], record: dict[str, Any]) -> None:
         """Write the transformer's and, when it was trained, the text encoder's starter file."""
         facts = {
-            "class": "WanTransformer3DModel",
-            "config": dict(networks.TRANSFORMER),
+            "class": type(self.transformer).__name__,
+            "config": {name: value for name, value in self.transformer.config.items() if not name.startswith("_")},
             "text_len": self.recipe.text_len,
             "recipe": record,
         }

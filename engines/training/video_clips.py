@@ -1,0 +1,127 @@
+"""Training clips from real videos: decoded, brought to the bucket's frame rate and size, with a caption in tokens."""
+
+from __future__ import annotations
+
+import html
+import logging
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote_plus
+
+import ftfy
+import numpy as np
+import torch
+
+from engines.flashi2v.engine import cover
+from engines.wan.text import load_tokenizer, tokenise
+
+from .data import pad_tokens
+from .latents import to_unit
+from .video_list import SAME_FPS, Bucket, Samples
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 20
+
+_NOISE = (
+    r"https?://\S+|www\.\S+",
+    r"<[^>]*>",
+    r"@[\w.]+",
+    r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef]+",
+    r"\d{1,3}(\.\d{1,3}){3}",
+    r"\b\d{7,}\b",
+    r"\b[\w-]+\.(png|jpe?g|gif|bmp|webp|mp4|pdf|html?)\b",
+    r"[#|~^*_=+\\/\[\](){}<>]+",
+)
+
+
+def training_caption(text: str) -> str:
+    """A caption as the published weights saw them: lower case, no addresses, names, CJK characters or brackets."""
+    text = html.unescape(html.unescape(ftfy.fix_text(unquote_plus(text)))).lower()
+    for pattern in _NOISE:
+        text = re.sub(pattern, " ", text)
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def decode_clip(sample: dict[str, Any], bucket: Bucket, rng: np.random.Generator) -> np.ndarray:
+    """A random clip of a sample, uint8 [frames,height,width,3].
+
+    Raises:
+        ValueError: the file's frame rate is not what the list says, or it has too few frames.
+        OSError, av.FFmpegError: the file cannot be read.
+    """
+    import av
+
+    indices = bucket.indices(sample)
+    start = int(rng.integers(0, len(indices) - bucket.frames + 1))
+    wanted = indices[start : start + bucket.frames].tolist()
+    frames = []
+    with av.open(sample["path"]) as container:
+        stream = container.streams.video[0]
+        if sample.get("fps") and abs(float(stream.average_rate) - sample["fps"]) > SAME_FPS:
+            raise ValueError("the file has another frame rate than its list says")
+        for number, frame in enumerate(container.decode(stream)):
+            if number == wanted[len(frames)]:
+                pixels = frame.to_ndarray(format="rgb24")
+                frames.append(cover(pixels, width=bucket.width, height=bucket.height))
+            if len(frames) == len(wanted):
+                return np.stack(frames)
+    raise ValueError("the file has fewer frames than its list says")
+
+
+class VideoDataset(torch.utils.data.Dataset):
+    """Step index -> `video` [B,3,T,H,W] in [-1,1], `ids` and `mask` [B,L]; all of one bucket, the same for the same k.
+
+    A sample that cannot be read is replaced by another of its bucket.
+    """
+
+    def __init__(
+        self,
+        samples: Path,
+        tokenizer: Path,
+        *,
+        buckets: tuple[Bucket, ...],
+        batch: int,
+        steps: int,
+        seed: int,
+        text_len: int,
+        drop_text: float,
+    ) -> None:
+        self.samples, self.tokenizer, self.buckets = samples, tokenizer, buckets
+        self.batch, self.steps, self.seed = batch, steps, seed
+        self.text_len, self.drop_text = text_len, drop_text
+        self._store: Samples | None = None
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def _open(self) -> Samples:
+        """Opened in the process that reads: a store does not survive a fork."""
+        if self._store is None:
+            self._store = Samples(self.samples)
+            numbers = [self._store[index]["bucket"] for index in range(len(self._store))]
+            self._members = [np.flatnonzero(np.array(numbers) == number) for number in range(len(self.buckets))]
+        return self._store
+
+    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
+        store, rng = self._open(), np.random.default_rng((self.seed, step))
+        number = store[int(rng.integers(len(store)))]["bucket"]
+        clips, rows = zip(*(self._sample(store, number, rng) for _ in range(self.batch)), strict=True)
+        ids, mask = pad_tokens(list(rows), longest=self.text_len)
+        return {"video": torch.stack([to_unit(clip) for clip in clips]), "ids": ids, "mask": mask}
+
+    def _sample(self, store: Samples, number: int, rng: np.random.Generator) -> tuple[np.ndarray, list[int]]:
+        import av
+
+        for _ in range(ATTEMPTS):
+            sample = store[int(rng.choice(self._members[number]))]
+            try:
+                clip = decode_clip(sample, self.buckets[number], rng)
+            except (ValueError, OSError, av.FFmpegError) as error:
+                log.warning("%s is left out: %s.", Path(sample["path"]).name, error)
+                continue
+            captions = [sample["cap"]] if isinstance(sample["cap"], str) else sample["cap"]
+            caption = "" if rng.random() < self.drop_text else training_caption(str(rng.choice(captions)))
+            return clip, tokenise(load_tokenizer(self.tokenizer), caption, text_len=self.text_len)[0]
+        raise RuntimeError(f"{ATTEMPTS} videos in a row could not be read: check the paths in the list.")

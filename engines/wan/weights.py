@@ -1,0 +1,39 @@
+"""Files that the engines on Wan 2.1 share: the published ones, and this project's starter. Imports no torch."""
+
+from __future__ import annotations
+
+from engines.types import Weights
+
+WAN_T2V_1_3B = "Wan-AI/Wan2.1-T2V-1.3B"
+
+# Everything but the transformer, as Wan 2.1 was published.
+PUBLISHED = (
+    Weights("vae", ("Wan2.1_VAE.pth",), WAN_T2V_1_3B, 507_609_880),
+    Weights("text_encoder", ("models_t5_umt5-xxl-enc-bf16.pth",), WAN_T2V_1_3B, 11_361_920_418),
+    Weights(
+        "tokenizer",
+        tuple(
+            f"google/umt5-xxl/{name}"
+            for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model")
+        ),
+        WAN_T2V_1_3B,
+        21_400_000,
+    ),
+)
+
+# Everything but the transformer, as the starters use it.
+STARTER = (
+    Weights("vae", ("starter/vae.safetensors",), size_bytes=5_500_000),
+    Weights("text_encoder", ("starter/text_encoder.safetensors",), size_bytes=500_000),
+    Weights("tokenizer", ("starter/tokenizer/tokenizer.json", "starter/tokenizer/tokenizer_config.json")),
+)
+STARTER_NOTE = (
+    "A small demonstration model trained by this project on a world of simple moving shapes; "
+    "it shows how the engine works, not what it can do at full size."
+)
+STARTER_WORDS = (
+    "a red, green, blue, yellow, purple, orange, white, cyan or pink circle, square, triangle, star or ring "
+    "(plain, striped, dotted, checkered, two-tone or with eyes) that moves right, moves left, moves up, moves down, "
+    "bounces, falls, spins, grows, shrinks, circles around or stays still, on a black, grey, sky, sand, dark blue or "
+    "dark green background, over a green, brown, grey or white floor"
+)
