@@ -74,10 +74,10 @@ def padding_first(states: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tenso
     Text has no order for the network beyond what the encoder put into it (every token is at position 0), so its tokens
     may move; at the front, padding is skipped by a slice instead of a mask.
     """
-    mask = mask.bool()
+    mask = mask.bool().cpu()
     counts = mask.sum(dim=1)
     longest = int(counts.max())
-    order = mask.int().argsort(dim=1, stable=True)[:, mask.shape[1] - longest :]
+    order = mask.int().argsort(dim=1, stable=True)[:, mask.shape[1] - longest :].to(states.device)
     moved = states.gather(1, order[..., None].expand(-1, -1, states.shape[2]))
     return moved, tuple(longest - int(count) for count in counts)
 

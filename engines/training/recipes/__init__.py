@@ -8,6 +8,9 @@ MODULES = {
     "text-to-video": "text_to_video",
     "phantom-wan": "phantom_wan",
     "flashi2v": "flashi2v",
+    "pyramid-vae": "pyramid_vae",
+    "pyramid-flow": "pyramid_flow",
+    "pyramid-flow-384p": "pyramid_flow_full",
     "flashi2v-1.3b": "flashi2v_full",
 }
 
