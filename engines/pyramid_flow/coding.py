@@ -22,7 +22,7 @@ TILE = 256  # pixels; published for decoding with save_memory and for encoding a
 SPACE = TIME = 8  # pixels and frames of one latent
 
 # Feature maps of full size and first width alive at once in one piece of 8 frames, and the caches between pieces.
-LIVE_FEATURE_MAPS = 10
+LIVE_FEATURE_MAPS = 16
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 The starter VAE's encoder is taught to reproduce it, so networks can train on these latents while the VAE does.
 Video [B,3,T,H,W] in [-1,1] with T = 4n+1 becomes latents [B,Z,n+1,H/8,W/8]: the first frame in 8x8 blocks, every
-further four frames in 8x8x4 blocks (eight frames for the code of Pyramid Flow). Each component is divided by the square root of its deviation (a natural
-spectrum: fully whitened latents made noise-like blobs), then all by one number so that their mean square is 1.
+further four frames in 8x8x4 blocks (for Pyramid Flow: every eight, in 8x8x8 blocks).
+Each component is divided by the square root of its deviation (a natural spectrum: fully whitened latents made
+noise-like blobs), then all by one number so that their mean square is 1.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""What exists before any network: two codes of latents and the tokenizer. python -m engines.training.prepare [--out DIR]
+"""What exists before any network: python -m engines.training.prepare [--out DIR]
 
-They are fitted to the training split with fixed seeds; what is there already stays.
+Two codes of latents and the tokenizer, all fitted to the training split with fixed seeds; what is there already stays.
 """
 
 import argparse

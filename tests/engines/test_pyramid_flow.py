@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from engines import runner
 from engines.errors import IncompatibleCheckpoint
 from engines.events import Note, Stage
 from engines.pyramid_flow import engine, generation
@@ -24,6 +25,7 @@ from engines.pyramid_flow.noise import block_noise, unit_draws
 from engines.pyramid_flow.packing import Text, join
 from engines.pyramid_flow.spec import MODELS, PyramidFlowRequest
 from engines.types import Frames, LatentStep
+from engines.validation import build_request
 from tests.engines import tiny_pyramid
 from tests.engines.tiny_pyramid import PyramidContext
 
@@ -103,6 +105,25 @@ def test_a_continued_clip_is_the_one_never_interrupted(context: PyramidContext, 
     assert {step.total for step in continued if isinstance(step, LatentStep)} == {2 * 3 * LATER}
     kept = load_file(latents(continued, tmp_path))["latents"]
     assert kept.shape == (1, 4, 5, 8, 8)
+
+
+def test_a_clip_stopped_by_its_user_is_kept_and_continued(context: PyramidContext, tmp_path: Path) -> None:
+    def make(job: str, request: PyramidFlowRequest, keep: Any = lambda: False) -> Any:
+        events = runner.run(
+            tiny_pyramid.SPEC, request, context, output_dir=tmp_path, job_id=job, engine=PyramidFlow(), keep=keep
+        )
+        return list(events)[-1].result
+
+    whole = make("whole", wanted(frames=25))
+    asked = iter(range(100))
+    part = make("part", wanted(frames=25), keep=lambda: next(asked) > 3 * (STEPS + LATER) + 4)
+    assert part.notes == ("Stopped after 9 of 25 frames.",)
+    (kept,) = part.beside
+    values = wanted(frames=25).model_dump() | {"continues": kept}
+    continued = make("continued", build_request(tiny_pyramid.SPEC, values))
+    expected, actual = (load_file(result.beside[0])["latents"] for result in (whole, continued))
+    assert torch.equal(expected, actual)
+    assert torch.equal(load_file(kept)["latents"], expected[:, :, :2])
 
 
 def test_a_picture_becomes_the_first_frame(context: PyramidContext, picture: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from engines.pyramid_flow.engine import PyramidFlow
-from engines.pyramid_flow.noise import next_stage
+from engines.pyramid_flow.noise import block_noise, next_stage
 from engines.pyramid_flow.packing import Text
 from engines.pyramid_flow.scheduler import PyramidScheduler
 from engines.training import networks, pyramid
@@ -92,15 +92,13 @@ def test_pieces_meet_where_sampling_joins_them() -> None:
     clean = torch.zeros(1, 1, 1, 256, 256)  # all that is left is noise
     levels = [clean[..., ::4, ::4], clean[..., ::2, ::2], clean]
     noise = torch.randn(clean.shape, generator=rng)
-    from engines.pyramid_flow.noise import block_noise
-
     for stage in (1, 2):
         ended = pyramid.flow_piece(levels, noise, stage - 1, scheduler, rng).end
         draws = torch.randn(*ended.shape[:-2], ended.shape[-2] * 2, ended.shape[-1] * 2, generator=rng)
-        # The training noise of a coarser stage is averaged down and not scaled up: its deviation halves a level.
-        scale = 2 ** (3 - stage)
-        joined = next_stage(ended * scale, block_noise(draws, scheduler.gamma), *scheduler.renoise(stage))
+        joined = next_stage(ended, block_noise(draws, scheduler.gamma), *scheduler.renoise(stage))
         assert abs(joined.std().item() - scheduler.starts[stage]) < 0.02
+        neighbours = torch.corrcoef(joined.unflatten(-1, (-1, 2)).reshape(-1, 2).T)[0, 1]
+        assert abs(neighbours.item()) < 0.03  # the blocks that the enlarging left are gone
     last = pyramid.flow_piece(levels, noise, 2, scheduler, rng)
     assert torch.equal(last.end, clean)
 
