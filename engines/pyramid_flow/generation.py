@@ -69,9 +69,8 @@ def make_unit(
         past: for each stage, the clips of history, oldest first; empty for the video's first frame.
         renoise: standard normal draws -> block noise; a golden case gives its own.
     """
-    parameter = next(network.parameters())
-    device, dtype = parameter.device, parameter.dtype
-    texts = {name: text.to(device, dtype) for name, text in unit.texts.items()}
+    device, dtype = network.device, next(network.parameters()).dtype
+    texts = {name: text.on(device, dtype) for name, text in unit.texts.items()}
     latents = coarsest(unit.start, scheduler.stages).to(device)
     for stage in range(scheduler.stages):
         if stage > 0:

@@ -42,8 +42,8 @@ class Text:
     def __len__(self) -> int:
         return self.states.shape[0]
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> Text:
-        """The same on a device, in a precision."""
+    def on(self, device: torch.device, dtype: torch.dtype) -> Text:
+        """The same on a device, in a precision. Not called `to`: offloading hooks call that of every argument."""
         return Text(self.states.to(device, dtype), self.mask.to(device), self.pooled.to(device, dtype))
 
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from engines import runner
+from engines import accelerate, runner
 from engines.errors import IncompatibleCheckpoint
 from engines.events import Note, Stage
 from engines.pyramid_flow import engine, generation
@@ -279,3 +279,29 @@ def test_the_longest_call_is_within_what_is_reserved() -> None:
         past = generation.past_of(finished, generation.PyramidScheduler())[-1]
         lengths.append(sum(clip.shape[2:].numel() for clip in past) / 16**2 + 1)
     assert max(lengths) <= engine.LONGEST_CALL
+
+
+@pytest.mark.parametrize("family", ["miniflux", "sd3"])
+def test_blocks_that_take_turns_on_the_device_give_the_same(family: str) -> None:
+    clips = [torch.randn(1, 4, count, side, side) for count, side in ((2, 4), (1, 8))]
+    text = Text(torch.randn(1, 5, 16), torch.ones(1, 5, dtype=torch.bool), torch.randn(1, 16))
+    network, vae = tiny_pyramid.transformer(family), tiny_pyramid.vae()
+    latents = torch.randn(1, 4, 2, 4, 4)
+    expected = network(clips, text, torch.tensor([500.25])), vae.decode(latents, {})
+    for module in (network, vae):
+        accelerate.group(module, device=torch.device("cpu"))
+    assert torch.equal(network(clips, text, torch.tensor([500.25])), expected[0])
+    assert torch.equal(StreamingDecoder()(vae, latents[:, :, :1]), vae.decode(latents[:, :, :1], {}))
+    torch.testing.assert_close(vae.decode(latents, {}), expected[1], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["miniflux", "sd3"])
+def test_bfloat16_stays_near_float32(family: str) -> None:
+    network = tiny_pyramid.transformer(family)
+    clips = [torch.randn(1, 4, count, side, side) for count, side in ((2, 4), (1, 8))]
+    text = Text(torch.randn(1, 5, 16), torch.ones(1, 5, dtype=torch.bool), torch.randn(1, 16))
+    exact = network(clips, text, torch.tensor([971.58]))
+    half = torch.bfloat16
+    rounded = network.to(half)([clip.to(half) for clip in clips], text.on(network.device, half), torch.tensor([971.58]))
+    assert rounded.dtype == half
+    assert (rounded - exact).abs().max() < 0.06 * exact.abs().max()
