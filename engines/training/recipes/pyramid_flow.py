@@ -27,7 +27,7 @@ LATENTS_FILE = "pyramid_latents.safetensors"
 NETWORK: dict[str, Any] = {
     "patch_size": 1,
     "in_channels": 4 * networks.LATENT_CHANNELS,
-    "num_layers": 2,
+    "num_layers": 1,
     "num_single_layers": 5,
     "attention_head_dim": 64,
     "num_attention_heads": 3,

@@ -22,7 +22,7 @@ from .vae import RECIPE as WAN_RECIPE
 from .vae import VaeDataset, VaeRecipe, rgb_factors
 
 FILE = "pyramid_vae.safetensors"
-WIDTHS = [24, 48, 64]
+WIDTHS = [24, 48, 48]
 NETWORK: dict[str, Any] = {
     "encoder_out_channels": networks.LATENT_CHANNELS,
     "encoder_block_out_channels": WIDTHS,
