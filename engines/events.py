@@ -64,7 +64,10 @@ class Cancelled(_Event):
 
 
 class Result(_Event):
-    """A finished clip. `request` is the request as run: after defaults, rounding and the drawn seed."""
+    """A finished clip. `request` is the request as run: after defaults, rounding and the drawn seed.
+
+    `beside` are files that the engine keeps beside the clip, such as the latents it can be continued from.
+    """
 
     type: Literal["result"] = "result"
     video: str
@@ -74,6 +77,7 @@ class Result(_Event):
     seconds: dict[str, float]
     peak_bytes: int
     notes: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
 
 Done.model_rebuild()

@@ -124,6 +124,16 @@ FAMILIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("a CLIP image encoder", (r"(.*\.)?visual\.(patch_embedding|conv1)\.weight",)),
     ("a CLIP model", (r"(.*\.)?(pre_layrnorm|text_projection|logit_scale).*",)),
     ("a Pyramid Flow autoencoder", (r"(.*\.)?encoder\.down_blocks\.0\.resnets\.0\.conv1\.conv\.weight",)),
+    ("a Pyramid Flow transformer of the SD3 family", (r"(.*\.)?transformer_blocks\.0\.attn\.norm_add_q\.weight",)),
+    (
+        "a Pyramid Flow transformer of the miniFLUX family",
+        (r"(.*\.)?single_transformer_blocks\.0\..*", r"(.*\.)?x_embedder\.weight"),
+    ),
+    (
+        "a CLIP text encoder with its projection",
+        (r"(.*\.)?embeddings\.token_embedding\.weight", r"text_projection\.weight"),
+    ),
+    ("a CLIP text encoder", (r"(.*\.)?embeddings\.token_embedding\.weight",)),
     ("a diffusion transformer of another system", (r"(.*\.)?(transformer_blocks|joint_blocks|double_blocks)\.0\..*",)),
     ("a Stable Diffusion U-Net", (r"(.*\.)?(input_blocks|down_blocks)\.\d+\..*",)),
 )  # fmt: skip

@@ -65,8 +65,12 @@ class Output:
 
     def write_text(self, suffix: str, text: str) -> None:
         """Write a whole part at once."""
+        self.write_bytes(suffix, text.encode())
+
+    def write_bytes(self, suffix: str, content: bytes) -> None:
+        """Write a whole part at once."""
         try:
-            self.part(suffix).write_text(text, encoding="utf-8")
+            self.part(suffix).write_bytes(content)
         except OSError as error:
             raise media_error(error) from error
 

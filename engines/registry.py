@@ -7,9 +7,10 @@ from typing import Any
 
 from engines.flashi2v.spec import FLASHI2V
 from engines.phantom_wan.spec import PHANTOM_WAN
+from engines.pyramid_flow.spec import PYRAMID_FLOW
 from engines.types import EngineSpec
 
-SPECS: dict[str, EngineSpec] = {spec.name: spec for spec in (PHANTOM_WAN, FLASHI2V)}
+SPECS: dict[str, EngineSpec] = {spec.name: spec for spec in (PHANTOM_WAN, FLASHI2V, PYRAMID_FLOW)}
 
 
 def implementation(spec: EngineSpec) -> Any:

@@ -6,7 +6,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 
 from engines import devices, metadata
 from engines.errors import OutOfMemory, StudioError
-from engines.events import Done, Note, Preview, Result, Stage, Step
+from engines.events import Cancelled, Done, Note, Preview, Result, Stage, Step
 from engines.media import VideoWriter, preview_bytes, write_poster
 from engines.output import Output
 from engines.progress import Pace, Progress
@@ -38,15 +38,18 @@ def run(
     job_id: str,
     pace: Pace | None = None,
     engine: Any = None,
+    keep: Callable[[], bool] = lambda: False,
 ) -> Iterator[Any]:
     """Make the clip of `request` and yield Stage, Step, Preview, Note and, last, Done.
 
-    Closing the generator cancels the run: nothing of it stays on the disk.
+    Closing the generator cancels the run: nothing of it stays on the disk. Once `keep` is true, the run ends early and
+    keeps the frames made so far as a clip that its notes call unfinished, or ends with Cancelled if there are none.
 
     Args:
         output_dir: folder of the clip, its poster and its sidecar, all called `job_id`.
         pace: what earlier runs taught about time; shared by the runs of one process.
         engine: the engine to run; by default the one behind `spec`.
+        keep: whether to stop and keep what there is; asked after everything the engine yields.
 
     Raises:
         StudioError: with a sentence for people; the cause of anything unexpected is logged.
@@ -55,7 +58,7 @@ def run(
         request = request.model_copy(update={"seed": secrets.randbelow(MAX_SEED + 1)})
     with Output(Path(output_dir), job_id) as output:
         try:
-            yield from _Run(spec, request, context, output, pace or Pace()).events(engine)
+            yield from _Run(spec, request, context, output, pace or Pace()).events(engine, keep)
         except StudioError:
             raise
         except Exception as error:
@@ -76,12 +79,14 @@ class _Run:
         self.seconds: dict[str, float] = {}
         self.notes: list[str] = []
         self.writer: VideoWriter | None = None
+        self.beside: Mapping[str, Callable[[], bytes]] = {}
+        self.stepping = False
         self.poster: np.ndarray | None = None
         self._stage = ""
         self._stage_began = self._began = time.monotonic()
         self._preview_due = 0.0
 
-    def events(self, engine: Any) -> Iterator[Any]:
+    def events(self, engine: Any, keep: Callable[[], bool]) -> Iterator[Any]:
         files = {weights.role: self.context.paths(weights.role) for weights in self.context.model.weights}
         self._switch("Getting ready")
         yield Stage(name="Getting ready")
@@ -92,7 +97,16 @@ class _Run:
                 for item in made:
                     meter.sample()
                     yield from self._event(item, files)
+                    if keep():
+                        break
             self._switch("")
+            if keep() and self.writer is None:
+                yield Cancelled()
+                return
+            if self.writer is not None and self.writer.frame_count < self.request.frames:
+                note = Note(message=f"Stopped after {self.writer.frame_count} of {self.request.frames} frames.")
+                self.notes.append(note.message)
+                yield note
             yield Done(result=self._finish(files, meter.peak_bytes()))
         finally:
             if self.writer is not None:
@@ -103,11 +117,13 @@ class _Run:
             case Stage():
                 self._switch(item.name)
                 self.progress.stage()
+                self.stepping = False
                 yield item
             case Note():
                 self.notes.append(item.message)
                 yield item
             case LatentStep():
+                self.stepping = True
                 yield Step(index=item.index, total=item.total, eta_s=self.progress.step(item.index, item.total))
                 now = time.monotonic()
                 if item.preview is not None and now >= self._preview_due:
@@ -119,6 +135,10 @@ class _Run:
                 if self.writer is None:
                     self._open(item.pixels[0], files)
                 self.writer.write(item.pixels)
+                self.beside = item.beside
+                if self.stepping:  # decoded between steps: real frames to look at, the steps go on counting
+                    yield Preview(image=preview_bytes(item.pixels))
+                    return
                 written = self.writer.frame_count
                 yield Step(index=written, total=self.request.frames, eta_s=self.progress.frames(written))
             case _:
@@ -149,6 +169,8 @@ class _Run:
         text = json.dumps(described.model_dump(mode="json"), ensure_ascii=False, indent=1)
         write_poster(self.output.part(".png"), self.poster, parameters=text)
         self.output.write_text(".json", text)
+        for suffix, content in self.beside.items():
+            self.output.write_bytes(suffix, content())
         self.output.publish()
         return Result(
             video=str(self.output.final(".mp4")),
@@ -158,6 +180,7 @@ class _Run:
             seconds=self.seconds,
             peak_bytes=peak_bytes,
             notes=tuple(self.notes),
+            beside=tuple(str(self.output.final(suffix)) for suffix in self.beside),
         )
 
     def _described(self, files: dict[str, tuple[Path, ...]]) -> metadata.Metadata:

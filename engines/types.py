@@ -178,9 +178,13 @@ class Component:
 
 @dataclass(frozen=True)
 class Frames:
-    """Engine -> runner: decoded frames in order, uint8 [T, H, W, 3]."""
+    """Engine -> runner: decoded frames in order, uint8 [T, H, W, 3].
+
+    `beside` has files that belong beside the clip as it stands with these frames: suffix -> what gives its content.
+    """
 
     pixels: np.ndarray
+    beside: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
@@ -15,7 +16,7 @@ from engines.request import Reference, Request
 from engines.types import EngineSpec
 from engines.wording import either, given, number, printable
 
-_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "the name of a file"}
 # Text is refused, not mended, where it holds what no keyboard types: it would end in a file's metadata.
 _NOT_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 

@@ -1,8 +1,9 @@
 """The process that owns one device: JSON commands on stdin, JSON events on stdout, one line each.
 
-Commands: {"command": "generate", "job", "engine", "request"}, {"command": "cancel", "job"}, {"command": "free"},
-{"command": "status"}, {"command": "shutdown"}. What it says: engines/messages.py. The process ends when stdin closes
-or its parent dies, also in the middle of a job. torch is imported by the first generation, not before.
+Commands: {"command": "generate", "job", "engine", "request"}, {"command": "cancel", "job", "keep"},
+{"command": "free"}, {"command": "status"}, {"command": "shutdown"}. A job cancelled with "keep": true ends with the
+clip of the frames it has. What it says: engines/messages.py. The process ends when stdin closes or its parent dies,
+also in the middle of a job. torch is imported by the first generation, not before.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Worker:
         self._out, self._out_lock = out, threading.Lock()
         self._commands: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._cancelled: set[str] = set()
+        self._kept: set[str] = set()
         self._stopping = threading.Event()
         self._bench: Bench | None = None
         self._lost = False
@@ -76,6 +78,7 @@ class Worker:
                         self._generate(command["job"], command["engine"], command["request"])
                     finally:
                         self._cancelled.discard(command["job"])
+                        self._kept.discard(command["job"])
                         self._send_status()
                     if self._lost:
                         return EXIT_DEVICE_LOST
@@ -110,7 +113,7 @@ class Worker:
             case "generate":
                 self._commands.put({key: command[key] for key in ("command", "job", "engine", "request")})
             case "cancel":
-                self._cancelled.add(str(command["job"]))
+                (self._kept if command.get("keep") else self._cancelled).add(str(command["job"]))
             case "status":
                 self._send_status()
             case "free":
@@ -135,11 +138,19 @@ class Worker:
 
             bench = self._bench or self._open_bench()
             context = bench.context(spec.name, spec.model(request.model))
-            events = run(spec, request, context, output_dir=self.output_dir, job_id=job, pace=bench.pace)
+            events = run(
+                spec,
+                request,
+                context,
+                output_dir=self.output_dir,
+                job_id=job,
+                pace=bench.pace,
+                keep=lambda: job in self._kept,
+            )
             with closing(events):
                 for event in events:
                     self._send_event(job, event)
-                    if event.type != "done" and self._asked_to_end(job):
+                    if event.type not in ("done", "cancelled") and self._asked_to_end(job):
                         events.close()
                         self._send_event(job, Cancelled())
                         return

@@ -57,15 +57,21 @@ class Target:
             raise BadOutput(known.message, hint=known.hint) from error
 
     def take(self, result: Result) -> Result:
-        """Give the finished clip and its sidecar their names; a foreign file is not overwritten by the sidecar."""
+        """Give the finished clip and what stands beside it their names; the sidecar overwrites no foreign file."""
         sidecar = self.path.with_suffix(".json")
         try:
             if not sidecar.exists() or metadata.parse(sidecar.read_text(encoding="utf-8", errors="replace")):
                 Path(result.sidecar).replace(sidecar)
+            stem = Path(result.video).stem
+            beside = {Path(name): self.path.with_name(self.path.stem + Path(name).name.removeprefix(stem))
+                      for name in result.beside}  # fmt: skip
+            for made, named in beside.items():
+                made.replace(named)
             Path(result.video).replace(self.path)
         except OSError as error:
             raise media_error(error) from error
-        return result.model_copy(update={"video": str(self.path), "sidecar": str(sidecar)})
+        names = tuple(str(name) for name in beside.values())
+        return result.model_copy(update={"video": str(self.path), "sidecar": str(sidecar), "beside": names})
 
     def __enter__(self) -> Target:
         return self

@@ -75,7 +75,7 @@ class Studio:
             return
         self.store.delete(job_id)
         if job.result is not None:
-            for name in (job.result.video, job.result.sidecar, job.result.poster):
+            for name in (job.result.video, job.result.sidecar, job.result.poster, *job.result.beside):
                 self._remove(Path(name))
         needed = self.store.pictures_in_use()
         for path in pictures.paths(dict(job.request)):

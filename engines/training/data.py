@@ -52,7 +52,7 @@ class ClipDataset(torch.utils.data.Dataset):
     ) -> None:
         self.recipe, self.text_len, self.held_out = recipe, text_len, held_out
         self.empty_text, self.foreign_text = empty_text, foreign_text
-        self.code = BlockLatents.load(Path(recipe.files) / "block_latents.safetensors")
+        self.code = BlockLatents.load(Path(recipe.files) / recipe.latents_file)
         self.tokenizer = load_tokenizer(Path(recipe.files) / "tokenizer")
 
     def __len__(self) -> int:

@@ -2,8 +2,9 @@
 
 The starter VAE's encoder is taught to reproduce it, so networks can train on these latents while the VAE does.
 Video [B,3,T,H,W] in [-1,1] with T = 4n+1 becomes latents [B,Z,n+1,H/8,W/8]: the first frame in 8x8 blocks, every
-further four frames in 8x8x4 blocks. Each component is divided by the square root of its deviation (a natural
-spectrum: fully whitened latents made noise-like blobs), then all by one number so that their mean square is 1.
+further four frames in 8x8x4 blocks (for Pyramid Flow: every eight, in 8x8x8 blocks).
+Each component is divided by the square root of its deviation (a natural spectrum: fully whitened latents made
+noise-like blobs), then all by one number so that their mean square is 1.
 """
 
 import json
@@ -41,24 +42,29 @@ class BlockLatents:
     scale: torch.Tensor
 
     @property
+    def time(self) -> int:
+        """Frames of one latent after the first."""
+        return self.video_basis.shape[1] // (3 * SPACE * SPACE)
+
+    @property
     def channels(self) -> int:
         """Number of latent channels Z."""
         return self.scale.numel()
 
     def encode(self, video: torch.Tensor) -> torch.Tensor:
         """Video [B,3,4n+1,H,W] in [-1,1] -> latents [B,Z,n+1,H/8,W/8]."""
-        first = (_blocks(video[:, :, :1], 1) - self.image_mean) @ self.image_basis.T * TIME**0.5
+        first = (_blocks(video[:, :, :1], 1) - self.image_mean) @ self.image_basis.T * self.time**0.5
         parts = [first]
         if video.shape[2] > 1:
-            parts.append((_blocks(video[:, :, 1:], TIME) - self.video_mean) @ self.video_basis.T)
+            parts.append((_blocks(video[:, :, 1:], self.time) - self.video_mean) @ self.video_basis.T)
         return (torch.cat(parts, 1) * self.scale).permute(0, 4, 1, 2, 3)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Best linear reconstruction, not clamped; the inverse of `encode` up to the dropped components."""
         codes = latents.permute(0, 2, 3, 4, 1) / self.scale
-        video = _unblock(codes[:, :1] / TIME**0.5 @ self.image_basis + self.image_mean, 1)
+        video = _unblock(codes[:, :1] / self.time**0.5 @ self.image_basis + self.image_mean, 1)
         if latents.shape[2] > 1:
-            rest = _unblock(codes[:, 1:] @ self.video_basis + self.video_mean, TIME)
+            rest = _unblock(codes[:, 1:] @ self.video_basis + self.video_mean, self.time)
             video = torch.cat([video, rest], 2)
         return video
 
@@ -91,18 +97,18 @@ def _components(blocks: torch.Tensor, weights: torch.Tensor, count: int) -> tupl
     return vectors.flip(1)[:, :count].T.float().contiguous(), mean
 
 
-def fit(videos: list[torch.Tensor], weights: list[torch.Tensor], *, channels: int) -> BlockLatents:
-    """Fit the code to videos [3,4n+1,H,W]; weights [n+1,H/8,W/8] say how much each block counts."""
-    video_blocks = torch.cat([_blocks(v[None, :, 1:], TIME).flatten(0, 3) for v in videos])
+def fit(videos: list[torch.Tensor], weights: list[torch.Tensor], *, channels: int, time: int = TIME) -> BlockLatents:
+    """Fit the code to videos [3,time*n+1,H,W]; weights [n+1,H/8,W/8] say how much each block counts."""
+    video_blocks = torch.cat([_blocks(v[None, :, 1:], time).flatten(0, 3) for v in videos])
     video_weights = torch.cat([w[1:].flatten() for w in weights])
-    image_blocks = torch.cat([_blocks(v[None, :, ::4], 1).flatten(0, 3) for v in videos])
+    image_blocks = torch.cat([_blocks(v[None, :, ::time], 1).flatten(0, 3) for v in videos])
     image_weights = torch.cat([w.flatten() for w in weights])
     video_basis, video_mean = _components(video_blocks, video_weights, channels)
     image_basis, image_mean = _components(image_blocks, image_weights, channels)
     # Rotate the image basis so that a still block has about the same code in both (orthogonal Procrustes).
     centred = image_blocks - image_mean
-    still = centred.reshape(-1, 3, 1, SPACE * SPACE).repeat(1, 1, TIME, 1).flatten(1)
-    wanted, given = still @ video_basis.T, centred @ image_basis.T * TIME**0.5
+    still = centred.reshape(-1, 3, 1, SPACE * SPACE).repeat(1, 1, time, 1).flatten(1)
+    wanted, given = still @ video_basis.T, centred @ image_basis.T * time**0.5
     left, _, right = torch.linalg.svd((given * image_weights[:, None]).T @ wanted)
     image_basis = (left @ right).T @ image_basis
     codes = (video_blocks - video_mean) @ video_basis.T

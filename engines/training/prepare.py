@@ -1,6 +1,6 @@
-"""What exists before any network: the block latents and the tokenizer. python -m engines.training.prepare [--out DIR]
+"""What exists before any network: python -m engines.training.prepare [--out DIR]
 
-Both are fitted to the training split with fixed seeds.
+Two codes of latents and the tokenizer, all fitted to the training split with fixed seeds; what is there already stays.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from .world import Clip, WorldConfig, make_clip
 log = logging.getLogger(__name__)
 
 SEED = 5
+PYRAMID_TIME = 8  # frames of one latent of Pyramid Flow
 WORLD = WorldConfig(
     frames=17,
     subject_shares=(0.3, 0.4, 0.2, 0.1),
@@ -31,32 +32,43 @@ WORLD = WorldConfig(
 PHOTOS = dataclasses.replace(WORLD, empty_photo=1.0, camera=0.7)
 
 
-def block_weights(clip: Clip, *, background: float = 0.15, photo: float = 0.5) -> torch.Tensor:
+def block_weights(clip: Clip, *, background: float = 0.15, photo: float = 0.5, time: int = TIME) -> torch.Tensor:
     """How much each block [n+1,H/8,W/8] counts in the fit: little for flat background, fully where a subject is."""
     frames, height, width = clip.masks.shape
-    grouped = clip.masks[1:].reshape((frames - 1) // TIME, TIME, height, width).max(1)
+    grouped = clip.masks[1:].reshape((frames - 1) // time, time, height, width).max(1)
     shares = np.concatenate([clip.masks[:1], grouped])
     shares = shares.reshape(-1, height // SPACE, SPACE, width // SPACE, SPACE).max((2, 4))
     base = background if clip.tracks else photo
     return torch.from_numpy(base + (shares > 0.02)).float()
 
 
-def fit_latents(*, clips: int = 900, channels: int = networks.LATENT_CHANNELS) -> BlockLatents:
-    """Fit the code to world clips, every fifth only a photograph."""
+def fit_latents(*, clips: int = 900, channels: int = networks.LATENT_CHANNELS, time: int = TIME) -> BlockLatents:
+    """Fit the code of `time` frames to world clips, every fifth only a photograph."""
     made = [make_clip((SEED, i), PHOTOS if i % 5 == 0 else WORLD, with_masks=True) for i in range(clips)]
-    return fit([to_unit(clip.frames) for clip in made], [block_weights(clip) for clip in made], channels=channels)
+    return fit(
+        [to_unit(clip.frames) for clip in made],
+        [block_weights(clip, time=time) for clip in made],
+        channels=channels,
+        time=time,
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Fit and write both."""
+    """Fit and write what is missing."""
     parser = argparse.ArgumentParser(prog="python -m engines.training.prepare", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("assets/starter"))
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options.out.mkdir(parents=True, exist_ok=True)
-    fit_latents().save(options.out / "block_latents.safetensors")
-    train_tokenizer(vocabulary=networks.VOCABULARY).save_pretrained(options.out / "tokenizer")
-    log.info("Wrote block_latents.safetensors and tokenizer to %s.", options.out)
+    made = {
+        "block_latents.safetensors": lambda path: fit_latents().save(path),
+        "pyramid_latents.safetensors": lambda path: fit_latents(time=PYRAMID_TIME).save(path),
+        "tokenizer": lambda path: train_tokenizer(vocabulary=networks.VOCABULARY).save_pretrained(path),
+    }
+    for name, make in made.items():
+        if not (options.out / name).exists():
+            make(options.out / name)
+            log.info("Wrote %s.", name)
     return 0
 
 

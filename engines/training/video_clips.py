@@ -14,6 +14,8 @@ import numpy as np
 import torch
 
 from engines.flashi2v.engine import cover
+from engines.pyramid_flow.text import CLIP_LEN, load_clip_tokenizer
+from engines.pyramid_flow.text import tokenise as clip_tokens
 from engines.wan.text import load_tokenizer, tokenise
 
 from .data import pad_tokens
@@ -73,6 +75,8 @@ def decode_clip(sample: dict[str, Any], bucket: Bucket, rng: np.random.Generator
 class VideoDataset(torch.utils.data.Dataset):
     """Step index -> `video` [B,3,T,H,W] in [-1,1], `ids` and `mask` [B,L]; all of one bucket, the same for the same k.
 
+    With a `clip_tokenizer` (vocab.json and merges.txt) also `clip_ids` [B,K], the same captions in CLIP's tokens.
+
     A sample that cannot be read is replaced by another of its bucket.
     """
 
@@ -87,7 +91,9 @@ class VideoDataset(torch.utils.data.Dataset):
         seed: int,
         text_len: int,
         drop_text: float,
+        clip_tokenizer: tuple[Path, ...] = (),
     ) -> None:
+        self.clip_tokenizer = clip_tokenizer
         self.samples, self.tokenizer, self.buckets = samples, tokenizer, buckets
         self.batch, self.steps, self.seed = batch, steps, seed
         self.text_len, self.drop_text = text_len, drop_text
@@ -107,11 +113,18 @@ class VideoDataset(torch.utils.data.Dataset):
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
         store, rng = self._open(), np.random.default_rng((self.seed, step))
         number = store[int(rng.integers(len(store)))]["bucket"]
-        clips, rows = zip(*(self._sample(store, number, rng) for _ in range(self.batch)), strict=True)
-        ids, mask = pad_tokens(list(rows), longest=self.text_len)
-        return {"video": torch.stack([to_unit(clip) for clip in clips]), "ids": ids, "mask": mask}
+        clips, captions = zip(*(self._sample(store, number, rng) for _ in range(self.batch)), strict=True)
+        rows = [tokenise(load_tokenizer(self.tokenizer), text, text_len=self.text_len)[0] for text in captions]
+        ids, mask = pad_tokens(rows, longest=self.text_len)
+        batch = {"video": torch.stack([to_unit(clip) for clip in clips]), "ids": ids, "mask": mask}
+        if self.clip_tokenizer:
+            rows = [
+                clip_tokens(load_clip_tokenizer(self.clip_tokenizer), text, length=CLIP_LEN)[0] for text in captions
+            ]
+            batch["clip_ids"], _ = pad_tokens(rows, longest=CLIP_LEN)  # the end token has the largest id
+        return batch
 
-    def _sample(self, store: Samples, number: int, rng: np.random.Generator) -> tuple[np.ndarray, list[int]]:
+    def _sample(self, store: Samples, number: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
         import av
 
         for _ in range(ATTEMPTS):
@@ -123,5 +136,5 @@ class VideoDataset(torch.utils.data.Dataset):
                 continue
             captions = [sample["cap"]] if isinstance(sample["cap"], str) else sample["cap"]
             caption = "" if rng.random() < self.drop_text else training_caption(str(rng.choice(captions)))
-            return clip, tokenise(load_tokenizer(self.tokenizer), caption, text_len=self.text_len)[0]
+            return clip, caption
         raise RuntimeError(f"{ATTEMPTS} videos in a row could not be read: check the paths in the list.")

@@ -36,7 +36,8 @@ TEXT_TRANSFORMERS = Layout(
     signature=(
         r"(shared|encoder\.embed_tokens)\.weight",
         r"encoder\.block\.0\.layer\.1\.DenseReluDense\.wi_1\.weight",
-        r"encoder\.block\.0\.layer\.0\.SelfAttention\.relative_attention_bias\.weight",
+        # Every layer has distances of its own; in T5 only the first has.
+        r"encoder\.block\.1\.layer\.0\.SelfAttention\.relative_attention_bias\.weight",
     ),
     ignored=(r"decoder\..*", r"lm_head\..*"),
 )

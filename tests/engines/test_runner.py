@@ -24,6 +24,7 @@ from engines.errors import (
 from engines.progress import Pace, Progress
 from engines.runner import run
 from engines.store import Store
+from engines.types import Frames, LatentStep
 from engines.validation import build_request
 from tests.engines.tiny import TINY, write_checkpoint
 
@@ -197,3 +198,63 @@ def test_the_time_left_counts_the_decode_once_it_was_seen():
 def test_values_are_checked_before_a_run():
     with pytest.raises(InvalidRequest):
         build_request(TINY, {"prompt": "a", "steps": 0})
+
+
+def keeping(after: int):
+    """True from the `after`-th question on."""
+    asked = iter(range(10**6))
+    return lambda: next(asked) >= after
+
+
+def test_a_run_that_stops_early_keeps_what_there_is(bench, tmp_path):
+    request = build_request(TINY, {"prompt": "a bear", "seed": 7})
+    context = bench.context("tiny", TINY.model("small"))
+    stopped = []
+    said = run(TINY, request, context, output_dir=tmp_path, job_id="part", keep=lambda: bool(stopped))
+    events_seen = []
+    for event in said:
+        events_seen.append(event)
+        if event.type == "step" and event.index == 4 and event.total == 9:
+            stopped.append(True)
+    result = events_seen[-1].result
+    assert result.notes[-1] == "Stopped after 4 of 9 frames."
+    assert files(tmp_path) == ["part.json", "part.mp4", "part.png"]
+    with av.open(result.video) as container:
+        assert len(list(container.decode(video=0))) == 4
+    assert metadata.read(Path(result.video)).parameters["frames"] == 9  # as it was asked for
+
+
+def test_a_run_that_stops_before_its_first_frame_is_cancelled(bench, tmp_path):
+    request = build_request(TINY, {"prompt": "a bear"})
+    context = bench.context("tiny", TINY.model("small"))
+    said = list(run(TINY, request, context, output_dir=tmp_path, job_id="none", keep=keeping(2)))
+    assert said[-1].type == "cancelled" and files(tmp_path) == []
+
+
+class Streaming:
+    """Decodes between steps and keeps a file beside the clip, as an engine for long videos does."""
+
+    def generate(self, request, context):
+        yield events.Stage(name="Making")
+        for index in range(3):
+            yield LatentStep(index + 1, 3)
+            frames = np.full((3, 16, 16, 3), 80 * index, np.uint8)
+            yield Frames(frames, beside={".latents.bin": lambda index=index: bytes([index])})
+
+
+def test_files_beside_the_clip_are_those_of_its_last_frames(bench, tmp_path):
+    request = build_request(TINY, {"prompt": "a bear"})
+    context = bench.context("tiny", TINY.model("small"))
+    said = list(run(TINY, request, context, output_dir=tmp_path, job_id="clip", engine=Streaming()))
+    assert files(tmp_path) == ["clip.json", "clip.latents.bin", "clip.mp4", "clip.png"]
+    assert said[-1].result.beside == (str(tmp_path / "clip.latents.bin"),)
+    assert (tmp_path / "clip.latents.bin").read_bytes() == b"\x02"
+    # Steps go on counting while finished frames are shown.
+    assert [(event.index, event.total) for event in said if event.type == "step"] == [(1, 3), (2, 3), (3, 3)]
+    assert sum(event.type == "preview" for event in said) == 3
+
+    part = list(run(TINY, request, context, output_dir=tmp_path, job_id="part", engine=Streaming(), keep=keeping(3)))[
+        -1
+    ].result
+    assert part.notes == ("Stopped after 3 of 9 frames.",)
+    assert (tmp_path / "part.latents.bin").read_bytes() == b"\x00"

@@ -302,3 +302,16 @@ def test_a_device_that_is_not_there_fails_the_job_only(tmp_path, models):
     assert failed.kind == "DeviceError" and "cuda" in failed.message
     assert process.process.poll() is None
     process.close()
+
+
+def test_a_job_can_be_stopped_and_kept(warm):
+    warm.generate("kept", frames=33, pause_s=0.15)
+    while True:
+        event = getattr(warm.next(), "event", None)
+        if getattr(event, "type", "") == "step" and event.total == 33:
+            break
+    warm.send(command="cancel", job="kept", keep=True)
+    done = last_of(warm.until("done"))
+    assert done.result.notes[-1].startswith("Stopped after ")
+    assert {"kept.json", "kept.mp4", "kept.png"} <= set(warm.files())
+    warm.until("status")

@@ -13,11 +13,17 @@ import torch
 from engines.checkpoints import Checkpoint, load
 from engines.flashi2v.keys import FLASHI2V
 from engines.key_rules import Architecture, strip_prefix
+from engines.pyramid_flow import keys as pyramid_flow
 from engines.wan.encoder_keys import IMAGE_ENCODER, TEXT_ENCODER
 from engines.wan.transformer_keys import TRANSFORMER
 from engines.wan.vae_keys import VAE
 
-ARCHITECTURES: tuple[Architecture, ...] = (FLASHI2V, TRANSFORMER, VAE, TEXT_ENCODER, IMAGE_ENCODER)
+# The first that knows a file's keys has it: those with the narrower signature stand first.
+ARCHITECTURES: tuple[Architecture, ...] = (
+    FLASHI2V, TRANSFORMER, VAE, TEXT_ENCODER, IMAGE_ENCODER,
+    pyramid_flow.MMDIT, pyramid_flow.MINIFLUX, pyramid_flow.VAE, pyramid_flow.T5,
+    pyramid_flow.PROJECTED_CLIP, pyramid_flow.CLIP,
+)  # fmt: skip
 
 # Arguments of the reference's class -> those of ours, where both are written down and must agree.
 SAME_ARGUMENTS = {

@@ -7,6 +7,9 @@ MODULES = {
     "vae": "vae",
     "text-to-video": "text_to_video",
     "flashi2v": "flashi2v",
+    "pyramid-vae": "pyramid_vae",
+    "pyramid-flow": "pyramid_flow",
+    "pyramid-flow-384p": "pyramid_flow_full",
     "flashi2v-1.3b": "flashi2v_full",
 }
 

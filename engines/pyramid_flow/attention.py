@@ -1,0 +1,95 @@
+"""Blockwise causal attention by key prefixes: text first, then the frames in time; no mask of length x length.
+
+A token sees the valid text and every frame up to its own; text sees itself and frame 0. The published code spells that
+out as a dense mask; here each frame's queries meet exactly the keys they may see, with equal results.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers.models.embeddings import apply_rotary_emb
+from torch.nn.functional import scaled_dot_product_attention
+
+
+@dataclass(frozen=True)
+class Visibility:
+    """Which keys each query sees.
+
+    Attributes:
+        padding: padding tokens that open each row's sequence, one count a row; nothing sees them.
+        ends: ends of the groups of queries in the sequence, rising; a group sees every key up to its own end.
+    """
+
+    padding: tuple[int, ...]
+    ends: tuple[int, ...]
+
+    def groups(self) -> list[tuple[int, int]]:
+        """(begin, end) of every group of queries."""
+        return list(zip((0, *self.ends[:-1]), self.ends, strict=True))
+
+
+def prefix_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, visibility: Visibility
+) -> torch.Tensor:
+    """Queries, keys, values [B,L,heads,D] -> [B,L,heads,D]; zero where a row has padding."""
+    query, key, value = (tensor.transpose(1, 2) for tensor in (query, key, value))
+    rows_of: dict[int, list[int]] = {}
+    for row, padding in enumerate(visibility.padding):
+        rows_of.setdefault(padding, []).append(row)
+    results: list[torch.Tensor | None] = [None] * len(visibility.padding)
+    for padding, rows in rows_of.items():
+        everyone = len(rows) == len(results)
+        q, k, v = (query, key, value) if everyone else (tensor[rows] for tensor in (query, key, value))
+        parts = [torch.zeros_like(q[:, :, :padding])]
+        for begin, end in visibility.groups():
+            begin = max(begin, padding)
+            parts.append(scaled_dot_product_attention(q[:, :, begin:end], k[:, :, padding:end], v[:, :, padding:end]))
+        result = torch.cat(parts, dim=2)
+        if everyone:
+            return result.transpose(1, 2)
+        for place, row in enumerate(rows):
+            results[row] = result[place]
+    return torch.stack(results).transpose(1, 2)
+
+
+class CausalAttention:
+    """The attention processor of both families: joint text and video, RMS-normalised, rotated, causal over frames."""
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        attention_mask: None = None,
+        image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
+        *,
+        visibility: Visibility,
+    ) -> Any:
+        """Video [B,N,D] and text [B,L,D] -> both; in single-stream blocks one sequence [B,L+N,D] -> the same.
+
+        The arguments are those that diffusers' blocks pass; `attention_mask` is never given.
+        """
+
+        def heads(projected: torch.Tensor) -> torch.Tensor:
+            return projected.unflatten(-1, (attn.heads, -1))
+
+        query = attn.norm_q(heads(attn.to_q(hidden_states)))
+        key = attn.norm_k(heads(attn.to_k(hidden_states)))
+        value = heads(attn.to_v(hidden_states))
+        if encoder_hidden_states is not None:
+            text = encoder_hidden_states
+            query = torch.cat([attn.norm_added_q(heads(attn.add_q_proj(text))), query], dim=1)
+            key = torch.cat([attn.norm_added_k(heads(attn.add_k_proj(text))), key], dim=1)
+            value = torch.cat([heads(attn.add_v_proj(text)), value], dim=1)
+        query, key = (apply_rotary_emb(tensor, image_rotary_emb, sequence_dim=1) for tensor in (query, key))
+        attended = prefix_attention(query, key, value, visibility).flatten(2)
+        if encoder_hidden_states is None:
+            return attended
+        length = encoder_hidden_states.shape[1]
+        text, video = attended[:, :length], attended[:, length:]
+        if getattr(attn, "to_add_out", None) is not None:
+            text = attn.to_add_out(text)
+        return attn.to_out[1](attn.to_out[0](video)), text

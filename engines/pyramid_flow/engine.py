@@ -1,0 +1,143 @@
+"""Pyramid Flow: a video unit by unit, each unit through three resolutions, older units seen at lower resolution.
+
+A unit is one latent frame, eight frames of video; the first frame is one of its own. Finished units are decoded and
+handed out while later ones are made, and their latents are kept beside the clip, which can be continued from them.
+Source: Pyramid-Flow pyramid_dit/pyramid_dit_for_video_gen_pipeline.py (generate, generate_i2v).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save
+
+from engines.events import Note, Stage
+from engines.pictures import cut_out, open_picture
+from engines.pyramid_flow import storyboard
+from engines.pyramid_flow.coding import SPACE, StreamingDecoder, to_levels
+from engines.pyramid_flow.generation import Unit, call_count, make_unit, past_of
+from engines.pyramid_flow.model import PyramidModel
+from engines.pyramid_flow.noise import unit_draws
+from engines.pyramid_flow.packing import PATCH, Text
+from engines.pyramid_flow.picture import fill
+from engines.pyramid_flow.scheduler import PyramidScheduler
+from engines.pyramid_flow.spec import LATENTS_SUFFIX, NAME, PyramidFlowRequest
+from engines.types import Context, Frames, LatentStep
+from engines.wan.latents import preview
+
+# The longest call's tokens as a multiple of one frame's: the unit, the one before, a half, the rest at a quarter.
+LONGEST_CALL = 5
+
+
+class PyramidFlow:
+    """The engine `pyramid-flow`."""
+
+    @torch.no_grad()
+    def generate(self, request: PyramidFlowRequest, context: Context) -> Iterator[Any]:
+        """Yields Stage, Note, LatentStep and, unit by unit, Frames; closing it leaves nothing behind."""
+        model = PyramidModel.find(context)
+        units = (request.frames - 1) // storyboard.UNIT_FRAMES + 1
+        if context.dtype == torch.float16:
+            yield Note(message="This device would compute in float16, which gives black video: float32 is used.")
+
+        yield Stage(name="Reading the prompt")
+        texts, cut = self._texts(model, request, context, units)
+        for words in cut:
+            yield Note(
+                message=f"Only the first {model.text_len} tokens of a prompt count: "
+                f'what follows from "{words[: storyboard.FIRST_WORDS]}" on is cut.'
+            )
+
+        finished = None
+        if request.continues:
+            finished = load_file(request.continues)["latents"].float()
+        elif request.first_picture is not None:
+            yield Stage(name="Reading the picture")
+            picture = open_picture(request.first_picture.path, as_published=False)
+            if not request.first_picture.keep_background:
+                picture, _ = cut_out(picture)
+            pixels = np.asarray(fill(picture.convert("RGB"), width=request.width, height=request.height))
+            moments = model.picture_moments(context, pixels)
+            draw = unit_draws(request.seed, 0)
+            finished = model.statistics.normalised(moments.sample(draw(tuple(moments.mean.shape))))
+
+        yield Stage(name="Making the video")
+        decoder, scheduler = StreamingDecoder(), PyramidScheduler()
+        first, later = (request.steps,) * scheduler.stages, (request.later_steps,) * scheduler.stages
+        size = (request.height // SPACE, request.width // SPACE)
+        shape = (1, model.vae.config["decoder_in_channels"], 1, *size)
+        room = model.denoising_bytes(context, LONGEST_CALL * size[0] * size[1] // PATCH**2)
+        component = model.transformer.component(model.precision(model.transformer, context))
+        begin = 0 if finished is None else finished.shape[2]
+        if finished is not None:
+            yield from self._decoded(model, context, request, decoder, finished, begin=0)
+        index, total = 0, call_count(first, later, units=units, first=begin)
+        for number in range(begin, units):
+            draw = unit_draws(request.seed, number)
+            unit = Unit(
+                start=draw(shape),
+                block_noise=draw,
+                texts={name: rows[number] for name, rows in texts.items()},
+                scale=request.video_guidance if number else request.guidance,
+                steps=later if number else first,
+            )
+            with context.use(component, working_bytes=room) as network:
+                for step in make_unit(network, unit, past=past_of(finished, scheduler), scheduler=scheduler):
+                    index += 1
+                    seen = step.latents[0]
+                    yield LatentStep(index, total, lambda seen=seen: preview(seen, model.rgb_factors))
+            made = step.latents.cpu()
+            finished = made if finished is None else torch.cat([finished, made], dim=2)
+            yield from self._decoded(model, context, request, decoder, finished, begin=number)
+
+    def _decoded(
+        self,
+        model: PyramidModel,
+        context: Context,
+        request: PyramidFlowRequest,
+        decoder: StreamingDecoder,
+        finished: torch.Tensor,
+        *,
+        begin: int,
+    ) -> Iterator[Frames]:
+        """The frames of the finished latents [1,C,F,h,w] from unit `begin` on, each with the latents up to it."""
+        component = model.vae.component(model.precision(model.vae, context))
+        room = model.decoding_bytes(context, request.width, request.height)
+        for number in range(begin, finished.shape[2]):
+            unit = model.statistics.denormalised(finished[:, :, number : number + 1], start=number)
+            with context.use(component, working_bytes=room) as vae:
+                frames = to_levels(decoder(vae, unit))
+            yield Frames(frames, beside={LATENTS_SUFFIX: _latents_file(finished[:, :, : number + 1], request)})
+
+    def _texts(
+        self, model: PyramidModel, request: PyramidFlowRequest, context: Context, units: int
+    ) -> tuple[dict[str, list[Text]], list[str]]:
+        """The passes' texts for every unit, and what had to be cut from each prompt; equal prompts are read once."""
+        prompts = [request.prompt] * units
+        if request.storyboard.strip():
+            scenes = storyboard.unit_prompts(storyboard.parse(request.storyboard), units=units, fps=request.fps)
+            common = f"{request.prompt.strip()}, " if request.prompt.strip() else ""
+            prompts = [common + scene for scene in scenes]
+        read = {text: model.prompt(context, text, suffix=model.suffix) for text in dict.fromkeys(prompts)}
+        negative = model.negative_prompt if request.negative_prompt is None else request.negative_prompt
+        unconditional = model.prompt(context, negative)
+        cut = [prompt.cut for prompt in (*read.values(), unconditional) if prompt.cut]
+        return {"cond": [read[text].text for text in prompts], "uncond": [unconditional.text] * units}, cut
+
+
+def _latents_file(latents: torch.Tensor, request: PyramidFlowRequest) -> Callable[[], bytes]:
+    """The file of the latents [1,C,F,h,w] of what was made so far, with what a continuation must know."""
+    frames = storyboard.UNIT_FRAMES * (latents.shape[2] - 1) + 1
+    facts = {
+        "engine": NAME,
+        "model": request.model,
+        "width": request.width,
+        "height": request.height,
+        "frames": frames,
+        "seed": request.seed,
+    }
+    return lambda: save({"latents": latents.contiguous()}, metadata={"kinora": json.dumps(facts)})

@@ -1,0 +1,305 @@
+"""What the studio knows of Pyramid Flow: its request, its models, its checks. Imports no torch.
+
+Defaults: the README and demos of jy0205/Pyramid-Flow. Sizes are fixed by the checkpoint: at others the published code
+makes noise.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engines.errors import Problem
+from engines.pictures import picture_problem
+from engines.pyramid_flow import storyboard
+from engines.request import MAX_PROMPT_CHARACTERS, Reference, Request, parameter
+from engines.types import EngineSpec, Geometry, ModelSpec, Weights
+from engines.wording import either
+
+NAME = "pyramid-flow"
+LATENTS_SUFFIX = ".latents.safetensors"
+MAX_STORYBOARD_CHARACTERS = 10 * MAX_PROMPT_CHARACTERS
+
+
+class PyramidFlowRequest(Request):
+    """A long video from text, from a picture or from an earlier video's latents, with a prompt per time range."""
+
+    width: int = parameter(640, label="Width", help="Width of the clip.", group="clip", unit="px", minimum=16)
+    height: int = parameter(384, label="Height", help="Height of the clip.", group="clip", unit="px", minimum=16)
+    frames: int = parameter(121, label="Frames", help="Length of the clip in frames.", group="clip", minimum=1)
+    fps: int = parameter(
+        24, label="Frame rate", help="Frames shown per second.", group="clip", unit="fps", minimum=1, maximum=60,
+        advanced=True,
+    )  # fmt: skip
+    first_picture: Reference | None = parameter(
+        None,
+        label="First picture",
+        help="The picture that the video starts from; without one, it starts from the prompt alone.",
+        group="picture",
+    )
+    storyboard: str = parameter(
+        "",
+        label="Storyboard",
+        help="A prompt per time range, one a line: 0-2: a red star moves right. The prompt above holds for all.",
+        group="prompt",
+        max_length=MAX_STORYBOARD_CHARACTERS,
+        lines=4,
+    )
+    continues: Path | None = parameter(
+        None,
+        label="Continue",
+        help=f"The *{LATENTS_SUFFIX} file beside an earlier clip: the clip goes on from it, up to the new length.",
+        group="clip",
+        advanced=True,
+    )
+    steps: int = parameter(
+        20,
+        label="Steps of the first frame",
+        help="Denoising steps in each of the three resolutions, for the video's first frame.",
+        group="quality",
+        minimum=1,
+        maximum=200,
+        step=1,
+        advanced=True,
+    )
+    later_steps: int = parameter(
+        10,
+        label="Steps of later frames",
+        help="Denoising steps in each of the three resolutions, for every eight frames after the first.",
+        group="quality",
+        minimum=1,
+        maximum=200,
+        step=1,
+        advanced=True,
+    )
+    guidance: float = parameter(
+        7.0,
+        label="Guidance",
+        help="How strongly the first frame keeps to the prompt; 0 is the prompt without guidance.",
+        group="guidance",
+        minimum=0,
+        maximum=20,
+        step=0.5,
+        advanced=True,
+    )
+    video_guidance: float = parameter(
+        5.0,
+        label="Guidance of later frames",
+        help="Higher values move more and drift less, lower ones are steadier; 4 is published for a first picture.",
+        group="guidance",
+        minimum=0,
+        maximum=20,
+        step=0.5,
+        advanced=True,
+    )
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Which published transformer a model is: its family, and the folder that tells files of equal keys apart."""
+
+    family: str
+    folder: str
+
+
+def check(request: PyramidFlowRequest, model: ModelSpec) -> list[Problem]:
+    """Problems of size, prompt, storyboard, picture and what is continued."""
+    return [
+        *_size_problems(request, model),
+        *_prompt_problems(request),
+        *_picture_problems(request, model),
+        *(_continue_problems(request) if request.continues else ()),
+    ]
+
+
+def _size_problems(request: PyramidFlowRequest, model: ModelSpec) -> list[Problem]:
+    geometry = model.geometry
+    size = (request.width, request.height)
+    possible = not geometry.problems(width=size[0], height=size[1], frames=1)
+    if not possible or size in geometry.sizes:
+        return []
+    choices = either([f"{width}x{height}" for width, height in geometry.sizes])
+    others = [name for name, other in _SIZES.items() if size in other and name != model.name]
+    hint = f", or the model {either(others)}" if others else ""
+    sentence = f"This checkpoint was trained for {choices} only and makes noise at other sizes: choose that size{hint}."
+    return [Problem("width", sentence)]
+
+
+def _prompt_problems(request: PyramidFlowRequest) -> list[Problem]:
+    if not request.storyboard.strip():
+        if request.prompt.strip():
+            return []
+        return [Problem("prompt", "Write a prompt that says what happens, also for a clip that starts from a picture.")]
+    try:
+        scenes = storyboard.parse(request.storyboard)
+    except ValueError as error:
+        return [Problem("storyboard", str(error))]
+    problem = storyboard.problem(scenes, frames=request.frames, fps=request.fps)
+    return [Problem("storyboard", problem)] if problem else []
+
+
+def _picture_problems(request: PyramidFlowRequest, model: ModelSpec) -> list[Problem]:
+    if request.first_picture is None:
+        return []
+    if model.geometry.max_frames == 1:
+        return [Problem("first_picture", "This model makes pictures, no videos: remove the first picture.")]
+    if request.continues:
+        return [Problem("first_picture", "A clip that continues another cannot start from a picture: remove one.")]
+    if request.frames == 1:
+        return [Problem("frames", "A clip of one frame from a picture is that picture: choose at least 9 frames.")]
+    problem = picture_problem(request.first_picture.path)
+    return [Problem("first_picture", problem)] if problem else []
+
+
+def _continue_problems(request: PyramidFlowRequest) -> list[Problem]:
+    facts = read_facts(request.continues)
+    name = Path(request.continues).name
+    if facts is None:
+        sentence = f'"{name}" is no file of latents: choose the {LATENTS_SUFFIX} file beside a clip of this engine.'
+        return [Problem("continues", sentence)]
+    if facts["model"] != request.model:
+        return [Problem("continues", f'"{name}" was made with the model {facts["model"]}: choose that model.')]
+    if (facts["width"], facts["height"]) != (request.width, request.height):
+        size = f"{facts['width']}x{facts['height']}"
+        return [Problem("width", f'"{name}" holds a clip of {size}: choose that size to continue it.')]
+    if facts["frames"] >= request.frames:
+        sentence = f'"{name}" already holds {facts["frames"]} frames: choose a greater length to continue it.'
+        return [Problem("frames", sentence)]
+    return []
+
+
+def read_facts(path: Path) -> dict[str, Any] | None:
+    """What a file of latents says of itself: model, width, height, frames; None if it is no such file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            facts = json.loads((file.metadata() or {}).get("kinora", "null"))
+            shape = file.get_slice("latents").get_shape()
+    except (OSError, ValueError, SafetensorError):
+        return None
+    expected = {"engine": str, "model": str, "width": int, "height": int, "frames": int}
+    if not isinstance(facts, dict) or any(not isinstance(facts.get(key), kind) for key, kind in expected.items()):
+        return None
+    told = [(facts["frames"] - 1) // storyboard.UNIT_FRAMES + 1, facts["height"] // 8, facts["width"] // 8]
+    return facts if facts["engine"] == NAME and list(shape[2:]) == told else None
+
+
+SD3_REPO = "rain1011/pyramid-flow-sd3"
+MINIFLUX_REPO = "rain1011/pyramid-flow-miniflux"
+SD3_LICENCE = "stabilityai-ai-community"
+PRESETS = {"Draft": 10, "Standard": 20, "Best": 30}
+
+
+def _geometry(*sizes: tuple[int, int], units: int) -> Geometry:
+    return Geometry(
+        sizes=sizes,
+        multiple=64,
+        max_pixels=max(width * height for width, height in sizes),
+        frame_stride=storyboard.UNIT_FRAMES,
+        max_frames=storyboard.UNIT_FRAMES * (units - 1) + 1,
+    )
+
+
+def _t5(folder: str, repo: str, licence: str) -> Weights:
+    shards = tuple(f"{folder}/model-{index:05d}-of-00002.safetensors" for index in (1, 2))
+    return Weights("text_encoder", shards, repo, 9_520_000_000, licence)
+
+
+def _sd3(folder: str) -> tuple[Weights, ...]:
+    return (
+        Weights(
+            "transformer", (f"{folder}/diffusion_pytorch_model.safetensors",), SD3_REPO, 8_339_900_000, SD3_LICENCE
+        ),
+        Weights("vae", ("causal_video_vae/diffusion_pytorch_model.safetensors",), SD3_REPO, 1_341_600_000, SD3_LICENCE),
+        _t5("text_encoder_3", SD3_REPO, SD3_LICENCE),
+        Weights("tokenizer", ("tokenizer_3/tokenizer.json",), SD3_REPO, 2_424_000, SD3_LICENCE),
+        Weights("clip", ("text_encoder/model.safetensors",), SD3_REPO, 247_300_000, SD3_LICENCE),
+        Weights("clip_2", ("text_encoder_2/model.safetensors",), SD3_REPO, 1_389_300_000, SD3_LICENCE),
+        Weights("clip_tokenizer", ("tokenizer/vocab.json", "tokenizer/merges.txt"), SD3_REPO, 1_600_000, SD3_LICENCE),
+    )
+
+
+def _miniflux(folder: str) -> tuple[Weights, ...]:
+    return (
+        Weights("transformer", (f"{folder}/diffusion_pytorch_model.safetensors",), MINIFLUX_REPO, 7_888_300_000),
+        Weights("vae", ("causal_video_vae/diffusion_pytorch_model.bin",), MINIFLUX_REPO, 1_341_700_000),
+        _t5("text_encoder_2", MINIFLUX_REPO, "Apache-2.0"),
+        Weights("tokenizer", ("tokenizer_2/tokenizer.json",), MINIFLUX_REPO, 2_424_000),
+        Weights("clip", ("text_encoder/model.safetensors",), MINIFLUX_REPO, 246_200_000),
+        Weights("clip_tokenizer", ("tokenizer/vocab.json", "tokenizer/merges.txt"), MINIFLUX_REPO, 1_600_000),
+    )
+
+
+MODELS = (
+    ModelSpec(
+        name="miniflux-384p",
+        title="Pyramid Flow miniFLUX 384p",
+        note="The published model for 640x384, up to 5 seconds; better at people and motion than the SD3 family. "
+        "Wants a GPU with 12 GB or more.",
+        weights=_miniflux("diffusion_transformer_384p"),
+        geometry=_geometry((640, 384), units=16),
+        presets=PRESETS,
+        device_bytes=12 * 2**30,
+    ),
+    ModelSpec(
+        name="miniflux-768p",
+        title="Pyramid Flow miniFLUX 768p",
+        note="The published model for 1280x768, up to 10 seconds; tuned only briefly, it blurs over time. "
+        "Wants a GPU with 12 GB or more, and 40 GB of RAM for the decoder's memory.",
+        weights=_miniflux("diffusion_transformer_768p"),
+        geometry=_geometry((1280, 768), units=31),
+        defaults={"width": 1280, "height": 768},
+        presets=PRESETS,
+        device_bytes=12 * 2**30,
+    ),
+    ModelSpec(
+        name="miniflux-image",
+        title="Pyramid Flow miniFLUX image",
+        note="The published model for single pictures of about one megapixel.",
+        weights=_miniflux("diffusion_transformer_image"),
+        geometry=_geometry((1024, 1024), (1280, 768), (768, 1280), units=1),
+        defaults={"width": 1024, "height": 1024, "frames": 1, "guidance": 9.0},
+        presets=PRESETS,
+        device_bytes=12 * 2**30,
+    ),
+    ModelSpec(
+        name="sd3-384p",
+        title="Pyramid Flow SD3 384p",
+        note="The published model for 640x384, up to 5 seconds; weak at people. Wants a GPU with 12 GB or more.",
+        weights=_sd3("diffusion_transformer_384p"),
+        geometry=_geometry((640, 384), units=16),
+        presets=PRESETS,
+        device_bytes=12 * 2**30,
+    ),
+    ModelSpec(
+        name="sd3-768p",
+        title="Pyramid Flow SD3 768p",
+        note="The published model for 1280x768, up to 10 seconds; weak at people. Wants a GPU with 12 GB or more, "
+        "and 40 GB of RAM for the decoder's memory.",
+        weights=_sd3("diffusion_transformer_768p"),
+        geometry=_geometry((1280, 768), units=31),
+        defaults={"width": 1280, "height": 768},
+        presets=PRESETS,
+        device_bytes=12 * 2**30,
+    ),
+)
+VARIANTS = {
+    model.name: Variant(model.name.partition("-")[0], f"diffusion_transformer_{model.name.partition('-')[2]}")
+    for model in MODELS
+}
+_SIZES = {model.name: model.geometry.sizes for model in MODELS}
+
+PYRAMID_FLOW = EngineSpec(
+    name=NAME,
+    title="Pyramid Flow",
+    purpose="A long video from a prompt, a picture or a storyboard, unit by unit.",
+    tab="Long video",
+    request_type=PyramidFlowRequest,
+    models=MODELS,
+    implementation="engines.pyramid_flow.engine:PyramidFlow",
+    check=check,
+    max_references=1,
+)

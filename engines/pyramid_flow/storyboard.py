@@ -1,0 +1,88 @@
+"""A storyboard: one prompt per range of seconds, each for the units that begin in it. Imports no torch.
+
+Written one range a line, `0-2: a red star moves right`; the ranges cover the clip from its start to its end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from engines.wording import given
+
+UNIT_FRAMES = 8  # frames of a unit; the video's first frame is a unit of its own
+FIRST_WORDS = 40
+
+_LINE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:s|-|–|to|\s)+\s*(\d+(?:\.\d+)?)\s*s?\s*:\s*(.*?)\s*", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What happens from `start` to `end`, in seconds."""
+
+    start: float
+    end: float
+    prompt: str
+
+
+def parse(text: str) -> list[Scene]:
+    """The scenes of a storyboard, one a line, in the order written.
+
+    Raises:
+        ValueError: with the sentence to show; the first line that cannot be read.
+    """
+    scenes = []
+    for line in filter(str.strip, text.splitlines()):
+        found = _LINE.fullmatch(line)
+        if found is None:
+            raise ValueError(f"Write each line of the storyboard as 0-2: what happens; you gave {given(line.strip())}.")
+        start, end, prompt = float(found[1]), float(found[2]), found[3]
+        if not prompt:
+            raise ValueError(
+                f"The storyboard says nothing for {_seconds(start, end)}: write a prompt behind the colon."
+            )
+        if end <= start:
+            raise ValueError(
+                f"The storyboard's range {_seconds(start, end)} ends before it begins: swap the two times."
+            )
+        scenes.append(Scene(start, end, prompt))
+    return scenes
+
+
+def problem(scenes: Sequence[Scene], *, frames: int, fps: int) -> str | None:
+    """What is wrong with the scenes of a clip: gaps, overlaps, too short or too long; None if they fit."""
+    length = frames / fps
+    scenes = sorted(scenes, key=lambda scene: scene.start)
+    if scenes[0].start > 0:
+        return f"The storyboard has no prompt for {_seconds(0, scenes[0].start)}: begin its first range at 0."
+    for before, after in pairwise(scenes):
+        if after.start > before.end:
+            return f"The storyboard has no prompt for {_seconds(before.end, after.start)}: close the gap."
+        if after.start < before.end:
+            both = _seconds(after.start, min(before.end, after.end))
+            return f"The storyboard has two prompts for {both}: let one range end where the next begins."
+    # A clip of 121 frames at 24 a second lasts 5.04 s; nobody should have to write that.
+    last, unit = scenes[-1], UNIT_FRAMES / fps
+    if last.end < length - unit:
+        return (
+            f"The storyboard has no prompt for {_seconds(last.end, length)}: extend its last range or shorten the clip."
+        )
+    if last.start >= length:
+        return (
+            f"The clip lasts {length:.2f} s, so the storyboard's range {_seconds(last.start, last.end)} is not in it: "
+            "make the clip longer or remove the range."
+        )
+    return None
+
+
+def unit_prompts(scenes: Sequence[Scene], *, units: int, fps: int) -> list[str]:
+    """The prompt of every unit: that of the last scene begun when the middle of the unit is shown."""
+    ordered = sorted(scenes, key=lambda scene: scene.start)
+    middles = [0.0] + [(1 + UNIT_FRAMES * (unit - 0.5)) / fps for unit in range(1, units)]
+    return [next(scene for scene in reversed(ordered) if scene.start <= middle).prompt for middle in middles]
+
+
+def _seconds(start: float, end: float) -> str:
+    return f"{start:g}-{round(end, 2):g} s"

@@ -1,0 +1,59 @@
+"""Prompts -> text for the network: T5's states of every token, and one pooled vector from CLIP.
+
+Padding is left out: T5's mask hides it from real tokens, the network's mask hides it too, and CLIP looks only back.
+Source: Pyramid-Flow pyramid_dit/mmdit_modules/modeling_text_encoder.py and flux_modules/modeling_text_encoder.py.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+
+from engines.pyramid_flow.packing import Text
+
+TEXT_LEN = 128  # tokens of T5, the end token included
+CLIP_LEN = 77
+
+
+@torch.no_grad()
+def encode_states(encoder: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """T5's last hidden states [B,L,D] of token ids [B,L] where `mask` says which are real."""
+    return encoder(input_ids=ids.to(encoder.device), attention_mask=mask.to(encoder.device)).last_hidden_state
+
+
+@torch.no_grad()
+def encode_pooled(encoder: Any, ids: torch.Tensor) -> torch.Tensor:
+    """CLIP's vector [B,P] at each text's end: projected where the encoder has a projection (the SD3 family's have)."""
+    output = encoder(input_ids=ids.to(encoder.device))
+    return output.text_embeds if hasattr(output, "text_embeds") else output.pooler_output
+
+
+@lru_cache(maxsize=4)
+def load_clip_tokenizer(paths: tuple[Path, ...]) -> Tokenizer:
+    """CLIP's tokenizer from vocab.json and merges.txt."""
+    from transformers import CLIPTokenizer
+
+    files = {path.name: str(path) for path in paths}
+    tokenizer = CLIPTokenizer(vocab=files["vocab.json"], merges=files["merges.txt"]).backend_tokenizer
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def tokenise(tokenizer: Tokenizer, text: str, *, length: int) -> tuple[list[int], int]:
+    """Token ids, special tokens included, at most `length`; and how many characters of `text` they cover."""
+    encoding = tokenizer.encode(text)
+    if len(encoding.ids) <= length:
+        return encoding.ids, len(text)
+    end = encoding.ids[-1:]  # the token that closes every text
+    covered = max((last for _, last in encoding.offsets[: length - 1]), default=0)
+    return encoding.ids[: length - 1] + end, covered
+
+
+def one(states: torch.Tensor, pooled: torch.Tensor) -> Text:
+    """The text of one prompt from states [1,L,D] and pooled [1,P], on the CPU; every token is real."""
+    return Text(states.cpu(), torch.ones(states.shape[:2], dtype=torch.bool), pooled.cpu())

@@ -1,0 +1,129 @@
+"""The Pyramid Flow starter: the miniFLUX network from scratch, unit by unit, on world clips of four seconds.
+
+The text encoder is the base's, frozen, so the starters share it; in place of CLIP's vector stands the mean of its
+states. Latents are the code that the starter's own autoencoder is taught (recipe `pyramid-vae`).
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from engines.pyramid_flow.miniflux import PyramidFlux
+from engines.pyramid_flow.packing import Text
+
+from .. import networks
+from ..data import ClipDataset
+from ..files import read_network, save_network
+from ..pyramid import objective
+from ..recipe import Recipe, Stage
+from ..world import WorldConfig
+from .flow_task import load_text
+
+FILE = "pyramid_flow.safetensors"
+LATENTS_FILE = "pyramid_latents.safetensors"
+NETWORK: dict[str, Any] = {
+    "patch_size": 1,
+    "in_channels": 4 * networks.LATENT_CHANNELS,
+    "num_layers": 1,
+    "num_single_layers": 5,
+    "attention_head_dim": 64,
+    "num_attention_heads": 3,
+    "joint_attention_dim": networks.TEXT_WIDTH,
+    "pooled_projection_dim": networks.TEXT_WIDTH,
+    "guidance_embeds": False,
+    "axes_dims_rope": [16, 24, 24],
+}
+SMALL = WorldConfig(
+    width=128,
+    frames=17,
+    vocabulary="small",
+    subject_shares=(1.0, 0.0, 0.0, 0.0),
+    two_subjects=0.0,
+    floor=0.0,
+    photo_background=0.0,
+    paraphrase=0.1,
+    smallest=0.18,
+    largest=0.27,
+)
+FULL = dataclasses.replace(
+    SMALL,
+    frames=49,
+    vocabulary="full",
+    subject_shares=(0.5, 0.35, 0.15, 0.0),
+    two_subjects=0.1,
+    floor=0.25,
+    paraphrase=0.3,
+    smallest=0.16,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PyramidRecipe(Recipe):
+    """Settings of a run."""
+
+    text_len: int = networks.TEXT_LEN
+    drop_text: float = 0.1
+    history_noise: float = 1 / 3
+
+
+RECIPE = PyramidRecipe(
+    name="pyramid-flow",
+    steps=40_000,
+    minutes=110.0,
+    stages=(Stage(until=1_500, batch=32, world=SMALL), Stage(until=10**9, batch=24, world=FULL)),
+    learning_rate=1e-3,
+    decay_share=0.4,
+    latents_file=LATENTS_FILE,
+)
+
+
+class PyramidTask:
+    """Trains the network on world latents by the pyramid's objective."""
+
+    def __init__(self, recipe: PyramidRecipe) -> None:
+        self.recipe = recipe
+        self.transformer = PyramidFlux(**NETWORK)
+        nn.init.zeros_(self.transformer.proj_out.weight)
+        nn.init.zeros_(self.transformer.proj_out.bias)
+        if recipe.start:
+            self.transformer.load_state_dict(read_network(Path(recipe.start) / FILE)[0])
+        self.text_encoder = networks.build_text_encoder()
+        load_text(self.text_encoder, Path(recipe.files) / "text_encoder.safetensors")
+        self.text_encoder.requires_grad_(False)
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The transformer, and the text encoder, which has no parameters to train."""
+        return {"transformer": self.transformer, "text_encoder": self.text_encoder}
+
+    def dataset(self) -> ClipDataset:
+        """Endless world clips."""
+        return ClipDataset(self.recipe, text_len=self.recipe.text_len, empty_text=self.recipe.drop_text)
+
+    def loss(
+        self, batch: dict[str, torch.Tensor], rng: torch.Generator, *, step: int
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """The pyramid's objective for one unit of every clip."""
+        mask = batch["mask"]
+        with torch.no_grad():
+            states = self.text_encoder(input_ids=batch["ids"], attention_mask=mask).last_hidden_state.float()
+        pooled = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        text = Text(states, mask, pooled)
+        return objective(self.transformer, batch["latents"], text, rng, strongest=self.recipe.history_noise)
+
+    def export(self, folder: Path, weights: dict[str, dict[str, torch.Tensor]], record: dict[str, Any]) -> None:
+        """Write the transformer's starter file."""
+        facts = {
+            "class": "PyramidFlux",
+            "config": dict(NETWORK),
+            "text_len": self.recipe.text_len,
+            "recipe": record,
+        }
+        save_network(folder / FILE, weights["transformer"], facts=facts)
+
+
+def build(recipe: PyramidRecipe) -> PyramidTask:
+    """The task of this recipe."""
+    return PyramidTask(recipe)

@@ -1,0 +1,147 @@
+"""The causal autoencoder of the Pyramid Flow starter, taught as the Wan starter's: its latents are given.
+
+The encoder learns a linear code of 8x8x8 blocks, the decoder learns to undo it. At first the residual blocks pass
+their input on: what is left is cheap and nearly linear; then they join, starting from zero.
+"""
+
+import contextlib
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from engines.pyramid_flow.vae import CausalVideoVAE, MidBlock, ResnetBlock
+
+from .. import networks
+from ..files import read_network, save_network
+from ..latents import BlockLatents
+from .pyramid_flow import LATENTS_FILE
+from .vae import RECIPE as WAN_RECIPE
+from .vae import VaeDataset, VaeRecipe, rgb_factors
+
+FILE = "pyramid_vae.safetensors"
+WIDTHS = [24, 48, 48]
+NETWORK: dict[str, Any] = {
+    "encoder_out_channels": networks.LATENT_CHANNELS,
+    "encoder_block_out_channels": WIDTHS,
+    "encoder_layers_per_block": [1, 1, 1],
+    "encoder_spatial_down_sample": [True, True, True],
+    "encoder_temporal_down_sample": [True, True, True],
+    "encoder_norm_num_groups": 8,
+    "decoder_in_channels": networks.LATENT_CHANNELS,
+    "decoder_block_out_channels": WIDTHS,
+    "decoder_layers_per_block": [1, 1, 1],
+    "decoder_spatial_up_sample": [True, True, True],
+    "decoder_temporal_up_sample": [True, True, True],
+    "decoder_norm_num_groups": 8,
+}
+# The code has mean square 1 for pictures and videos alike, so nothing is shifted or scaled.
+STATISTICS = {"picture_shift": 0.0, "picture_scale": 1.0, "video_shift": 0.0, "video_scale": 1.0}
+
+RECIPE = dataclasses.replace(
+    WAN_RECIPE,
+    name="pyramid-vae",
+    sizes=((64, 64, 9), (64, 64, 17), (128, 64, 17), (96, 96, 9)),
+    latents_file=LATENTS_FILE,
+)
+
+
+@contextlib.contextmanager
+def skeleton(vae: CausalVideoVAE):
+    """Inside, residual and middle blocks pass their input on."""
+
+    def pass_on(block: nn.Module):
+        shortcut = getattr(block, "conv_shortcut", None)
+        return lambda video, cache: video if shortcut is None else shortcut(video, cache)
+
+    blocks = [module for module in vae.modules() if isinstance(module, ResnetBlock | MidBlock)]
+    for block in blocks:
+        block.forward = pass_on(block)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward
+
+
+def build_vae() -> CausalVideoVAE:
+    """A fresh autoencoder: residual branches at zero, the log variance at -5, an output norm that keeps scale."""
+    vae = CausalVideoVAE(**NETWORK)
+    with torch.no_grad():
+        for module in vae.modules():
+            if isinstance(module, ResnetBlock):
+                module.conv2.conv.weight.zero_()
+                module.conv2.conv.bias.zero_()
+            if isinstance(module, MidBlock):
+                module.attentions[0].to_out[0].weight.zero_()
+                module.attentions[0].to_out[0].bias.zero_()
+        half = networks.LATENT_CHANNELS
+        vae.quant_conv.conv.weight[half:].zero_()
+        vae.quant_conv.conv.bias[half:].fill_(-5.0)
+        for parameter in vae.parameters():
+            if parameter.dim() == 5:  # 1.5 to 2 times faster on a CPU
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+    return vae
+
+
+class PyramidVaeTask:
+    """Encoder regression to the block latents, and decoder training on them."""
+
+    def __init__(self, recipe: VaeRecipe) -> None:
+        self.recipe = recipe
+        self.code = BlockLatents.load(Path(recipe.files) / recipe.latents_file)
+        self.vae = build_vae()
+        if recipe.start:
+            self.vae.load_state_dict(read_network(Path(recipe.start) / FILE)[0])
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The autoencoder."""
+        return {"vae": self.vae}
+
+    def dataset(self) -> VaeDataset:
+        """World clips with pixel weights."""
+        return VaeDataset(self.recipe)
+
+    def loss(
+        self, batch: dict[str, torch.Tensor], rng: torch.Generator, *, step: int
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """Weighted picture error of the decoder plus latent error of the encoder."""
+        recipe, video = self.recipe, batch["video"]
+        bare = step < recipe.skeleton_steps
+        with skeleton(self.vae) if bare else contextlib.nullcontext():
+            wanted = self.code.encode(video)
+            latents, figures, total = wanted, {}, 0.0
+            if bare or step % recipe.encoder_every == 0:
+                own = self.vae.encode(video, {}).float().chunk(2, dim=1)[0]
+                latent_error = (own - wanted).square().mean()
+                figures["latent_error"] = float(latent_error.detach())
+                total = total + latent_error
+                if step >= recipe.own_latents_from:
+                    given = own if step >= recipe.joint_from else own.detach()
+                    latents = torch.cat([given[: len(own) // 2], wanted[len(own) // 2 :]])
+            amount = torch.rand(len(latents), 1, 1, 1, 1, generator=rng) * recipe.latent_noise
+            latents = latents + amount * torch.randn(latents.shape, generator=rng)
+            error = self.vae.decode(latents, {}).float() - video
+        weights = batch["weights"] / batch["weights"].mean()
+        picture_error = (error.square() * weights).mean() + 0.05 * (error.abs() * weights).mean()
+        plain = error.detach().square().mean((1, 2, 3, 4)) / 4
+        figures["psnr"] = float((-10 * plain.clamp_min(1e-8).log10()).mean())
+        return total * 0.3 + picture_error * 4, figures
+
+    def export(self, folder: Path, weights: dict[str, dict[str, torch.Tensor]], record: dict[str, Any]) -> None:
+        """Write the autoencoder's starter file with its statistics and the preview factors."""
+        facts = {
+            "class": "CausalVideoVAE",
+            "config": dict(NETWORK),
+            "statistics": STATISTICS,
+            "rgb_factors": rgb_factors(self.code),
+            "recipe": record,
+        }
+        save_network(folder / FILE, weights["vae"], facts=facts)
+
+
+def build(recipe: VaeRecipe) -> PyramidVaeTask:
+    """The task of this recipe."""
+    return PyramidVaeTask(recipe)

@@ -1,0 +1,307 @@
+"""The Pyramid Flow engine on tiny models of the real classes: what it yields, remembers, continues and refuses."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from engines import accelerate, runner
+from engines.errors import IncompatibleCheckpoint
+from engines.events import Note, Stage
+from engines.pyramid_flow import engine, generation
+from engines.pyramid_flow.attention import Visibility, prefix_attention
+from engines.pyramid_flow.coding import StreamingDecoder, encode
+from engines.pyramid_flow.engine import PyramidFlow
+from engines.pyramid_flow.model import PyramidModel
+from engines.pyramid_flow.noise import block_noise, unit_draws
+from engines.pyramid_flow.packing import Text, join
+from engines.pyramid_flow.spec import MODELS, PyramidFlowRequest
+from engines.types import Frames, LatentStep
+from engines.validation import build_request
+from tests.engines import tiny_pyramid
+from tests.engines.tiny_pyramid import PyramidContext
+
+STEPS, LATER = 2, 1
+
+
+@pytest.fixture(scope="module", params=["miniflux", "sd3"])
+def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, ...]]:
+    return tiny_pyramid.write_model(tmp_path_factory.mktemp(request.param), request.param)
+
+
+@pytest.fixture
+def context(files: dict[str, tuple[Path, ...]]) -> PyramidContext:
+    return PyramidContext(files)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> dict[str, Any]:
+    path = tmp_path / "first.png"
+    Image.radial_gradient("L").resize((90, 50)).convert("RGB").save(path)
+    return {"path": path}
+
+
+def wanted(**changes: Any) -> PyramidFlowRequest:
+    values = {
+        "model": "tiny", "prompt": "a red star", "width": 64, "height": 64, "frames": 17, "steps": STEPS,
+        "later_steps": LATER, "seed": 4,
+    }  # fmt: skip
+    return PyramidFlowRequest(**(values | changes))
+
+
+def run(context: PyramidContext, request: PyramidFlowRequest) -> list[Any]:
+    return list(PyramidFlow().generate(request, context))
+
+
+def video(items: list[Any]) -> np.ndarray:
+    return np.concatenate([item.pixels for item in items if isinstance(item, Frames)])
+
+
+def latents(items: list[Any], tmp_path: Path) -> Path:
+    *_, last = [item for item in items if isinstance(item, Frames)]
+    ((suffix, content),) = last.beside.items()
+    path = tmp_path / f"clip{suffix}"
+    path.write_bytes(content())
+    return path
+
+
+def test_frames_are_handed_out_unit_by_unit(context: PyramidContext) -> None:
+    items = run(context, wanted())
+    assert [item.name for item in items if isinstance(item, Stage)] == ["Reading the prompt", "Making the video"]
+    steps = [item for item in items if isinstance(item, LatentStep)]
+    total = 3 * (STEPS + 2 * LATER)
+    assert [(step.index, step.total) for step in steps] == [(index, total) for index in range(1, total + 1)]
+    assert {step.preview().shape for step in steps} == {(1, 2, 2, 3), (1, 4, 4, 3), (1, 8, 8, 3)}
+    kinds = "".join("F" if isinstance(item, Frames) else "s" for item in items if isinstance(item, Frames | LatentStep))
+    assert kinds == "ssssssF" + "sssF" + "sssF"
+    assert [len(item.pixels) for item in items if isinstance(item, Frames)] == [1, 8, 8]
+    assert video(items).shape == (17, 64, 64, 3)
+    assert not context.in_use and context.passes["transformer"] == total
+    assert context.passes == Counter(text_encoder=2, transformer=total, vae=0)
+
+
+def test_one_seed_is_one_clip_and_a_longer_clip_begins_with_the_shorter(context: PyramidContext) -> None:
+    short = video(run(context, wanted(frames=9)))
+    torch.manual_seed(99)  # no global state is used
+    long = video(run(context, wanted(frames=25)))
+    assert np.array_equal(long[:9], short)
+    assert np.array_equal(long, video(run(context, wanted(frames=25))))
+    assert not np.array_equal(short, video(run(context, wanted(frames=9, seed=5))))
+
+
+def test_a_continued_clip_is_the_one_never_interrupted(context: PyramidContext, tmp_path: Path) -> None:
+    whole = video(run(context, wanted(frames=33)))
+    part = latents(run(context, wanted(frames=17)), tmp_path)
+    continued = run(context, wanted(frames=33, continues=part))
+    assert np.array_equal(whole, video(continued))
+    assert {step.total for step in continued if isinstance(step, LatentStep)} == {2 * 3 * LATER}
+    kept = load_file(latents(continued, tmp_path))["latents"]
+    assert kept.shape == (1, 4, 5, 8, 8)
+
+
+def test_a_clip_stopped_by_its_user_is_kept_and_continued(context: PyramidContext, tmp_path: Path) -> None:
+    def make(job: str, request: PyramidFlowRequest, keep: Any = lambda: False) -> Any:
+        events = runner.run(
+            tiny_pyramid.SPEC, request, context, output_dir=tmp_path, job_id=job, engine=PyramidFlow(), keep=keep
+        )
+        return list(events)[-1].result
+
+    whole = make("whole", wanted(frames=25))
+    asked = iter(range(100))
+    part = make("part", wanted(frames=25), keep=lambda: next(asked) > 3 * (STEPS + LATER) + 4)
+    assert part.notes == ("Stopped after 9 of 25 frames.",)
+    (kept,) = part.beside
+    values = wanted(frames=25).model_dump() | {"continues": kept}
+    continued = make("continued", build_request(tiny_pyramid.SPEC, values))
+    expected, actual = (load_file(result.beside[0])["latents"] for result in (whole, continued))
+    assert torch.equal(expected, actual)
+    assert torch.equal(load_file(kept)["latents"], expected[:, :, :2])
+
+
+def test_a_picture_becomes_the_first_frame(context: PyramidContext, picture: dict[str, Any]) -> None:
+    items = run(context, wanted(first_picture=picture))
+    assert "Reading the picture" in [item.name for item in items if isinstance(item, Stage)]
+    assert context.passes["transformer"] == 2 * 3 * LATER  # frame 0 is not made
+    other = run(context, wanted(first_picture=picture, prompt="blue circle"))
+    assert np.array_equal(video(items)[0], video(other)[0])
+    assert not np.array_equal(video(items)[1:], video(other)[1:])
+    encoded = dict(context.builds)
+    run(context, wanted(first_picture=picture, seed=9))
+    assert context.builds == encoded
+
+
+def test_a_storyboard_changes_the_prompt_where_its_range_begins(context: PyramidContext) -> None:
+    board = "0-0.375: red star\n0.375-1.1: blue circle"
+    told = video(run(context, wanted(prompt="", storyboard=board, frames=25)))
+    first = video(run(context, wanted(prompt="red star", frames=25)))
+    assert np.array_equal(told[:9], first[:9])
+    assert not np.array_equal(told[9:], first[9:])
+    assert context.builds["text_encoder"] == 1
+
+
+def test_the_prompt_goes_before_every_scene(context: PyramidContext) -> None:
+    told = video(run(context, wanted(prompt="a", storyboard="0-1: red star")))
+    assert np.array_equal(told, video(run(context, wanted(prompt="a, red star"))))
+
+
+def test_a_long_prompt_says_what_is_cut(context: PyramidContext) -> None:
+    items = run(context, wanted(prompt="a red star moves right " * 2 + "blue circle falls left"))
+    (note,) = [item for item in items if isinstance(item, Note)]
+    assert "first 12 tokens" in note.message and '"circle falls left"' in note.message
+
+
+def test_guidance_zero_needs_one_text_and_scale_one_too(context: PyramidContext) -> None:
+    rows: list[int] = []
+    run(context, wanted())
+    (network,) = [module for key, module in context.modules.items() if key.startswith("transformer")]
+    handle = network.register_forward_pre_hook(lambda module, args: rows.append(args[0][-1].shape[0]))
+    run(context, wanted(guidance=0.0, video_guidance=1.0))
+    handle.remove()
+    assert set(rows) == {1}
+
+
+def test_passes_in_a_batch_and_apart_agree(context: PyramidContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = video(run(context, wanted())).astype(int)
+    monkeypatch.setattr(generation, "BATCHED_TOKENS", 0)
+    apart = video(run(context, wanted())).astype(int)
+    assert np.abs(together - apart).max() <= 1
+
+
+@pytest.mark.parametrize("stop", [1, 7, "frames"])
+def test_a_cancelled_run_leaves_nothing_behind(context: PyramidContext, stop: int | str) -> None:
+    made = PyramidFlow().generate(wanted(), context)
+    for item in made:
+        if (isinstance(item, LatentStep) and item.index == stop) or (isinstance(item, Frames) and stop == "frames"):
+            break
+    made.close()
+    assert not context.in_use and torch.is_grad_enabled()
+
+
+def test_files_of_the_other_family_or_variant_are_refused(files: dict[str, Any], tmp_path: Path) -> None:
+    class Published(PyramidContext):
+        model = replace(MODELS[0], weights=tiny_pyramid.MODEL.weights)
+
+    if "miniflux" in str(files["transformer"][0].parent):
+        folder = tmp_path / "diffusion_transformer_768p"
+        folder.mkdir()
+        moved = folder / "diffusion_pytorch_model.safetensors"
+        moved.write_bytes(files["transformer"][0].read_bytes())
+        with pytest.raises(IncompatibleCheckpoint, match="in diffusion_transformer_768p is not the one of this model"):
+            PyramidModel.find(Published(files | {"transformer": (moved,)}))
+    else:
+        with pytest.raises(IncompatibleCheckpoint, match="is not a Pyramid Flow transformer of the miniFLUX family"):
+            PyramidModel.find(Published(files))
+    with pytest.raises(IncompatibleCheckpoint, match="is not a Pyramid Flow autoencoder"):
+        PyramidModel.find(PyramidContext(files | {"vae": files["transformer"]}))
+
+
+def test_float16_is_replaced_with_a_note(context: PyramidContext) -> None:
+    context.dtype = torch.float16
+    notes = [item.message for item in run(context, wanted()) if isinstance(item, Note)]
+    assert any("black video" in note for note in notes)
+    model = PyramidModel.find(context)
+    context.device = torch.device("meta")
+    assert model.precision(model.transformer, context) == torch.float32
+
+
+def dense_attention(query: Any, key: Any, value: Any, visibility: Visibility) -> torch.Tensor:
+    """The published way: one mask of length x length."""
+    batch, length = query.shape[:2]
+    group = torch.zeros(length, dtype=torch.long)
+    for index, (begin, end) in enumerate(visibility.groups()):
+        group[begin:end] = index
+    mask = (group[:, None] >= group[None])[None].repeat(batch, 1, 1)
+    for row, padding in enumerate(visibility.padding):
+        mask[row, :, :padding] = False
+        mask[row, :padding] = False
+        mask[row, :padding, :padding] = True
+    parts = (tensor.transpose(1, 2) for tensor in (query, key, value))
+    return torch.nn.functional.scaled_dot_product_attention(*parts, attn_mask=mask[:, None]).transpose(1, 2)
+
+
+@pytest.mark.parametrize("padding", [(0, 0), (3, 3), (0, 2), (4, 1, 4)])
+def test_key_prefixes_give_what_the_dense_mask_gives(padding: tuple[int, ...]) -> None:
+    visibility = Visibility(padding, (9, 13, 20, 36))
+    query, key, value = (torch.randn(len(padding), 36, 2, 8) for _ in range(3))
+    expected = dense_attention(query, key, value, visibility)
+    result = prefix_attention(query, key, value, visibility)
+    for row, hidden in enumerate(padding):
+        torch.testing.assert_close(result[row, hidden:], expected[row, hidden:], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["miniflux", "sd3"])
+def test_padding_and_later_clips_change_nothing(family: str) -> None:
+    network = tiny_pyramid.transformer(family)
+    clips = [torch.randn(1, 4, count, side, side) for count, side in ((2, 4), (1, 8))]
+    text = Text(torch.randn(1, 5, 16), torch.ones(1, 5, dtype=torch.bool), torch.randn(1, 16))
+    alone = network(clips, text, torch.tensor([500.25]))
+    longer = Text(torch.randn(1, 9, 16), torch.ones(1, 9, dtype=torch.bool), torch.randn(1, 16))
+    both = network([clip.repeat(2, 1, 1, 1, 1) for clip in clips], join([text, longer]), torch.tensor([500.25] * 2))
+    torch.testing.assert_close(alone, both[:1], atol=1e-5, rtol=1e-5)
+
+
+def test_pieces_of_a_video_give_what_the_whole_gives() -> None:
+    vae, pixels = tiny_pyramid.vae(), torch.rand(1, 3, 25, 32, 64) * 2 - 1
+    whole = encode(vae, pixels, tile=None)
+    for window in (8, 16):
+        pieces = encode(vae, pixels, tile=None, window=window)
+        torch.testing.assert_close(pieces.mean, whole.mean, atol=1e-5, rtol=1e-5)
+    decoder = StreamingDecoder()
+    parts = torch.cat([decoder(vae, whole.mean[:, :, b:e]) for b, e in ((0, 1), (1, 3), (3, 4))], dim=2)
+    assert parts.shape == pixels.shape
+    torch.testing.assert_close(parts, vae.decode(whole.mean, {}), atol=1e-5, rtol=1e-5)
+    tiles = StreamingDecoder(tile=32)
+    streamed = torch.cat([tiles(vae, whole.mean[:, :, index : index + 1]) for index in range(4)], dim=2)
+    torch.testing.assert_close(streamed, StreamingDecoder(tile=32)(vae, whole.mean), atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(streamed, parts, atol=1e-3)  # tiles were cut
+
+
+def test_block_noise_has_the_published_covariance() -> None:
+    for gamma in (1 / 3, 0.2):
+        noise = block_noise(unit_draws(1, 0)((20_000, 2, 2)), gamma).flatten(1)
+        expected = (1 + gamma) * torch.eye(4) - gamma
+        torch.testing.assert_close(torch.cov(noise.T), expected, atol=0.04, rtol=0)
+    assert block_noise(unit_draws(1, 0)((3, 8, 6)), 1 / 3).unflatten(-1, (-1, 2)).shape == (3, 8, 3, 2)
+
+
+def test_the_longest_call_is_within_what_is_reserved() -> None:
+    lengths = []
+    for units in range(1, 31):
+        finished = torch.zeros(1, 1, units, 16, 16)
+        past = generation.past_of(finished, generation.PyramidScheduler())[-1]
+        lengths.append(sum(clip.shape[2:].numel() for clip in past) / 16**2 + 1)
+    assert max(lengths) <= engine.LONGEST_CALL
+
+
+@pytest.mark.parametrize("family", ["miniflux", "sd3"])
+def test_blocks_that_take_turns_on_the_device_give_the_same(family: str) -> None:
+    clips = [torch.randn(1, 4, count, side, side) for count, side in ((2, 4), (1, 8))]
+    text = Text(torch.randn(1, 5, 16), torch.ones(1, 5, dtype=torch.bool), torch.randn(1, 16))
+    network, vae = tiny_pyramid.transformer(family), tiny_pyramid.vae()
+    latents = torch.randn(1, 4, 2, 4, 4)
+    expected = network(clips, text, torch.tensor([500.25])), vae.decode(latents, {})
+    for module in (network, vae):
+        accelerate.group(module, device=torch.device("cpu"))
+    assert torch.equal(network(clips, text, torch.tensor([500.25])), expected[0])
+    assert torch.equal(StreamingDecoder()(vae, latents[:, :, :1]), vae.decode(latents[:, :, :1], {}))
+    torch.testing.assert_close(vae.decode(latents, {}), expected[1], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["miniflux", "sd3"])
+def test_bfloat16_stays_near_float32(family: str) -> None:
+    network = tiny_pyramid.transformer(family)
+    clips = [torch.randn(1, 4, count, side, side) for count, side in ((2, 4), (1, 8))]
+    text = Text(torch.randn(1, 5, 16), torch.ones(1, 5, dtype=torch.bool), torch.randn(1, 16))
+    exact = network(clips, text, torch.tensor([971.58]))
+    half = torch.bfloat16
+    rounded = network.to(half)([clip.to(half) for clip in clips], text.on(network.device, half), torch.tensor([971.58]))
+    assert rounded.dtype == half
+    assert (rounded - exact).abs().max() < 0.06 * exact.abs().max()

@@ -1,0 +1,109 @@
+"""What Pyramid Flow refuses before anything is loaded: sizes, lengths, storyboards, pictures, latents to continue."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import save_file
+
+from engines.errors import InvalidRequest
+from engines.pyramid_flow import storyboard
+from engines.pyramid_flow.spec import PYRAMID_FLOW, read_facts
+from engines.validation import build_request
+
+GOOD = {"model": "miniflux-384p", "prompt": "A fox runs."}
+REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
+    "no multiple of 64": ({"width": 600}, "width", "multiples of 64, the nearest is 576x384"),
+    "another checkpoint's size": ({"width": 1280, "height": 768}, "width", "example 640x384"),
+    "a size nobody trained": ({"width": 320, "height": 384}, "width", "trained for 640x384 only"),
+    "portrait": ({"width": 384, "height": 640}, "width", "trained for 640x384 only and makes noise"),
+    "384p on 768p": ({"model": "sd3-768p", "width": 640, "height": 384}, "width", "or the model miniflux-384p or"),
+    "between units": ({"frames": 120}, "frames", "choose 113 or 121"),
+    "too long": ({"frames": 129}, "frames", "this model makes 1 to 121"),
+    "a video from the image model": ({"model": "miniflux-image", "frames": 9}, "frames", "makes 1 to 1"),
+    "no prompt": ({"prompt": " "}, "prompt", "Write a prompt"),
+    "no storyboard": ({"storyboard": "a fox runs"}, "storyboard", 'as 0-2: what happens; you gave "a fox runs"'),
+    "no scene": ({"storyboard": "0-5:"}, "storyboard", "says nothing for 0-5 s"),
+    "backwards": ({"storyboard": "3-1: a fox"}, "storyboard", "3-1 s ends before it begins"),
+    "late start": ({"storyboard": "1-5: a fox"}, "storyboard", "no prompt for 0-1 s"),
+    "gap": ({"storyboard": "0-2: a fox\n2.5-5: a dog"}, "storyboard", "no prompt for 2-2.5 s: close the gap"),
+    "overlap": ({"storyboard": "0-3: a fox\n2-5: a dog"}, "storyboard", "two prompts for 2-3 s"),
+    "too short": ({"storyboard": "0-2: a fox\n2-4: a dog"}, "storyboard", "no prompt for 4-5.04 s"),
+    "beyond the end": ({"storyboard": "0-6: a fox\n6-9: a dog"}, "storyboard", "range 6-9 s is not in it"),
+    "no picture": ({"first_picture": {"path": "none.png"}}, "first_picture", 'There is no picture "none.png"'),
+    "no latents": ({"continues": "none.latents.safetensors"}, "continues", '"none.latents.safetensors" is no file'),
+    "guidance": ({"video_guidance": -1}, "video_guidance", "must be between 0 and 20"),
+    "steps": ({"later_steps": 0}, "later_steps", "must be between 1 and 200"),
+    "a number for a file": ({"continues": 5}, "continues", "must be the name of a file"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_bad_request_is_one_clear_sentence(case: str) -> None:
+    changes, field, sentence = REFUSED[case]
+    with pytest.raises(InvalidRequest) as refused:
+        build_request(PYRAMID_FLOW, GOOD | changes)
+    (problem,) = refused.value.problems
+    assert problem.field == field and sentence in problem.message
+
+
+@pytest.mark.parametrize("model", [model.name for model in PYRAMID_FLOW.models])
+def test_every_model_s_defaults_are_a_good_request(model: str) -> None:
+    request = build_request(PYRAMID_FLOW, {"model": model, "prompt": "A fox runs."})
+    assert (request.width, request.height) == PYRAMID_FLOW.model(model).geometry.sizes[0]
+
+
+def test_a_picture_needs_a_video_to_start(tmp_path: Path) -> None:
+    path = tmp_path / "fox.png"
+    Image.new("RGB", (64, 64)).save(path)
+    picture = {"first_picture": {"path": path}}
+    build_request(PYRAMID_FLOW, GOOD | picture)
+    for changes, sentence in (({"frames": 1}, "at least 9 frames"), ({"model": "miniflux-image"}, "makes pictures")):
+        values = {"model": GOOD["model"], "prompt": "x"} | picture | changes
+        with pytest.raises(InvalidRequest, match=sentence):
+            build_request(PYRAMID_FLOW, values)
+
+
+def write_latents(path: Path, *, units: int = 3, **changes: Any) -> Path:
+    facts = {"engine": "pyramid-flow", "model": "miniflux-384p", "width": 640, "height": 384, "frames": 17} | changes
+    save_file({"latents": np.zeros((1, 16, units, 48, 80), np.float32)}, path, metadata={"kinora": json.dumps(facts)})
+    return path
+
+
+def test_latents_to_continue_must_fit_the_request(tmp_path: Path) -> None:
+    path = write_latents(tmp_path / "clip.latents.safetensors")
+    assert read_facts(path)["frames"] == 17
+    build_request(PYRAMID_FLOW, GOOD | {"continues": path, "frames": 25})
+    for changes, sentence in (
+        ({"frames": 17}, "already holds 17 frames"),
+        ({"model": "sd3-384p"}, "made with the model miniflux-384p"),
+        ({"model": "miniflux-768p", "width": 1280, "height": 768}, "made with the model"),
+    ):
+        with pytest.raises(InvalidRequest, match=sentence):
+            build_request(PYRAMID_FLOW, GOOD | {"continues": path} | changes)
+
+
+@pytest.mark.parametrize("changes", [{"engine": "other"}, {"frames": "17"}, {"units": 4}, {"height": 768}])
+def test_latents_that_lie_about_themselves_are_no_latents(tmp_path: Path, changes: dict[str, Any]) -> None:
+    assert read_facts(write_latents(tmp_path / "clip.latents.safetensors", **changes)) is None
+    (tmp_path / "cut.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
+    assert read_facts(tmp_path / "cut.safetensors") is None
+
+
+@pytest.mark.parametrize(
+    "line", ["0-2: a fox", "0 - 2 s: a fox", "0s-2s:a fox", "0 to 2: a fox", " 0.0 – 2.0 :  a fox "]
+)
+def test_ways_to_write_a_range(line: str) -> None:
+    assert storyboard.parse(f"\n{line}\n\n") == [storyboard.Scene(0, 2, "a fox")]
+
+
+def test_a_scene_has_the_units_whose_middle_it_covers() -> None:
+    scenes = storyboard.parse("1-2: b\n0-1: a")  # in any order
+    assert storyboard.problem(scenes, frames=49, fps=24) is None
+    prompts = storyboard.unit_prompts(scenes, units=7, fps=24)
+    assert prompts == ["a", "a", "a", "a", "b", "b", "b"]  # unit 4 shows frames 25 to 32, from 1.04 s on

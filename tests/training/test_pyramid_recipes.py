@@ -1,0 +1,134 @@
+"""Pyramid Flow's recipes on tiny networks: the objective, a few steps, files that the engine runs, the dry run."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from engines.pyramid_flow.engine import PyramidFlow
+from engines.pyramid_flow.noise import block_noise, next_stage
+from engines.pyramid_flow.packing import Text
+from engines.pyramid_flow.scheduler import PyramidScheduler
+from engines.training import networks, pyramid
+from engines.training.__main__ import main
+from engines.training.files import save_network
+from engines.training.prepare import fit_latents
+from engines.training.recipe import Stage
+from engines.training.recipes import pyramid_flow, pyramid_vae
+from engines.training.tokens import train_tokenizer
+from engines.training.trainer import Trainer
+from engines.training.world import WorldConfig
+from engines.types import Frames
+from tests.engines.test_pyramid_flow import wanted
+from tests.engines.tiny_pyramid import PyramidContext, transformer
+
+CHANNELS = 4
+WORLD = WorldConfig(width=64, height=64, frames=17, two_subjects=0, photo_background=0)
+SMALL = {"num_layers": 1, "num_single_layers": 1, "num_attention_heads": 1, "in_channels": 4 * CHANNELS}
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as assets/starter is: latents of eight frames, tokenizer, an untrained text encoder."""
+    folder = tmp_path_factory.mktemp("start")
+    fit_latents(clips=10, channels=CHANNELS, time=8).save(folder / "pyramid_latents.safetensors")
+    train_tokenizer(vocabulary=600, captions=200).save_pretrained(folder / "tokenizer")
+    tensors = networks.build_text_encoder().state_dict()
+    tensors.pop("encoder.embed_tokens.weight")
+    facts = {"class": "UMT5EncoderModel", "config": networks.TEXT_ENCODER}
+    save_network(folder / "text_encoder.safetensors", tensors, facts=facts)
+    return folder
+
+
+def settings(start: Path) -> dict[str, object]:
+    stage = Stage(until=10**9, batch=2, world=WORLD)
+    return {"steps": 3, "minutes": 0.0, "stages": (stage,), "files": str(start), "bfloat16": False}
+
+
+def test_trained_files_are_what_the_engine_runs(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pyramid_flow, "NETWORK", pyramid_flow.NETWORK | SMALL)
+    small = {"encoder_out_channels": CHANNELS, "decoder_in_channels": CHANNELS}
+    widths = {"encoder_block_out_channels": [8, 8, 16], "decoder_block_out_channels": [8, 8, 16]}
+    monkeypatch.setattr(pyramid_vae, "NETWORK", pyramid_vae.NETWORK | small | widths)
+    monkeypatch.setattr(networks, "LATENT_CHANNELS", CHANNELS)
+    for module, recipe in (
+        (pyramid_flow, dataclasses.replace(pyramid_flow.RECIPE, **settings(start))),
+        (
+            pyramid_vae,
+            dataclasses.replace(pyramid_vae.RECIPE, **settings(start), sizes=((64, 64, 9),), skeleton_steps=1),
+        ),
+    ):
+        torch.manual_seed(0)
+        trainer = Trainer(recipe, module.build(recipe), tmp_path / recipe.name, workers=0)
+        before = trainer.parameters[0][1].detach().clone()
+        trainer.run()
+        assert np.isfinite(trainer.figures["loss"]) and not torch.equal(before, trainer.parameters[0][1])
+    context = PyramidContext(
+        {
+            "transformer": (tmp_path / "pyramid-flow/export/pyramid_flow.safetensors",),
+            "vae": (tmp_path / "pyramid-vae/export/pyramid_vae.safetensors",),
+            "text_encoder": (start / "text_encoder.safetensors",),
+            "tokenizer": (start / "tokenizer/tokenizer.json",),
+        }
+    )
+    items = list(PyramidFlow().generate(wanted(frames=9), context))
+    assert sum(len(item.pixels) for item in items if isinstance(item, Frames)) == 9
+
+
+def test_rows_are_shared_among_stages_as_published() -> None:
+    rng = torch.Generator().manual_seed(0)
+    assert [torch.bincount(pyramid.stages_of_rows(8, rng), minlength=3).tolist() for _ in range(5)] == [[2, 4, 2]] * 5
+    counts = sum(torch.bincount(pyramid.stages_of_rows(2, rng), minlength=3) for _ in range(400))
+    assert (counts / 800 - torch.tensor(pyramid.SHARES)).abs().max() < 0.05
+
+
+def test_pieces_meet_where_sampling_joins_them() -> None:
+    """The stage change of sampling brings a piece's end to the statistics of the next piece's start."""
+    scheduler, rng = PyramidScheduler(), torch.Generator().manual_seed(0)
+    clean = torch.zeros(1, 1, 1, 256, 256)  # all that is left is noise
+    levels = [clean[..., ::4, ::4], clean[..., ::2, ::2], clean]
+    noise = torch.randn(clean.shape, generator=rng)
+    for stage in (1, 2):
+        ended = pyramid.flow_piece(levels, noise, stage - 1, scheduler, rng).end
+        draws = torch.randn(*ended.shape[:-2], ended.shape[-2] * 2, ended.shape[-1] * 2, generator=rng)
+        joined = next_stage(ended, block_noise(draws, scheduler.gamma), *scheduler.renoise(stage))
+        assert abs(joined.std().item() - scheduler.starts[stage]) < 0.02
+        neighbours = torch.corrcoef(joined.unflatten(-1, (-1, 2)).reshape(-1, 2).T)[0, 1]
+        assert abs(neighbours.item()) < 0.03  # the blocks that the enlarging left are gone
+    last = pyramid.flow_piece(levels, noise, 2, scheduler, rng)
+    assert torch.equal(last.end, clean)
+
+
+def test_a_piece_is_straight_and_its_times_are_the_sampler_s() -> None:
+    scheduler, rng = PyramidScheduler(), torch.Generator().manual_seed(0)
+    levels = [torch.randn(64, 2, 1, side, side, generator=rng) for side in (4, 8, 16)]
+    noise = torch.randn(64, 2, 1, 16, 16, generator=rng)
+    for stage in range(3):
+        piece = pyramid.flow_piece(levels, noise, stage, scheduler, rng)
+        share = piece.remaining.view(-1, 1, 1, 1, 1)
+        torch.testing.assert_close(piece.point, piece.end + share * piece.velocity)
+        schedule = scheduler.schedule(stage, 20)
+        assert schedule.timesteps[0] + 1e-3 >= piece.timesteps.max() and piece.timesteps.min() >= schedule.timesteps[-1]
+
+
+@pytest.mark.parametrize("family", ["miniflux", "sd3"])
+def test_the_objective_reaches_every_parameter(family: str) -> None:
+    network = transformer(family).train().requires_grad_(True)
+    network.enable_gradient_checkpointing()
+    rng = torch.Generator().manual_seed(3)
+    text = Text(torch.randn(8, 5, 16), torch.ones(8, 5), torch.randn(8, 16))
+    loss, figures = pyramid.objective(network, torch.randn(8, 4, 4, 8, 8), text, rng)
+    loss.backward()
+    assert set(figures) == {"loss_stage_0", "loss_stage_1", "loss_stage_2"}
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_the_full_scale_recipe_runs_dry(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pyramid-flow-384p", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "1,972,059,200 parameters" in said and "latents [4, 16, 16, 48, 80]" in said
+    assert "stage 2: up to 2,940 video tokens" in said and "every parameter has a gradient: yes" in said
