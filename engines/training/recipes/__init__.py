@@ -6,6 +6,7 @@ from types import ModuleType
 MODULES = {
     "vae": "vae",
     "text-to-video": "text_to_video",
+    "references": "references",
     "flashi2v": "flashi2v",
     "pyramid-vae": "pyramid_vae",
     "pyramid-flow": "pyramid_flow",
