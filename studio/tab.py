@@ -32,8 +32,9 @@ const exact = (frames, fps) => Number((frames / fps).toFixed(2));
 const caption = (frames, fps, model, size) => {
   const [stride, most, inUnits] = limits[model];
   const units = (frames - 1) / stride + 1;
-  return `<span class='count'>${inUnits ? `${units} unit${units > 1 ? 's' : ''}, ` : ''}` +
-    `${frames} frames @ ${fps} fps = ${(frames / fps).toFixed(2)} s, ${inUnits && /^\\d+x\\d+$/.test(size) ? `${size}, ` : ''}` +
+  const made = inUnits ? `${units} unit${units > 1 ? 's' : ''}, ` : '';
+  const sized = inUnits && /^\\d+x\\d+$/.test(size) ? `${size}, ` : '';
+  return `<span class='count'>${made}${frames} frames @ ${fps} fps = ${(frames / fps).toFixed(2)} s, ${sized}` +
     `at most ${(most / fps).toFixed(2)} s</span>`;
 };
 """

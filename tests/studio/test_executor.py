@@ -124,6 +124,24 @@ def test_inside_an_event_the_same_job_runs_as_a_generator(settings: Settings, sp
     studio.store.close()
 
 
+def test_inside_an_event_a_job_can_be_kept_too(
+    settings: Settings, specs: dict, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(specs, "phantom-wan", replace(specs["phantom-wan"], keeps_parts=True))
+    studio = open_studio(settings, InEventExecutor)
+    (job,) = studio.submit("phantom-wan", values(picture, frames=33))
+    for _ in studio.executor.attend([job]):
+        progress = studio.executor.progress(job.id)
+        if progress is not None and progress.playback:
+            studio.cancel(job.id, keep=True)
+    done = studio.store.get(job.id)
+    assert (done.state, done.frames) == ("done", 8)
+    with av.open(done.result.video) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 8
+    assert not list(settings.outputs.glob(".*.keep"))
+    studio.store.close()
+
+
 @pytest.fixture
 def plain(settings: Settings, specs: dict):
     """A studio whose worker makes nothing but speaks the protocol."""
