@@ -75,6 +75,19 @@ def test_cancelling_twice_ends_a_worker_that_does_not_listen(plain: Studio, pict
     wait_for(plain, job, "cancelled", timeout_s=10)
 
 
+def test_asking_to_keep_ends_no_worker_and_can_still_be_cancelled(plain: Studio, picture: Path) -> None:
+    job = _submit(plain, picture, SLOW)
+    worker = _worker(plain, job)
+    os.kill(worker._process.pid, signal.SIGSTOP)
+    for _ in range(2):
+        plain.executor.cancel(job.id, keep=True)
+    assert worker.alive and plain.executor.progress(job.id).keeping
+    plain.cancel(job.id)
+    assert plain.executor.progress(job.id).cancelling and worker.alive
+    plain.cancel(job.id)
+    wait_for(plain, job, "cancelled", timeout_s=10)
+
+
 def test_closing_the_studio_queues_the_running_job_again(settings: Settings, specs: dict, picture: Path) -> None:
     first = _open(settings)
     job = _submit(first, picture, SLOW)
