@@ -174,12 +174,13 @@ class Panel:
 
     def reading(self, name: str, text: Any, frames: Any, fps: Any) -> str:
         """What a text means for a clip of this length, or what is wrong with it, as HTML."""
+        longest = max(model.geometry.max_frames for model in self.spec.models)
+        if not (frames and fps and 1 <= frames <= longest and fps >= 1):  # a number is being typed
+            return ""
         try:
             return panel.reading(self.spec.readings[name](str(text or ""), int(frames), int(fps)))
         except ValueError as error:
             return panel.reading(str(error), wrong=True)
-        except TypeError:  # a number is being typed
-            return ""
 
     def pick(self, browser: Any, event: gr.SelectData) -> list[Any]:
         """Show another of the clips made together. Outputs: status, video, download, the clip's id."""

@@ -16,7 +16,8 @@ from engines.wording import given
 UNIT_FRAMES = 8  # frames of a unit; the video's first frame is a unit of its own
 FIRST_WORDS = 40
 
-_LINE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:s|-|–|to|\s)+\s*(\d+(?:\.\d+)?)\s*s?\s*:\s*(.*?)\s*", re.DOTALL)
+# No two parts in a row may take the same characters: a long line of blanks would be read for hours.
+_LINE = re.compile(r"(\d+(?:\.\d+)?)(?:[s\s–-]|to)+(\d+(?:\.\d+)?)[s\s]*:\s*(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def parse(text: str) -> list[Scene]:
     """
     scenes = []
     for line in filter(str.strip, text.splitlines()):
-        found = _LINE.fullmatch(line)
+        found = _LINE.fullmatch(line.strip())
         if found is None:
             raise ValueError(f"Write each line of the storyboard as 0-2: what happens; you gave {given(line.strip())}.")
         start, end, prompt = float(found[1]), float(found[2]), found[3]

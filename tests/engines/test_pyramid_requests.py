@@ -102,6 +102,12 @@ def test_ways_to_write_a_range(line: str) -> None:
     assert storyboard.parse(f"\n{line}\n\n") == [storyboard.Scene(0, 2, "a fox")]
 
 
+@pytest.mark.parametrize("text", ["0" + " " * 19_000, "0-1" + " s" * 9_000, "1." * 9_000, "0 to " * 4_000])
+def test_a_long_line_that_is_no_range_is_refused_at_once(text: str) -> None:
+    with pytest.raises(ValueError, match="Write each line"):
+        storyboard.parse(text + "x")
+
+
 def test_a_scene_has_the_units_whose_middle_it_covers() -> None:
     scenes = storyboard.parse("1-2: b\n0-1: a")  # in any order
     assert storyboard.problem(scenes, frames=49, fps=24) is None

@@ -167,4 +167,6 @@ def test_a_storyboard_is_read_while_it_is_written(studio: Studio) -> None:
     assert "2 scenes: units 1-4, units 5-7." in reading("storyboard", "0-1.1: a fox\n1.1-2: <b>", 49, 24)
     wrong = reading("storyboard", "0-1: a fox", 49, 24)
     assert "problem" in wrong and "no prompt for 1-2.04 s" in wrong
-    assert reading("storyboard", "", 49, 24) == reading("storyboard", "0-1: a", None, 24) == ""
+    for frames, fps in ((None, 24), (10**12, 24), (49, 0)):
+        assert reading("storyboard", "0-9: a", frames, fps) == "", "a number is being typed"
+    assert reading("storyboard", "", 49, 24) == ""
