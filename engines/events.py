@@ -34,6 +34,13 @@ class Preview(_Event):
     image: bytes
 
 
+class Playback(_Event):
+    """The finished part of the clip, small, to be played while the rest is made: an animated WebP."""
+
+    type: Literal["playback"] = "playback"
+    image: bytes
+
+
 class Note(_Event):
     """Something the user should know that is no failure: a prompt was cut, a fallback was taken."""
 
@@ -66,6 +73,7 @@ class Cancelled(_Event):
 class Result(_Event):
     """A finished clip. `request` is the request as run: after defaults, rounding and the drawn seed.
 
+    `frames` is the length of the clip, less than asked for where it was stopped; None in results of old.
     `beside` are files that the engine keeps beside the clip, such as the latents it can be continued from.
     """
 
@@ -76,13 +84,14 @@ class Result(_Event):
     request: dict[str, Any]
     seconds: dict[str, float]
     peak_bytes: int
+    frames: int | None = None
     notes: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
 
 
 Done.model_rebuild()
 
-Event = Annotated[Stage | Step | Preview | Note | Done | Failed | Cancelled, Field(discriminator="type")]
+Event = Annotated[Stage | Step | Preview | Playback | Note | Done | Failed | Cancelled, Field(discriminator="type")]
 TERMINAL = (Done, Failed, Cancelled)
 
 _adapter: TypeAdapter[Any] = TypeAdapter(Event)

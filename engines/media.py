@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from fractions import Fraction
 from itertools import islice
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CRF = 18
 PREVIEW_FRAMES = 16
+PLAYBACK_FRAMES = 64
 _PREVIEW_SIDE = 256
 _BT709 = 1
 _XMP_BOX = UUID("be7acfcb-97a9-42e8-9c71-999491e3afac")
@@ -188,9 +189,9 @@ def write_poster(path: Path, pixels: np.ndarray, *, parameters: str) -> None:
         raise media_error(error) from error
 
 
-def preview_bytes(pixels: np.ndarray, *, fps: float = 8) -> bytes:
-    """Frames, uint8 [T, H, W, 3], as a small looping WebP of at most 16 frames, its long side 256 px."""
-    chosen = np.linspace(0, len(pixels) - 1, min(len(pixels), PREVIEW_FRAMES)).round().astype(int)
+def preview_bytes(pixels: Sequence[np.ndarray] | np.ndarray, *, fps: float = 8, most: int = PREVIEW_FRAMES) -> bytes:
+    """Frames, uint8 [T, H, W, 3], as a small looping WebP of at most `most` frames at `fps`, its long side 256 px."""
+    chosen = np.linspace(0, len(pixels) - 1, min(len(pixels), most)).round().astype(int)
     images = [_resized(pixels[index]) for index in chosen]
     buffer = io.BytesIO()
     duration_ms = round(1000 / fps)
@@ -198,6 +199,17 @@ def preview_bytes(pixels: np.ndarray, *, fps: float = 8) -> bytes:
         buffer, "WEBP", save_all=True, append_images=images[1:], duration=duration_ms, loop=0, quality=60, method=0
     )
     return buffer.getvalue()
+
+
+def playback_bytes(small: Sequence[np.ndarray], *, fps: float) -> bytes:
+    """Frames as `reduced` gives them as a looping WebP that lasts as long as they do at `fps`, some left out."""
+    shown = min(len(small), PLAYBACK_FRAMES)
+    return preview_bytes(small, fps=fps * shown / len(small), most=shown)
+
+
+def reduced(pixels: np.ndarray) -> list[np.ndarray]:
+    """Frames, uint8 [T, H, W, 3], one by one at the size of a preview."""
+    return [np.asarray(_resized(frame)) for frame in pixels]
 
 
 def _resized(picture: np.ndarray) -> Image.Image:

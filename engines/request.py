@@ -29,9 +29,11 @@ def parameter(
     step: float | None = None,
     max_length: int | None = None,
     lines: int = 1,
+    placeholder: str = "",
     advanced: bool = False,
 ) -> Any:
-    """A request field. `minimum` and `maximum` are inclusive; `step` and `lines` only shape the control.
+    """A request field. `minimum` and `maximum` are inclusive; `step` and `lines` only shape the control, and
+    `placeholder` shows in an empty box what may be written; without one the help does.
 
     `default` is the published default; a ModelSpec overrides it where its checkpoint was published with another.
     """
@@ -42,12 +44,19 @@ def parameter(
         ge=minimum,
         le=maximum,
         max_length=max_length,
-        json_schema_extra={"group": group, "unit": unit, "step": step, "lines": lines, "advanced": advanced},
+        json_schema_extra={
+            "group": group,
+            "unit": unit,
+            "step": step,
+            "lines": lines,
+            "placeholder": placeholder,
+            "advanced": advanced,
+        },
     )
 
 
 def control(field: FieldInfo) -> dict[str, Any]:
-    """What `parameter` was told about the control: group, unit, step, lines, advanced."""
+    """What `parameter` was told about the control: group, unit, step, lines, placeholder, advanced."""
     extra = field.json_schema_extra
     return extra if isinstance(extra, dict) else {}
 

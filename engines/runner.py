@@ -15,8 +15,8 @@ import numpy as np
 
 from engines import devices, metadata
 from engines.errors import OutOfMemory, StudioError
-from engines.events import Cancelled, Done, Note, Preview, Result, Stage, Step
-from engines.media import VideoWriter, preview_bytes, write_poster
+from engines.events import Cancelled, Done, Note, Playback, Preview, Result, Stage, Step
+from engines.media import VideoWriter, playback_bytes, preview_bytes, reduced, write_poster
 from engines.output import Output
 from engines.progress import Pace, Progress
 from engines.registry import implementation
@@ -81,6 +81,8 @@ class _Run:
         self.writer: VideoWriter | None = None
         self.beside: Mapping[str, Callable[[], bytes]] = {}
         self.stepping = False
+        self.small: list[np.ndarray] = []
+        self.length = 0
         self.poster: np.ndarray | None = None
         self._stage = ""
         self._stage_began = self._began = time.monotonic()
@@ -136,8 +138,10 @@ class _Run:
                     self._open(item.pixels[0], files)
                 self.writer.write(item.pixels)
                 self.beside = item.beside
-                if self.stepping:  # decoded between steps: real frames to look at, the steps go on counting
-                    yield Preview(image=preview_bytes(item.pixels))
+                if self.spec.keeps_parts:
+                    self.small += reduced(item.pixels)
+                    yield Playback(image=playback_bytes(self.small, fps=self.request.fps))
+                if self.stepping:  # decoded between steps, which go on counting
                     return
                 written = self.writer.frame_count
                 yield Step(index=written, total=self.request.frames, eta_s=self.progress.frames(written))
@@ -162,7 +166,7 @@ class _Run:
             raise TypeError(f"{self.spec.name} made no frames")
         began = time.monotonic()
         self.writer.close()
-        self.writer = None
+        self.length, self.writer = self.writer.frame_count, None
         self.seconds["Saving"] = time.monotonic() - began
         self.seconds["total"] = time.monotonic() - self._began
         described = self._described(files).model_copy(update={"peak_bytes": peak_bytes})
@@ -179,6 +183,7 @@ class _Run:
             request=self.request.model_dump(mode="json"),
             seconds=self.seconds,
             peak_bytes=peak_bytes,
+            frames=self.length,
             notes=tuple(self.notes),
             beside=tuple(str(self.output.final(suffix)) for suffix in self.beside),
         )

@@ -139,6 +139,11 @@ class EngineSpec:
         implementation: "module:Class" of the Engine, imported in the worker on first use.
         check: problems of a request beyond its field bounds and geometry; cheap, loads no weights.
         max_references: reference pictures the engine takes.
+        keeps_parts: whether finished frames are handed out while later ones are made, one frame_stride of them (a unit)
+            at a time, so that a job can be stopped and what is finished kept.
+        continued_from: suffix of the file beside a clip that its field `continues` takes; "" if it has no such field.
+        readings: text field -> what its text means for a clip of (text, frames, fps), in one sentence to show while it
+            is written; raises ValueError with the sentence of what is wrong.
     """
 
     name: str
@@ -150,6 +155,9 @@ class EngineSpec:
     implementation: str
     check: Callable[[Any, ModelSpec], list[Problem]]
     max_references: int = 0
+    keeps_parts: bool = False
+    continued_from: str = ""
+    readings: Mapping[str, Callable[[str, int, int], str]] = field(default_factory=dict)
 
     def model(self, name: str) -> ModelSpec:
         """The model called `name`; raises KeyError."""

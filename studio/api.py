@@ -35,7 +35,8 @@ class Calls:
             engine: which engine makes it, for example "phantom-wan".
             prompt: what happens in the clip.
             references: reference pictures, as handle_file() gives them; may be empty.
-            settings: any other setting by name: model, seed, width, height, frames, steps, ...
+            settings: any other setting by name: model, seed, width, height, frames, steps, ...; a clip to be
+                continued is named by the id of its job.
             variations: how many clips with seeds one after another.
         """
         try:
@@ -71,14 +72,15 @@ class Calls:
             answer["video"] = gr.FileData(path=served(job.result.video), mime_type="video/mp4").model_dump()
         return answer
 
-    def cancel(self, id: str) -> str:
+    def cancel(self, id: str, keep: bool = False) -> str:
         """End a job that waits or runs; returns its state.
 
         Args:
             id: as generate returned it.
+            keep: whether what is finished becomes the clip, in engines that make it part by part.
         """
         self._known(id)
-        self._studio.cancel(id)
+        self._studio.cancel(id, keep=keep)
         return self._known(id).state
 
     def models(self) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from engines.errors import IncompatibleCheckpoint, InvalidRequest, MissingWeights, Problem, StudioError
 from engines.placement import gigabytes
@@ -121,9 +121,11 @@ def _values(spec: EngineSpec, options: argparse.Namespace) -> dict[str, Any]:
         if not equals:
             raise InvalidRequest([Problem("set", f'Write --set as name=value; you gave "{text}".')])
         name = name.strip().replace("-", "_")
-        if name in spec.request_type.model_fields and pictures.holds(spec.request_type.model_fields[name].annotation):
+        info = spec.request_type.model_fields.get(name)
+        if info is not None and pictures.holds(info.annotation):
             raise InvalidRequest([Problem(name, "Give pictures with --ref PICTURE, not with --set.")])
-        values[name] = value
+        is_file = info is not None and Path in get_args(info.annotation)
+        values[name] = str(Path(value).expanduser().absolute()) if is_file and value else value
     for name in ("model", "prompt", "seed", "frames"):
         if (value := getattr(options, name)) is not None:
             values[name] = value

@@ -34,8 +34,11 @@ class Executor(Protocol):
         """Work that has to happen inside the event that submitted `jobs`; yields when there is something new to see."""
         ...
 
-    def cancel(self, job_id: str) -> None:
-        """End a job. What runs stops at its next step; asked a second time, its worker is ended at once."""
+    def cancel(self, job_id: str, *, keep: bool = False) -> None:
+        """End a job. What runs stops at its next step, and with `keep` the frames it has become its clip.
+
+        Asked a second time without `keep`, its worker is ended at once.
+        """
         ...
 
     def progress(self, job_id: str) -> Progress | None:
@@ -86,7 +89,7 @@ class LocalExecutor:
     def attend(self, jobs: Sequence[Job]) -> Iterator[None]:
         return iter(())
 
-    def cancel(self, job_id: str) -> None:
+    def cancel(self, job_id: str, *, keep: bool = False) -> None:
         with self._condition:
             worker = self._running(job_id)
             if worker is None:
@@ -95,12 +98,14 @@ class LocalExecutor:
                 except WrongState:
                     log.info("job %s was over before it could be cancelled", job_id)
                 return
-            asked_before = self._ledger.cancelling(job_id)
+            if keep:
+                self._ledger.keeping(job_id)
+            asked_before = not keep and self._ledger.cancelling(job_id)
         if asked_before:
             worker.kill()
         else:
             with suppress(OSError):  # it just died, and its end is about to be noticed
-                worker.send(command="cancel", job=job_id)
+                worker.send(command="cancel", job=job_id, keep=keep)
 
     def progress(self, job_id: str) -> Progress | None:
         return self._ledger.progress(job_id)

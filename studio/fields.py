@@ -11,6 +11,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import gradio as gr
@@ -19,7 +20,7 @@ from pydantic.fields import FieldInfo
 from engines.errors import InvalidRequest, Problem
 from engines.request import Reference, control
 from engines.types import EngineSpec, ModelSpec
-from studio import first_frame, slots
+from studio import continuing, first_frame, slots
 
 Read = Callable[[Sequence[Any]], dict[str, Any]]
 Show = Callable[[Mapping[str, Any], ModelSpec], list[Any]]
@@ -57,6 +58,8 @@ def render(spec: EngineSpec, name: str, *, values: Mapping[str, Any]) -> Control
         return _first_frame(spec, name, info, values)
     if Reference in typing.get_args(kind):
         return _pictures(spec, name, info, values)
+    if kind is Path:
+        return _earlier_clip(spec, name, info, values, common)
     if kind is bool:
         box = gr.Checkbox(value=values[name], info=info.description, **common)
         return _plain(name, box)
@@ -80,8 +83,14 @@ def _plain(name: str, component: Any, *, follows_model: bool = True) -> Control:
 def _text(
     spec: EngineSpec, name: str, info: FieldInfo, values: Mapping[str, Any], common: dict[str, Any], *, optional: bool
 ) -> Control:
+    example = control(info)["placeholder"]
     box = gr.Textbox(
-        value=values[name] or "", placeholder=info.description, lines=int(control(info)["lines"]), max_lines=8, **common
+        value=values[name] or "",
+        placeholder=example or info.description,
+        info=info.description if example else None,
+        lines=int(control(info)["lines"]),
+        max_lines=8,
+        **common,
     )
     return Control(
         (name,),
@@ -193,6 +202,21 @@ def _first_frame(spec: EngineSpec, name: str, info: FieldInfo, values: Mapping[s
         follows_model=False,
         board=board,
     )
+
+
+def _earlier_clip(
+    spec: EngineSpec, name: str, info: FieldInfo, values: Mapping[str, Any], common: dict[str, Any]
+) -> Control:
+    """A list of the clips that can be continued, by the ids of their jobs; the tab fills it for each visitor."""
+
+    def show(values: Mapping[str, Any], model: ModelSpec) -> list[Any]:
+        chosen = continuing.job_id(spec, values[name])
+        if not chosen:
+            return [gr.update(value="")]
+        return [gr.update(choices=[continuing.NOTHING, (f"The clip {chosen}", chosen)], value=chosen)]
+
+    box = gr.Dropdown([continuing.NOTHING], value="", info=info.description, filterable=False, **common)
+    return Control((name,), [box], read=lambda raw: {name: raw[0] or None}, show=show, follows_model=False)
 
 
 def bounds(info: FieldInfo) -> tuple[float | None, float | None]:

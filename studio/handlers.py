@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ import gradio as gr
 
 from engines.errors import InvalidRequest, Problem, StudioError
 from engines.types import EngineSpec
-from studio import panel
+from studio import continuing, panel
 from studio.fields import Control
 from studio.served import served
 from studio.service import Studio
@@ -77,9 +77,11 @@ class Result(NamedTuple):
 
     status: Any = SKIP
     preview: Any = SKIP
+    playback: Any = SKIP
     video: Any = SKIP
     download: Any = SKIP
     cancel: Any = SKIP
+    keep: Any = SKIP
     strip: Any = SKIP
     timer: Any = SKIP
     seen: Any = SKIP
@@ -127,13 +129,58 @@ class Panel:
         """What changed since the last look."""
         return self.render(visitor(self.studio, browser), seen or {})
 
-    def cancel(self, browser: Any, seen: Any) -> Result:
+    def cancel(self, browser: Any, seen: Any, *, keep: bool = False) -> Result:
         """End the jobs shown, the last one first so that none of them begins meanwhile."""
         known = visitor(self.studio, browser)
         for job in reversed(self.studio.store.batch(str(known.get(self.spec.name, "")))):
             if job.active:
-                self.studio.cancel(job.id, owner=known["owner"])
+                self.studio.cancel(job.id, owner=known["owner"], keep=keep)
         return self.render(known, seen or {})
+
+    def keep(self, browser: Any, seen: Any) -> Result:
+        """End the jobs shown, and make a clip of what the running one has finished."""
+        return self.cancel(browser, seen, keep=True)
+
+    def earlier_clips(self, browser: Any) -> Any:
+        """The clips that this visitor can continue, for the list of them."""
+        owner = visitor(self.studio, browser)["owner"]
+        return gr.update(choices=continuing.choices(self.studio, self.spec, owner=owner))
+
+    def continue_clip(self, browser: Any, clip: Any, *, names: Set[str] | None = None) -> list[Any]:
+        """The form with all settings that continue a finished clip, or with those of `names` alone.
+
+        Untouched where there is no such clip. Outputs: the form's components.
+        """
+        owner = visitor(self.studio, browser)["owner"]
+        job = self.studio.job(str(clip or ""), owner=owner)
+        if job is None or not continuing.possible(self.spec, job):
+            return [SKIP for _ in self.form.components]
+        values, model = continuing.values(self.spec, job), self.spec.model(job.request["model"])
+        shown: list[Any] = []
+        for control in self.form.controls:
+            if continuing.FIELD in control.names:
+                choices = continuing.choices(self.studio, self.spec, owner=owner)
+                shown.append(gr.update(choices=choices, value=job.id))
+            elif names is None or names & set(control.names):
+                shown += control.show(values, model)
+            else:
+                shown += [SKIP for _ in control.components]
+        return shown
+
+    def fit_earlier(self, browser: Any, clip: Any) -> list[Any]:
+        """What a clip chosen to be continued decides: model, size, length and no picture; what was written stays."""
+        pictures = self.form.picture.names if self.form.picture else ()
+        return self.continue_clip(browser, clip, names={"model", "width", "frames", *pictures})
+
+    def reading(self, name: str, text: Any, frames: Any, fps: Any) -> str:
+        """What a text means for a clip of this length, or what is wrong with it, as HTML."""
+        longest = max(model.geometry.max_frames for model in self.spec.models)
+        if not (frames and fps and 1 <= frames <= longest and fps >= 1):  # a number is being typed
+            return ""
+        try:
+            return panel.reading(self.spec.readings[name](str(text or ""), int(frames), int(fps)))
+        except ValueError as error:
+            return panel.reading(str(error), wrong=True)
 
     def pick(self, browser: Any, event: gr.SelectData) -> list[Any]:
         """Show another of the clips made together. Outputs: status, video, download, the clip's id."""
@@ -150,13 +197,18 @@ class Panel:
         batch = str(known.get(self.spec.name, ""))
         now = panel.view(self.studio, self.spec, batch, owner=known["owner"])
         clip = now.clip.id if now.clip else ""
-        fresh = {"status": now.status, "preview": str(hash(now.preview)), "clip": clip, "active": now.active}
+        fresh = {"status": now.status, "clip": clip, "active": now.active, "keepable": now.keepable}
+        fresh |= {"preview": str(hash(now.preview)), "playback": str(hash(now.playback))}
         changed = {name for name, value in fresh.items() if seen.get(name) != value}
         shown = Result(seen=fresh if changed else SKIP)
         if "status" in changed:
             shown = shown._replace(status=now.status)
         if "preview" in changed:
             shown = shown._replace(preview=gr.update(value=now.preview, visible=bool(now.preview)))
+        if "playback" in changed:
+            shown = shown._replace(playback=gr.update(value=now.playback, visible=bool(now.playback)))
+        if "keepable" in changed:
+            shown = shown._replace(keep=gr.update(visible=now.keepable))
         if "clip" in changed:
             path = served(now.clip.result.video) if now.clip and now.clip.result else None
             video, download = (gr.update(value=path, visible=path is not None) for _ in range(2))  # gradio changes them
@@ -179,12 +231,14 @@ class Panel:
         return jobs[-1].request["seed"] if jobs else SKIP
 
     def model_chosen(self, model: str) -> list[Any]:
-        """The model's own choices and defaults. Outputs: note, then the form's components."""
+        """The model's own choices and defaults. Outputs: the form's components."""
         if model not in {known.name for known in self.spec.models}:
-            return [SKIP for _ in range(1 + len(self.form.components))]
-        return [self.model_note(model), *self.form.show(self.spec.default_values(model), only_model=True)]
+            return [SKIP for _ in self.form.components]
+        return self.form.show(self.spec.default_values(model), only_model=True)
 
     def model_note(self, model: str) -> str:
         """What a person should know of a model, as text."""
+        if model not in {known.name for known in self.spec.models}:
+            return ""
         found = self.studio.availability(self.spec, model)
         return " ".join(part for part in (found.reason or self.spec.model(model).note, found.warning) if part)

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from engines.errors import InvalidRequest
-from studio import panel, quality, send
+from studio import continuing, panel, quality, send
 from studio.handlers import visitor
 from studio.jobs import Job
 from studio.plumbing import HIDDEN
@@ -41,6 +41,7 @@ def render(studio: Studio, tabs_by_engine: Mapping[str, Tab], *, tabs: Any, open
                 fresh = gr.Button("With a new seed")
             with gr.Row(elem_classes="actions"):
                 download = gr.DownloadButton("Download video")
+                longer = gr.Button("Continue", visible=False, elem_id="history-continue")
                 delete = gr.Button("Delete", variant="stop", elem_id="history-delete")
             sender = send.render(studio.specs.values(), name="history", clip=chosen, video=video)
             with gr.Accordion("Quality", open=False, elem_id="history-quality"):
@@ -50,11 +51,12 @@ def render(studio: Studio, tabs_by_engine: Mapping[str, Tab], *, tabs: Any, open
             facts = gr.HTML()
     listing = [empty, gallery, listed, chosen, detail]
     opened.select(book.list, browser, listing, **HIDDEN)
-    gallery.select(book.open, [browser, listed], [chosen, detail, video, download, facts, measured], **HIDDEN)
+    gallery.select(book.open, [browser, listed], [chosen, detail, video, download, longer, facts, measured], **HIDDEN)
     delete.click(book.delete, [browser, chosen], listing, **HIDDEN)
     forms = [component for tab in tabs_by_engine.values() for component in tab.form.components]
     for button, new_seed in ((keep, False), (fresh, True)):
         button.click(book.use(new_seed=new_seed), [browser, chosen], [tabs, *forms], **HIDDEN)
+    longer.click(book.go_on, [browser, chosen], [tabs, *forms], **HIDDEN)
     measure.click(
         book.measure, [browser, chosen], measured, api_visibility="private", concurrency_limit=1,
         concurrency_id="measure",
@@ -84,13 +86,16 @@ class History:
         return [words, gallery, ids, "", gr.update(visible=False)]
 
     def open(self, browser: Any, ids: Any, event: gr.SelectData) -> list[Any]:
-        """Outputs: chosen id, detail column, video, download, facts, quality."""
+        """Outputs: chosen id, detail column, video, download, the button to continue, facts, quality."""
         job = self._job(browser, ids[event.index] if event.index < len(ids) else "")
         if job is None or job.result is None:
-            return [gr.skip() for _ in range(6)]
+            return [gr.skip() for _ in range(7)]
         path = served(job.result.video)
-        facts = panel.facts(self.studio.spec(job.engine), job)
-        return [job.id, gr.update(visible=True), path, path, facts, quality.shown(self.studio.spec(job.engine), job)]
+        spec = self.studio.spec(job.engine)
+        longer = gr.update(visible=continuing.possible(spec, job))
+        return [
+            job.id, gr.update(visible=True), path, path, longer, panel.facts(spec, job), quality.shown(spec, job)
+        ]  # fmt: skip
 
     def measure(self, browser: Any, job_id: str) -> str:
         """The quality figures of the chosen clip."""
@@ -120,6 +125,15 @@ class History:
             return updates
 
         return put_back
+
+    def go_on(self, browser: Any, job_id: str) -> list[Any]:
+        """Put what continues the chosen clip into its tab. Outputs: tabs, then every tab's form."""
+        job = self._job(browser, job_id)
+        updates: list[Any] = [gr.update(selected=job.engine) if job else gr.skip()]
+        for name, tab in self.tabs.items():
+            mine = job is not None and name == job.engine
+            updates += tab.panel.continue_clip(browser, job_id) if mine else [gr.skip() for _ in tab.form.components]
+        return updates
 
     def _job(self, browser: Any, job_id: str) -> Job | None:
         try:

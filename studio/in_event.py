@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 from engines import events, registry
@@ -28,8 +29,6 @@ GPU_SECONDS = 60
 
 def run(job_id: str, engine: str, request: str, output: str, device: str) -> Iterator[str]:
     """One job as lines of JSON. On ZeroGPU this runs in a process of its own: only plain values cross."""
-    from pathlib import Path
-
     from engines.bench import Bench
     from engines.runner import run as make
     from engines.store import Store
@@ -38,10 +37,16 @@ def run(job_id: str, engine: str, request: str, output: str, device: str) -> Ite
         spec = registry.SPECS[engine]
         checked = build_request(spec, json.loads(request))
         context = Bench(device, store=Store()).context(engine, spec.model(checked.model))
-        for event in make(spec, checked, context, output_dir=Path(output), job_id=job_id):
+        keep = _keep_mark(output, job_id).exists
+        for event in make(spec, checked, context, output_dir=Path(output), job_id=job_id, keep=keep):
             yield events.to_json(event)
     except StudioError as error:
         yield events.to_json(events.Failed(kind=type(error).__name__, message=error.message, hint=error.hint))
+
+
+def _keep_mark(output: str, job_id: str) -> Path:
+    """The empty file that asks a job, perhaps in another process, to end with what it has."""
+    return Path(output) / f".{job_id}.keep"
 
 
 on_gpu: Any = spaces.GPU(duration=GPU_SECONDS)(run) if spaces is not None else run
@@ -66,8 +71,8 @@ class InEventExecutor:
                 yield from self._run(job)
 
     def _run(self, job: Job) -> Iterator[None]:
+        output = str(self._settings.outputs)
         try:
-            output = str(self._settings.outputs)
             with closing(on_gpu(job.id, job.engine, json.dumps(dict(job.request)), output, self._device)) as lines:
                 for line in lines:
                     self._ledger.take(job.id, events.from_json(line))
@@ -75,11 +80,15 @@ class InEventExecutor:
                     if (known := self._ledger.progress(job.id)) is not None and known.cancelling:
                         break
         finally:
+            _keep_mark(output, job.id).unlink(missing_ok=True)
             if self._ledger.progress(job.id) is not None:
                 self._ledger.end(job.id, None)
 
-    def cancel(self, job_id: str) -> None:
-        if self._ledger.progress(job_id) is not None:
+    def cancel(self, job_id: str, *, keep: bool = False) -> None:
+        if self._ledger.progress(job_id) is not None and keep:
+            self._ledger.keeping(job_id)
+            _keep_mark(str(self._settings.outputs), job_id).touch()
+        elif self._ledger.progress(job_id) is not None:
             self._ledger.cancelling(job_id)
         else:
             with suppress(WrongState):

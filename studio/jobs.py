@@ -76,6 +76,12 @@ class Job:
         """Whether the job still waits or runs."""
         return self.state in ACTIVE
 
+    @property
+    def frames(self) -> int:
+        """Frames of its clip, as made if it is made, else as asked for."""
+        made = self.result.frames if self.result else None
+        return int(made or self.request["frames"])
+
 
 class WrongState(Exception):
     """A job cannot go from the state it is in to the one asked for."""

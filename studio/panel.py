@@ -7,9 +7,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 
 from engines.errors import Problem
 from engines.types import EngineSpec
+from studio import continuing
 from studio.jobs import Job
 from studio.progress import Progress
 from studio.service import Studio
@@ -22,14 +24,18 @@ class View:
     Attributes:
         status: what goes on, as HTML.
         preview: the clip as it stands, as HTML; "" if there is nothing to see.
+        playback: its finished part, as HTML; "" if there is none.
         clip: the finished job whose clip is shown.
         active: jobs of the batch that wait or run.
+        keepable: whether what the running job has finished could be kept.
     """
 
     status: str
     preview: str = ""
     clip: Job | None = None
     active: int = 0
+    playback: str = ""
+    keepable: bool = False
 
 
 def view(studio: Studio, spec: EngineSpec, batch: str, *, owner: str) -> View:
@@ -44,7 +50,8 @@ def view(studio: Studio, spec: EngineSpec, batch: str, *, owner: str) -> View:
     running = next((job for job in active if job.state == "running"), None)
     if running is not None:
         progress = studio.executor.progress(running.id) or Progress(started=time.time())
-        return View(_running(progress, place), _preview(progress), None, len(active))
+        keepable = bool(progress.playback) and not progress.keeping and not progress.cancelling
+        return View(_running(progress, place), _preview(progress), None, len(active), _playback(progress), keepable)
     if active:
         return View(_waiting(studio, active[0], place), "", clip, len(active))
     last = jobs[-1]
@@ -66,7 +73,7 @@ def finished(spec: EngineSpec, clip: Job, *, title: str = "Done") -> str:
     request = clip.result.request if clip.result else clip.request
     model = next((model for model in spec.models if model.name == request["model"]), None)
     parts = [f"seed {request['seed']}", f"{request['width']} × {request['height']}"]
-    parts.append(duration(request["frames"], request["fps"]))
+    parts.append(duration(clip.frames, request["fps"]))
     if clip.result is not None:
         parts.append(f"made in {seconds(clip.result.seconds.get('total', 0.0))}")
     notes = list(clip.result.notes) if clip.result else []
@@ -83,18 +90,26 @@ def problems(found: Sequence[Problem]) -> str:
     return f'<ul class="problems" role="alert">{items}</ul>'
 
 
+def reading(text: str, *, wrong: bool = False) -> str:
+    """What a field's text means, or what is wrong with it, as a line below the field; "" for nothing."""
+    if not text:
+        return ""
+    kind = 'class="problem" role="alert"' if wrong else 'role="status"'
+    return f"<p {kind}>{escape(text)}</p>"
+
+
 def facts(spec: EngineSpec, job: Job) -> str:
     """The settings of a finished clip as a table."""
     request = dict(job.result.request if job.result else job.request)
     rows = [("Prompt", request.get("prompt", ""))]
     model = next((model for model in spec.models if model.name == request.get("model")), None)
     rows.append(("Model", model.title if model else request.get("model", "")))
-    rows.append(("Size", f"{request['width']} × {request['height']}, {duration(request['frames'], request['fps'])}"))
+    rows.append(("Size", f"{request['width']} × {request['height']}, {duration(job.frames, request['fps'])}"))
     for name, info in spec.request_type.model_fields.items():
         value = request.get(name)
         if name in ("prompt", "model", "width", "height", "frames", "fps") or value in (None, "", [], ()):
             continue
-        rows.append((info.title or name, _readable(value)))
+        rows.append((info.title or name, Path(value).name if name == continuing.FIELD else _readable(value)))
     if job.result is not None:
         rows.append(("Made in", f"{seconds(job.result.seconds.get('total', 0.0))}"))
         rows += [("Note", note) for note in job.result.notes]
@@ -126,8 +141,9 @@ def _running(progress: Progress, place: str) -> str:
         parts.append(f"about {seconds(max(1, progress.ends - now))} left")
     if progress.device:
         parts.append(progress.device)
-    title = "Cancelling…" if progress.cancelling else progress.stage
-    if progress.total and not progress.cancelling:
+    ending = "Cancelling…" if progress.cancelling else "Keeping what is finished…" if progress.keeping else ""
+    title = ending or progress.stage
+    if progress.total and not ending:
         title += f" · {progress.index} of {progress.total}"
     share = progress.index / progress.total if progress.total else None
     return _card("running", place + title, " · ".join(parts), share=share, notes=progress.notes)
@@ -168,8 +184,20 @@ def _empty(spec: EngineSpec) -> str:
 def _preview(progress: Progress) -> str:
     if not progress.preview:
         return '<div class="preview blank" aria-hidden="true"></div>'
-    data = base64.b64encode(progress.preview).decode()
-    return f'<div class="preview"><img src="data:image/webp;base64,{data}" alt="The clip as it stands"></div>'
+    return f'<div class="preview">{_moving(progress.preview, alt="The clip as it stands")}</div>'
+
+
+def _playback(progress: Progress) -> str:
+    if not progress.playback:
+        return ""
+    moving = _moving(progress.playback, alt="The finished part of the clip")
+    return (
+        f'<figure class="playback"><div class="preview">{moving}</div><figcaption>Finished so far</figcaption></figure>'
+    )
+
+
+def _moving(webp: bytes, *, alt: str) -> str:
+    return f'<img src="data:image/webp;base64,{base64.b64encode(webp).decode()}" alt="{alt}">'
 
 
 def _readable(value: object) -> str:

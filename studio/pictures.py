@@ -29,7 +29,7 @@ def as_values(spec: EngineSpec, given: Sequence[Mapping[str, Any]]) -> dict[str,
         if holds(info.annotation) and typing.get_origin(info.annotation) is tuple:
             return {name: list(given)}
     fields = spec.request_type.model_fields
-    single = [name for name, info in fields.items() if holds(info.annotation, (Reference,))]
+    single = [name for name, info in fields.items() if holds(info.annotation)]
     if len(given) > len(single):
         many = (
             f"at most {len(single)} reference picture{'s' * (len(single) > 1)}" if single else "no reference pictures"
@@ -68,9 +68,9 @@ def paths(values: Any) -> Iterator[Path]:
             yield from paths(value)
 
 
-def holds(kind: Any, files: tuple[Any, ...] = (Reference, Path)) -> bool:
-    """Whether a field of this type holds a file: a picture, several, or a bare path."""
-    return kind in files or any(holds(part, files) for part in typing.get_args(kind))
+def holds(kind: Any) -> bool:
+    """Whether a field of this type holds a picture, or several."""
+    return kind is Reference or any(holds(part) for part in typing.get_args(kind))
 
 
 def _kept(reference: Reference, folder: Path) -> Reference:

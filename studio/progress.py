@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engines.events import TERMINAL, Done, Failed, Note, Preview, Stage, Step
+from engines.events import TERMINAL, Done, Failed, Note, Playback, Preview, Stage, Step
 from studio.jobs import Job, JobStore, WrongState
 
 log = logging.getLogger(__name__)
@@ -24,8 +24,10 @@ class Progress:
     total: int = 0
     ends: float | None = None
     preview: bytes = b""
+    playback: bytes = b""
     notes: tuple[str, ...] = ()
     cancelling: bool = False
+    keeping: bool = False
 
     def after(self, event: Any) -> Progress:
         """The progress once `event` has happened."""
@@ -37,6 +39,8 @@ class Progress:
                 return replace(self, index=event.index, total=event.total, ends=ends)
             case Preview():
                 return replace(self, preview=event.image)
+            case Playback():
+                return replace(self, playback=event.image)
             case Note():
                 return replace(self, notes=(*self.notes, event.message))
         return self
@@ -67,6 +71,10 @@ class Ledger:
         known = self._running.get(job_id, Progress())
         self._running[job_id] = replace(known, cancelling=True)
         return known.cancelling
+
+    def keeping(self, job_id: str) -> None:
+        """Note that a running job is to end with what it has."""
+        self._running[job_id] = replace(self._running.get(job_id, Progress()), keeping=True)
 
     def end(self, job_id: str, event: Any) -> None:
         """A running job is over: Done, Failed, or anything else for cancelled."""

@@ -71,7 +71,7 @@ def wire(studio: Studio, sender: Sender, forms: Mapping[str, Form], *, tabs: Any
 
     def about(known: Any, clip: Any) -> list[Any]:
         job = finished_job(studio, known, clip)
-        count = int(job.request["frames"]) if job else 1
+        count = job.frames if job else 1
         return [
             gr.update(visible=job is not None),
             gr.update(maximum=max(2, count), value=count, visible=count > 1),

@@ -15,7 +15,7 @@ from engines.request import MAX_SEED, Request
 from engines.store import Store
 from engines.types import EngineSpec
 from engines.validation import build_request
-from studio import models, pictures
+from studio import continuing, models, pictures
 from studio.executor import Executor
 from studio.jobs import Job, JobStore
 from studio.settings import Settings
@@ -37,11 +37,13 @@ class Studio:
     def submit(self, engine: str, values: Mapping[str, Any], *, owner: str = "", variations: int = 1) -> list[Job]:
         """Queue a clip, or several that differ in their seed, and return at once.
 
+        A clip to be continued is named by the id of its job, which must be this owner's.
+
         Raises:
             InvalidRequest: with every problem; nothing was queued.
         """
         spec = self.spec(engine)
-        request = build_request(spec, values)
+        request = build_request(spec, continuing.resolved(self, spec, values, owner=owner))
         if reason := self.availability(spec, request.model).reason:
             raise InvalidRequest([Problem("model", reason)])
         self.files.require(spec.name, spec.model(request.model))
@@ -58,10 +60,11 @@ class Studio:
         self.executor.wake()
         return jobs
 
-    def cancel(self, job_id: str, *, owner: str = "") -> None:
-        """End a job that waits or runs."""
-        if self.job(job_id, owner=owner) is not None:
-            self.executor.cancel(job_id)
+    def cancel(self, job_id: str, *, owner: str = "", keep: bool = False) -> None:
+        """End a job that waits or runs; with `keep`, what it has finished becomes its clip, if its engine can do so."""
+        job = self.job(job_id, owner=owner)
+        if job is not None:
+            self.executor.cancel(job_id, keep=keep and self.spec(job.engine).keeps_parts)
 
     def job(self, job_id: str, *, owner: str = "") -> Job | None:
         """The job, if there is one and this visitor may see it."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 from typing import Any
 
 import gradio as gr
 
 from engines.request import MAX_PROMPT_CHARACTERS, control
 from engines.types import EngineSpec
-from studio import examples, fields, models, refining, send
+from studio import continuing, examples, fields, models, refining, send
 from studio.handlers import Form, Panel, Result
 from studio.plumbing import HIDDEN, PRIVATE
 from studio.send import Sender
@@ -28,14 +29,19 @@ const nearest = (seconds, fps, model) => {
   return Math.min(Math.max(0, steps), Math.floor((most - 1) / stride)) * stride + 1;
 };
 const exact = (frames, fps) => Number((frames / fps).toFixed(2));
-const caption = (frames, fps, model) =>
-  `<span class='count'>${frames} frames @ ${fps} fps = ${(frames / fps).toFixed(2)} s, ` +
-  `at most ${(limits[model][1] / fps).toFixed(2)} s</span>`;
+const caption = (frames, fps, model, size) => {
+  const [stride, most, inUnits] = limits[model];
+  const units = (frames - 1) / stride + 1;
+  const made = inUnits ? `${units} unit${units > 1 ? 's' : ''}, ` : '';
+  const sized = inUnits && /^\\d+x\\d+$/.test(size) ? `${size}, ` : '';
+  return `<span class='count'>${made}${frames} frames @ ${fps} fps = ${(frames / fps).toFixed(2)} s, ${sized}` +
+    `at most ${(most / fps).toFixed(2)} s</span>`;
+};
 """
 _FROM_SECONDS = "(seconds, fps, model, frames) => { %s return seconds > 0 ? nearest(seconds, fps, model) : frames; }"
-_TO_SECONDS = """(seconds, fps, model, frames) => { %s
+_TO_SECONDS = """(seconds, fps, model, frames, size) => { %s
   const same = seconds > 0 && nearest(seconds, fps, model) === frames;
-  return [same ? seconds : exact(frames, fps), caption(frames, fps, model)];
+  return [same ? seconds : exact(frames, fps), caption(frames, fps, model, size)];
 }"""
 _EXACT_SECONDS = "(seconds, fps, model, frames) => { %s return exact(frames, fps); }"
 
@@ -75,6 +81,13 @@ def render(studio: Studio, spec: EngineSpec, *, browser: Any) -> Tab:
     )
     result.timer.tick(panel.tick, [browser, result.seen], result, **HIDDEN)
     result.cancel.click(panel.cancel, [browser, result.seen], result, **HIDDEN)
+    result.keep.click(panel.keep, [browser, result.seen], result, **HIDDEN)
+    if spec.continued_from:
+        earlier = form.component(continuing.FIELD)
+        gr.on(
+            [gr.context.Context.root_block.load, result.video.change], panel.earlier_clips, browser, earlier, **HIDDEN
+        )
+        earlier.input(panel.fit_earlier, [browser, earlier], form.components, preprocess=False, **HIDDEN)
     result.strip.select(panel.pick, browser, [result.status, result.video, result.download, result.clip], **HIDDEN)
     parts["reuse"].click(panel.last_seed, browser, form.component("seed"), **HIDDEN)
     return Tab(form, panel, result, sender)
@@ -90,8 +103,13 @@ def _controls(studio: Studio, form: Form, panel: Panel, values: dict[str, Any], 
             place = "advanced" if control(declared).get("advanced") else str(control(declared).get("group"))
             groups.setdefault(place, []).append(name)
 
+    readings: dict[str, Any] = {}
+
     def put(group: str) -> None:
-        form.controls += [fields.render(spec, name, values=values) for name in groups.pop(group, ())]
+        for name in groups.pop(group, ()):
+            form.controls.append(fields.render(spec, name, values=values))
+            if name in spec.readings:
+                readings[name] = gr.HTML(elem_id=f"{spec.name}-{name}-reading", elem_classes="hint")
 
     parts: dict[str, Any] = {}
     put("picture")
@@ -111,7 +129,7 @@ def _controls(studio: Studio, form: Form, panel: Panel, values: dict[str, Any], 
     form.controls.append(
         fields.Control(("model",), [chosen], lambda raw: {"model": raw[0]}, lambda given, model: [model.name])
     )
-    note = gr.HTML(f"<p>{panel.model_note(values['model'])}</p>", elem_classes="hint")
+    note = gr.HTML(f"<p>{escape(panel.model_note(values['model']))}</p>", elem_classes="hint")
     with gr.Row(elem_classes="pair"):
         put("clip")
         seconds = gr.Number(
@@ -144,11 +162,19 @@ def _controls(studio: Studio, form: Form, panel: Panel, values: dict[str, Any], 
     frames, fps = form.component("frames"), form.component("fps")
     loaded = gr.context.Context.root_block.load
     gr.on([loaded, prompt.change], None, prompt, count, js=_COUNT_JS % MAX_PROMPT_CHARACTERS, **PRIVATE)
-    _wire_duration(spec, seconds, fps, chosen, frames, duration)
+    _wire_duration(spec, seconds, fps, chosen, frames, form.component("width"), duration)
+    for name, line in readings.items():
+        text = form.component(name)
+        gr.on(
+            [loaded, text.change, frames.change, fps.change], partial(panel.reading, name), [text, frames, fps], line,
+            trigger_mode="always_last", **HIDDEN,
+        )  # fmt: skip
     random.click(None, None, form.component("seed"), js="() => -1", **PRIVATE)
     quality.input(None, quality, steps, js="(steps) => steps", **PRIVATE)
     steps.change(partial(_preset_of, spec), [chosen, steps], quality, **HIDDEN)
-    chosen.change(panel.model_chosen, chosen, [note, *form.components], **HIDDEN)
+    chosen.change(lambda name: f"<p>{escape(panel.model_note(name))}</p>", chosen, note, **HIDDEN)
+    # Only a person's choice brings the model's defaults: settings put back, or a clip continued, bring their own.
+    chosen.input(panel.model_chosen, chosen, form.components, **HIDDEN)
     boards = [entry.board for entry in form.controls if entry.board is not None]
     framing = [form.component(name) for name in ("width", "published_pictures") if name in info]
     for board in boards:
@@ -157,20 +183,22 @@ def _controls(studio: Studio, form: Form, panel: Panel, values: dict[str, Any], 
     return parts
 
 
-def _wire_duration(spec: EngineSpec, seconds: Any, fps: Any, model: Any, frames: Any, caption: Any) -> None:
-    """Seconds <-> frames, in the browser alone."""
-    limits = {one.name: (one.geometry.frame_stride, one.geometry.max_frames) for one in spec.models}
+def _wire_duration(spec: EngineSpec, seconds: Any, fps: Any, model: Any, frames: Any, size: Any, caption: Any) -> None:
+    """Seconds <-> frames, and what they come to in one line, in the browser alone."""
+    limits = {one.name: (one.geometry.frame_stride, one.geometry.max_frames, spec.keeps_parts) for one in spec.models}
     begin = _SECONDS_JS % json.dumps(limits)
     given = [seconds, fps, model, frames]
     loaded = gr.context.Context.root_block.load
     seconds.input(None, given, frames, js=_FROM_SECONDS % begin, **PRIVATE)
     seconds.blur(None, given, seconds, js=_EXACT_SECONDS % begin, **PRIVATE)
-    gr.on([loaded, frames.change, fps.change], None, given, [seconds, caption], js=_TO_SECONDS % begin, **PRIVATE)
+    changes = [loaded, frames.change, fps.change, size.change]
+    gr.on(changes, None, [*given, size], [seconds, caption], js=_TO_SECONDS % begin, **PRIVATE)
 
 
 def _result(spec: EngineSpec) -> Result:
     """The right column."""
     status = gr.HTML(elem_id=f"{spec.name}-status", elem_classes="status")
+    playback = gr.HTML(visible=False, elem_id=f"{spec.name}-playback")
     preview = gr.HTML(visible=False, elem_id=f"{spec.name}-preview")
     video = gr.Video(
         visible=False,
@@ -194,10 +222,13 @@ def _result(spec: EngineSpec) -> Result:
         elem_classes="strip",
     )
     with gr.Row(elem_classes="actions"):
+        keep = gr.Button("Stop and keep", visible=False, elem_id=f"{spec.name}-keep")
         cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id=f"{spec.name}-cancel")
         download = gr.DownloadButton("Download video", visible=False, elem_id=f"{spec.name}-download")
     timer = gr.Timer(1.0, active=False)
-    return Result(status, preview, video, download, cancel, strip, timer, seen=gr.State({}), clip=gr.State(""))
+    return Result(
+        status, preview, playback, video, download, cancel, keep, strip, timer, seen=gr.State({}), clip=gr.State("")
+    )
 
 
 def _example_buttons(form: Form, shown: list[Any]) -> None:

@@ -40,7 +40,7 @@ class PyramidFlow:
     def generate(self, request: PyramidFlowRequest, context: Context) -> Iterator[Any]:
         """Yields Stage, Note, LatentStep and, unit by unit, Frames; closing it leaves nothing behind."""
         model = PyramidModel.find(context)
-        units = (request.frames - 1) // storyboard.UNIT_FRAMES + 1
+        units = storyboard.units_of(request.frames)
         if context.dtype == torch.float16:
             yield Note(message="This device would compute in float16, which gives black video: float32 is used.")
 

@@ -42,17 +42,17 @@ class PyramidFlowRequest(Request):
     storyboard: str = parameter(
         "",
         label="Storyboard",
-        help="A prompt per time range, one a line: 0-2: a red star moves right. The prompt above holds for all.",
+        help="A prompt per range of seconds, one a line. The prompt above goes before each of them.",
         group="prompt",
         max_length=MAX_STORYBOARD_CHARACTERS,
         lines=4,
+        placeholder="0-2: a red star moves right\n2-5: the red star turns blue",
     )
     continues: Path | None = parameter(
         None,
         label="Continue",
-        help=f"The *{LATENTS_SUFFIX} file beside an earlier clip: the clip goes on from it, up to the new length.",
-        group="clip",
-        advanced=True,
+        help="An earlier clip that this one goes on from, up to the new length: exactly as if never interrupted.",
+        group="picture",
     )
     steps: int = parameter(
         20,
@@ -77,7 +77,7 @@ class PyramidFlowRequest(Request):
     guidance: float = parameter(
         7.0,
         label="Guidance",
-        help="How strongly the first frame keeps to the prompt; 0 is the prompt without guidance.",
+        help="How strongly the first frame keeps to the prompt; 0 turns all guidance off.",
         group="guidance",
         minimum=0,
         maximum=20,
@@ -87,12 +87,11 @@ class PyramidFlowRequest(Request):
     video_guidance: float = parameter(
         5.0,
         label="Guidance of later frames",
-        help="Higher values move more and drift less, lower ones are steadier; 4 is published for a first picture.",
+        help="Higher: more motion, less drift. Lower: steadier. Published: 5, and 4 for a first picture.",
         group="guidance",
         minimum=0,
         maximum=20,
         step=0.5,
-        advanced=True,
     )
 
 
@@ -183,7 +182,7 @@ def read_facts(path: Path) -> dict[str, Any] | None:
     expected = {"engine": str, "model": str, "width": int, "height": int, "frames": int}
     if not isinstance(facts, dict) or any(not isinstance(facts.get(key), kind) for key, kind in expected.items()):
         return None
-    told = [(facts["frames"] - 1) // storyboard.UNIT_FRAMES + 1, facts["height"] // 8, facts["width"] // 8]
+    told = [storyboard.units_of(facts["frames"]), facts["height"] // 8, facts["width"] // 8]
     return facts if facts["engine"] == NAME and list(shape[2:]) == told else None
 
 
@@ -281,7 +280,7 @@ MODELS = (
         "and 40 GB of RAM for the decoder's memory.",
         weights=_sd3("diffusion_transformer_768p"),
         geometry=_geometry((1280, 768), units=31),
-        defaults={"width": 1280, "height": 768},
+        defaults={"width": 1280, "height": 768, "guidance": 9.0},  # published: 7 to 9, and 7 for ten seconds
         presets=PRESETS,
         device_bytes=12 * 2**30,
     ),
@@ -302,4 +301,7 @@ PYRAMID_FLOW = EngineSpec(
     implementation="engines.pyramid_flow.engine:PyramidFlow",
     check=check,
     max_references=1,
+    keeps_parts=True,
+    continued_from=LATENTS_SUFFIX,
+    readings={"storyboard": storyboard.reading},
 )

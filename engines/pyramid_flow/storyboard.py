@@ -6,6 +6,7 @@ Written one range a line, `0-2: a red star moves right`; the ranges cover the cl
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,7 +16,8 @@ from engines.wording import given
 UNIT_FRAMES = 8  # frames of a unit; the video's first frame is a unit of its own
 FIRST_WORDS = 40
 
-_LINE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:s|-|–|to|\s)+\s*(\d+(?:\.\d+)?)\s*s?\s*:\s*(.*?)\s*", re.DOTALL)
+# No two parts in a row may take the same characters: a long line of blanks would be read for hours.
+_LINE = re.compile(r"(\d+(?:\.\d+)?)(?:[s\s–-]|to)+(\d+(?:\.\d+)?)[s\s]*:\s*(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ def parse(text: str) -> list[Scene]:
     """
     scenes = []
     for line in filter(str.strip, text.splitlines()):
-        found = _LINE.fullmatch(line)
+        found = _LINE.fullmatch(line.strip())
         if found is None:
             raise ValueError(f"Write each line of the storyboard as 0-2: what happens; you gave {given(line.strip())}.")
         start, end, prompt = float(found[1]), float(found[2]), found[3]
@@ -77,11 +79,42 @@ def problem(scenes: Sequence[Scene], *, frames: int, fps: int) -> str | None:
     return None
 
 
+def reading(text: str, frames: int, fps: int) -> str:
+    """What a storyboard means for a clip: its scenes and the units that each covers; "" for an empty one.
+
+    Raises:
+        ValueError: with the sentence of what is wrong.
+    """
+    scenes = parse(text)
+    if not scenes:
+        return ""
+    if wrong := problem(scenes, frames=frames, fps=fps):
+        raise ValueError(wrong)
+    covered = Counter(scene.start for scene in unit_scenes(scenes, units=units_of(frames), fps=fps))
+    parts, first = [], 1
+    for scene in sorted(scenes, key=lambda scene: scene.start):
+        count = covered[scene.start]
+        several = f"units {first}-{first + count - 1}"
+        parts.append("no unit, for it is too short" if not count else f"unit {first}" if count == 1 else several)
+        first += count
+    return f"{len(parts)} scene{'s' * (len(parts) > 1)}: {', '.join(parts)}."
+
+
+def units_of(frames: int) -> int:
+    """The units of a clip of so many frames."""
+    return (frames - 1) // UNIT_FRAMES + 1
+
+
 def unit_prompts(scenes: Sequence[Scene], *, units: int, fps: int) -> list[str]:
-    """The prompt of every unit: that of the last scene begun when the middle of the unit is shown."""
+    """The prompt of every unit."""
+    return [scene.prompt for scene in unit_scenes(scenes, units=units, fps=fps)]
+
+
+def unit_scenes(scenes: Sequence[Scene], *, units: int, fps: int) -> list[Scene]:
+    """The scene of every unit: the last one begun when the middle of the unit is shown."""
     ordered = sorted(scenes, key=lambda scene: scene.start)
     middles = [0.0] + [(1 + UNIT_FRAMES * (unit - 0.5)) / fps for unit in range(1, units)]
-    return [next(scene for scene in reversed(ordered) if scene.start <= middle).prompt for middle in middles]
+    return [next(scene for scene in reversed(ordered) if scene.start <= middle) for middle in middles]
 
 
 def _seconds(start: float, end: float) -> str:

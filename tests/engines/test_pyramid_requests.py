@@ -102,8 +102,31 @@ def test_ways_to_write_a_range(line: str) -> None:
     assert storyboard.parse(f"\n{line}\n\n") == [storyboard.Scene(0, 2, "a fox")]
 
 
+@pytest.mark.parametrize("text", ["0" + " " * 19_000, "0-1" + " s" * 9_000, "1." * 9_000, "0 to " * 4_000])
+def test_a_long_line_that_is_no_range_is_refused_at_once(text: str) -> None:
+    with pytest.raises(ValueError, match="Write each line"):
+        storyboard.parse(text + "x")
+
+
 def test_a_scene_has_the_units_whose_middle_it_covers() -> None:
     scenes = storyboard.parse("1-2: b\n0-1: a")  # in any order
     assert storyboard.problem(scenes, frames=49, fps=24) is None
     prompts = storyboard.unit_prompts(scenes, units=7, fps=24)
     assert prompts == ["a", "a", "a", "a", "b", "b", "b"]  # unit 4 shows frames 25 to 32, from 1.04 s on
+
+
+def test_a_storyboard_is_told_in_units() -> None:
+    assert storyboard.reading(" \n", 49, 24) == ""
+    assert storyboard.reading("0-2: a", 49, 24) == "1 scene: units 1-7."
+    assert storyboard.reading("1.1-2: b\n0-1.1: a", 49, 24) == "2 scenes: units 1-4, units 5-7."
+    brief = storyboard.reading("0-1: a\n1-1.1: b\n1.1-1.15: c\n1.15-2: d", 49, 24)
+    assert brief == "4 scenes: units 1-4, no unit, for it is too short, no unit, for it is too short, units 5-7."
+    with pytest.raises(ValueError, match=r"no prompt for 1-2\.04 s"):
+        storyboard.reading("0-1: a", 49, 24)
+
+
+def test_guidance_defaults_follow_what_was_published_for_each_model() -> None:
+    defaults = {model.name: PYRAMID_FLOW.default_values(model.name) for model in PYRAMID_FLOW.models}
+    published = {"miniflux-384p": 7, "miniflux-768p": 7, "miniflux-image": 9, "sd3-384p": 7, "sd3-768p": 9}
+    assert {name: values["guidance"] for name, values in defaults.items()} == published
+    assert {values["video_guidance"] for values in defaults.values()} == {5}

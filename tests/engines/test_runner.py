@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import resource
+from dataclasses import replace
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from PIL import Image, ImageSequence
 
 from engines import events, metadata
 from engines.bench import Bench
@@ -238,20 +241,27 @@ class Streaming:
         yield events.Stage(name="Making")
         for index in range(3):
             yield LatentStep(index + 1, 3)
-            frames = np.full((3, 16, 16, 3), 80 * index, np.uint8)
+            frames = np.full((3, 16, 16, 3), 80 * index, np.uint8) + np.uint8([0, 20, 40])[:, None, None, None]
             yield Frames(frames, beside={".latents.bin": lambda index=index: bytes([index])})
 
 
 def test_files_beside_the_clip_are_those_of_its_last_frames(bench, tmp_path):
     request = build_request(TINY, {"prompt": "a bear"})
     context = bench.context("tiny", TINY.model("small"))
-    said = list(run(TINY, request, context, output_dir=tmp_path, job_id="clip", engine=Streaming()))
+    in_parts = replace(TINY, keeps_parts=True)
+    said = list(run(in_parts, request, context, output_dir=tmp_path, job_id="clip", engine=Streaming()))
     assert files(tmp_path) == ["clip.json", "clip.latents.bin", "clip.mp4", "clip.png"]
     assert said[-1].result.beside == (str(tmp_path / "clip.latents.bin"),)
     assert (tmp_path / "clip.latents.bin").read_bytes() == b"\x02"
     # Steps go on counting while finished frames are shown.
     assert [(event.index, event.total) for event in said if event.type == "step"] == [(1, 3), (2, 3), (3, 3)]
-    assert sum(event.type == "preview" for event in said) == 3
+    lengths = []
+    for event in said:
+        if event.type == "playback":
+            with Image.open(io.BytesIO(event.image)) as playback:
+                shown = [frame.load() and frame.info["duration"] for frame in ImageSequence.Iterator(playback)]
+                lengths.append(sum(shown) / 1000 * request.fps)
+    assert lengths == pytest.approx([3, 6, 9], rel=0.02), "all that is finished, as long as it lasts"
 
     part = list(run(TINY, request, context, output_dir=tmp_path, job_id="part", engine=Streaming(), keep=keeping(3)))[
         -1

@@ -12,6 +12,7 @@ import av
 import pytest
 
 from engines import metadata, registry
+from studio import command_line
 from studio.command_line import main
 from tests.studio.server import ROOT
 
@@ -99,3 +100,10 @@ def test_serving_other_machines_needs_a_password(capsys: pytest.CaptureFixture[s
     monkeypatch.delenv("KINORA_PASSWORD", raising=False)
     assert main(["serve", "--host", "0.0.0.0"]) == 1
     assert "password" in capsys.readouterr().err
+
+
+def test_a_file_to_continue_may_be_named_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the worker that reads it runs elsewhere
+    words = ["generate", "pyramid-flow", "--set", "continues=clip.latents.safetensors", "--out", "longer.mp4"]
+    values = command_line._values(registry.SPECS["pyramid-flow"], command_line._parser().parse_args(words))
+    assert values["continues"] == str(tmp_path / "clip.latents.safetensors")

@@ -75,6 +75,19 @@ def test_cancelling_twice_ends_a_worker_that_does_not_listen(plain: Studio, pict
     wait_for(plain, job, "cancelled", timeout_s=10)
 
 
+def test_asking_to_keep_ends_no_worker_and_can_still_be_cancelled(plain: Studio, picture: Path) -> None:
+    job = _submit(plain, picture, SLOW)
+    worker = _worker(plain, job)
+    os.kill(worker._process.pid, signal.SIGSTOP)
+    for _ in range(2):
+        plain.executor.cancel(job.id, keep=True)
+    assert worker.alive and plain.executor.progress(job.id).keeping
+    plain.cancel(job.id)
+    assert plain.executor.progress(job.id).cancelling and worker.alive
+    plain.cancel(job.id)
+    wait_for(plain, job, "cancelled", timeout_s=10)
+
+
 def test_closing_the_studio_queues_the_running_job_again(settings: Settings, specs: dict, picture: Path) -> None:
     first = _open(settings)
     job = _submit(first, picture, SLOW)
@@ -121,6 +134,24 @@ def test_inside_an_event_the_same_job_runs_as_a_generator(settings: Settings, sp
     next(event)
     event.close()  # the visitor left
     assert studio.store.get(jobs[0].id).state == "cancelled"
+    studio.store.close()
+
+
+def test_inside_an_event_a_job_can_be_kept_too(
+    settings: Settings, specs: dict, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(specs, "phantom-wan", replace(specs["phantom-wan"], keeps_parts=True))
+    studio = open_studio(settings, InEventExecutor)
+    (job,) = studio.submit("phantom-wan", values(picture, frames=33))
+    for _ in studio.executor.attend([job]):
+        progress = studio.executor.progress(job.id)
+        if progress is not None and progress.playback:
+            studio.cancel(job.id, keep=True)
+    done = studio.store.get(job.id)
+    assert (done.state, done.frames) == ("done", 8)
+    with av.open(done.result.video) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 8
+    assert not list(settings.outputs.glob(".*.keep"))
     studio.store.close()
 
 

@@ -1,0 +1,172 @@
+"""The Long video tab on a tiny model of the real classes: watched, stopped and kept, continued, told in units."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+from safetensors.numpy import load_file
+
+from engines import registry
+from engines.errors import InvalidRequest
+from engines.media import read_frames
+from studio import continuing, history, panel, tab
+from studio.api import Calls
+from studio.executor import LocalExecutor, worker_command
+from studio.jobs import Job
+from studio.service import Studio, open_studio
+from studio.settings import Settings
+from tests.engines import tiny_pyramid
+from tests.studio.conftest import wait_for
+
+SPEC = tiny_pyramid.SPEC
+# gradio leaves event loops open when components are made outside of a running page.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _collected():
+    yield
+    gc.collect()
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    folder = tmp_path_factory.mktemp("tiny")
+    files = tiny_pyramid.write_model(folder)
+    overrides = tuple(f"{SPEC.name}/tiny/{role}={paths[0]}" for role, paths in files.items())
+    return Settings(outputs=folder / "outputs", devices=("cpu",), overrides=overrides)
+
+
+@pytest.fixture(scope="module")
+def studio(settings: Settings) -> Iterator[Studio]:
+    """A studio whose worker process has the tiny model."""
+
+    def command(device: str) -> list[str]:
+        words = worker_command(settings, device)
+        return ["tests.studio.tiny_long_video" if word == "engines.worker" else word for word in words]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry.SPECS, SPEC.name, SPEC)
+        studio = open_studio(settings, LocalExecutor, command=command)
+        studio.executor.start()
+        yield studio
+        studio.executor.close()
+        studio.store.close()
+
+
+@pytest.fixture(scope="module")
+def stopped(studio: Studio) -> tuple[Job, panel.View]:
+    """A long clip that was stopped and kept, and what its panel showed just before."""
+    (job,) = studio.submit(SPEC.name, wanted(frames=241, later_steps=12))
+    until(lambda: (now := studio.executor.progress(job.id)) is not None and now.playback)
+    seen = panel.view(studio, SPEC, job.batch, owner="")
+    studio.cancel(job.id, keep=True)
+    return wait_for(studio, job, "done", "failed", "cancelled"), seen
+
+
+def wanted(**changes: Any) -> dict[str, Any]:
+    return {"model": "tiny", "prompt": "a red star", "frames": 17, "seed": 4} | changes
+
+
+def until(there: Callable[[], Any], *, timeout_s: float = 240) -> None:
+    end = time.monotonic() + timeout_s
+    while not there():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_finished_units_play_while_later_ones_are_made(stopped: tuple[Job, panel.View]) -> None:
+    _, seen = stopped
+    assert seen.keepable and seen.active == 1
+    assert "data:image/webp" in seen.playback and "Finished so far" in seen.playback
+
+
+def test_a_job_is_stopped_and_what_it_finished_is_kept(studio: Studio, stopped: tuple[Job, panel.View]) -> None:
+    job, _ = stopped
+    assert job.state == "done"
+    assert job.frames < 241 and job.frames % 8 == 1
+    assert sum(1 for _ in read_frames(Path(job.result.video))) == job.frames
+    assert job.result.notes == (f"Stopped after {job.frames} of 241 frames.",)
+    shown = panel.view(studio, SPEC, job.batch, owner="")
+    assert not shown.keepable and f"{job.frames} frames @ 24 fps" in shown.status and "Stopped after" in shown.status
+    assert f"{job.frames} frames" in panel.facts(SPEC, job)
+
+
+def test_a_kept_clip_goes_on_from_its_latents(studio: Studio, stopped: tuple[Job, panel.View]) -> None:
+    job, _ = stopped
+    assert (continuing.title(job), job.id) in continuing.choices(studio, SPEC, owner="")
+    values = continuing.values(SPEC, job)
+    assert (values["frames"], values["seed"], values["first_picture"]) == (241, 4, None), "as it was asked for"
+    (next_,) = studio.submit(SPEC.name, values | {"frames": job.frames + 8})
+    done = wait_for(studio, next_, "done", "failed", timeout_s=240)
+    assert done.failure is None and done.frames == job.frames + 8
+    before, after = (load_file(continuing.kept(SPEC, one))["latents"] for one in (job, done))
+    assert (after[:, :, : before.shape[2]] == before).all() and after.shape[2] == before.shape[2] + 1
+    assert continuing.values(SPEC, done)["frames"] == min(241, 2 * done.frames - 1)
+    assert str(studio.settings.outputs) not in panel.facts(SPEC, done), "no folder of this machine is told"
+
+
+def test_only_an_own_finished_clip_can_be_continued(studio: Studio, stopped: tuple[Job, panel.View]) -> None:
+    job, _ = stopped
+    file = continuing.kept(SPEC, job)
+    for chosen, owner in ((job.id, "somebody else"), (str(file), ""), ("../" + job.id, ""), (5, "")):
+        with pytest.raises(InvalidRequest, match="not there any more"):
+            studio.submit(SPEC.name, wanted(frames=241, continues=chosen), owner=owner)
+    assert continuing.choices(studio, SPEC, owner="somebody else") == [continuing.NOTHING]
+
+
+def test_a_waiting_job_has_nothing_to_keep(studio: Studio) -> None:
+    first, second = studio.submit(SPEC.name, wanted(frames=241, later_steps=12), variations=2)
+    assert Calls(studio).cancel(second.id, keep=True) == "cancelled"
+    studio.cancel(first.id)
+    assert wait_for(studio, first, "cancelled", "done").result is None
+
+
+def test_history_and_the_list_fill_the_form(studio: Studio, stopped: tuple[Job, panel.View]) -> None:
+    job, _ = stopped
+    with gr.Blocks(analytics_enabled=False):
+        rendered = tab.render(studio, SPEC, browser=gr.BrowserState({}))
+    form, book = rendered.form, history.History(studio, {SPEC.name: rendered})
+    selected, *updates = book.go_on({}, job.id)
+    assert selected["selected"] == SPEC.name
+    shown = {
+        name: update
+        for control, update in zip(form.controls, grouped(form, updates), strict=True)
+        for name in control.names
+    }
+    assert shown["continues"][0]["value"] == job.id
+    assert (continuing.title(job), job.id) in shown["continues"][0]["choices"]
+    assert (shown["width"][0]["value"], shown["frames"][0]["value"], shown["seed"][0]["value"]) == ("64x64", 241, 4)
+    assert shown["prompt"][0]["value"] == "a red star"
+
+    chosen = dict(zip(form.components, rendered.panel.fit_earlier({}, job.id), strict=True))
+    assert chosen[form.component("frames")]["value"] == 241
+    assert chosen[form.component("prompt")] == gr.skip(), "what was written stays"
+    assert all(update == gr.skip() for update in rendered.panel.fit_earlier({}, "unknown"))
+
+    listed = book.open({}, [job.id], type("Chosen", (), {"index": 0}))
+    assert listed[4]["visible"], "the button to continue it"
+    raw = [update["value"] if isinstance(update, dict) else update for update in updates]
+    assert form.read(raw)["continues"] == job.id
+
+
+def grouped(form: Any, updates: list[Any]) -> list[list[Any]]:
+    rest = iter(updates)
+    return [[next(rest) for _ in control.components] for control in form.controls]
+
+
+def test_a_storyboard_is_read_while_it_is_written(studio: Studio) -> None:
+    with gr.Blocks(analytics_enabled=False):
+        reading = tab.render(studio, SPEC, browser=gr.BrowserState({})).panel.reading
+    assert "2 scenes: units 1-4, units 5-7." in reading("storyboard", "0-1.1: a fox\n1.1-2: <b>", 49, 24)
+    wrong = reading("storyboard", "0-1: a fox", 49, 24)
+    assert "problem" in wrong and "no prompt for 1-2.04 s" in wrong
+    for frames, fps in ((None, 24), (10**12, 24), (49, 0)):
+        assert reading("storyboard", "0-9: a", frames, fps) == "", "a number is being typed"
+    assert reading("storyboard", "", 49, 24) == ""
