@@ -83,10 +83,10 @@ def list_models(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(rows))
         return 0
-    for row in rows:
-        print(
-            f"{row['engine'] + '/' + row['model']:<24} {row['state']:<10} {gigabytes(row['bytes']):>9}  {row['note']}"
-        )
+    names = [f"{row['engine']}/{row['model']}" for row in rows]
+    width = max(map(len, names))
+    for name, row in zip(names, rows, strict=True):
+        print(f"{name:<{width}}  {row['state']:<10} {gigabytes(row['bytes']):>9}  {row['note']}")
     return 0
 
 
