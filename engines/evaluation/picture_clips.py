@@ -10,9 +10,8 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 from engines.training.world import Clip, WorldConfig, make_clip
 
-from . import scores, subjects
+from . import scores
 from .figures import Figure, share
-from .motion import motion_name
 from .quality import Quality, measure
 
 OBJECT_SEED, PHOTO_SEED = 45, 46
@@ -51,12 +50,6 @@ def colour_drift(video: np.ndarray, *, chunks: int = CHUNKS) -> list[float]:
     return [float(deltaE_ciede2000(colours[0], colour)) for colour in colours]
 
 
-def motion_right(video: np.ndarray, clip: Clip) -> bool:
-    """Whether a one-subject clip shows the asked motion."""
-    masks = subjects.split_subjects(subjects.subject_masks(video), 1)[0]
-    return motion_name(video, masks) == clip.tracks[0].motion
-
-
 def measured(objects: list[Pair], photos: list[Pair], round_trips: list[float]) -> tuple[list[Figure], dict[str, Any]]:
     """Figures with the targets of the FlashI2V starter, and the curves over temporal chunks.
 
@@ -77,8 +70,8 @@ def measured(objects: list[Pair], photos: list[Pair], round_trips: list[float]) 
         Figure(name="first frame PSNR", value=_mean(fidelity), unit="dB"),
         Figure(name="VAE's round trip of the pictures", value=_mean(round_trips), unit="dB"),
         Figure(name="first frame SSIM", value=_mean([quality.first_frame_ssim for quality in made]), unit=""),
-        share("motion right", [motion_right(pair.made, pair.real) for pair in objects], target=85.0),
-        share("motion read right in the real clips", [motion_right(p.real.frames, p.real) for p in objects]),
+        share("motion right", [scores.motion_right(pair.made, pair.real) for pair in objects], target=85.0),
+        share("motion read right in the real clips", [scores.motion_right(p.real.frames, p.real) for p in objects]),
         Figure(name="dynamic degree, share of the real clips'", value=dynamic),
         Figure(name="dynamic degree, distance from theirs", value=abs(dynamic - 100), target=15.0, lower=True),
         Figure(name="drift of colour, last chunk", value=float(drift[:, -1].mean()), unit="dE", target=3.0, lower=True),

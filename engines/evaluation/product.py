@@ -35,20 +35,18 @@ class Product:
     def make(
         self, prompt: str, references: tuple[np.ndarray, ...], *, seed: int, **settings: object
     ) -> tuple[np.ndarray, float]:
-        """A clip uint8 [T,H,W,3] with the model's default settings, and the seconds it took."""
+        """A clip uint8 [T,H,W,3] with the model's default settings, and the seconds it took; references may be none."""
         with tempfile.TemporaryDirectory() as name:
             paths = []
             for index, picture in enumerate(references):
                 paths.append(Path(name) / f"{index}.png")
                 Image.fromarray(picture).save(paths[-1])
             shown = tuple(Reference(path=path) for path in paths)
-            single = "picture" in self.spec.request_type.model_fields
-            values = self.spec.default_values(self.model.name) | {
-                "prompt": prompt,
-                **({"picture": shown[0]} if single else {"references": shown}),
-                "seed": seed,
-                **settings,
-            }
+            fields = self.spec.request_type.model_fields
+            takes = next(name for name in ("references", "picture", "first_picture") if name in fields)
+            pictures = {takes: shown if takes == "references" else shown[0]} if shown else {}
+            told = {"prompt": prompt, "seed": seed, **pictures, **settings}
+            values = self.spec.default_values(self.model.name) | told
             request = self.spec.request_type(**values)
             began = time.monotonic()
             made = self.engine.generate(request, self.bench.context(self.spec.name, self.model))

@@ -57,10 +57,10 @@ def reference_hits(video: np.ndarray, case: Case) -> list[bool]:
     return hits
 
 
-def motion_hit(video: np.ndarray, case: Case) -> bool:
-    """Whether a one-subject clip shows the asked motion."""
+def motion_right(video: np.ndarray, clip: Clip) -> bool:
+    """Whether a video shows the motion of a one-subject clip."""
     masks = subjects.split_subjects(subjects.subject_masks(video), 1)[0]
-    return motion_name(video, masks) == case.clip.tracks[0].motion
+    return motion_name(video, masks) == clip.tracks[0].motion
 
 
 def pasted(video: np.ndarray, reference: np.ndarray) -> bool:

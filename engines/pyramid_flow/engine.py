@@ -123,8 +123,7 @@ class PyramidFlow:
             common = f"{request.prompt.strip()}, " if request.prompt.strip() else ""
             prompts = [common + scene for scene in scenes]
         read = {text: model.prompt(context, text, suffix=model.suffix) for text in dict.fromkeys(prompts)}
-        negative = model.negative_prompt if request.negative_prompt is None else request.negative_prompt
-        unconditional = model.prompt(context, negative)
+        unconditional = model.prompt(context, request.negative_prompt)
         cut = [prompt.cut for prompt in (*read.values(), unconditional) if prompt.cut]
         return {"cond": [read[text].text for text in prompts], "uncond": [unconditional.text] * units}, cut
 

@@ -34,10 +34,6 @@ from engines.wan.encoder_keys import TEXT_ENCODER
 from engines.wan.text import load_tokenizer
 
 PROMPT_SUFFIX = ", hyper quality, Ultra HD, 8K"
-NEGATIVE_PROMPT = (
-    "cartoon style, worst quality, low quality, blurry, absolute black, absolute white, low res, extra limbs, extra "
-    "digits, misplaced objects, mutated anatomy, monochrome, horror"
-)
 
 
 @dataclass(frozen=True)
@@ -67,8 +63,7 @@ class PyramidModel:
     """The networks of one model, described but not loaded.
 
     A starter has one text encoder and no CLIP: its pooled vector is the mean of the states. It says in its metadata
-    where it differs: `text_len`, `prompt_suffix` and `negative_prompt` (transformer), `statistics` and `rgb_factors`
-    (VAE).
+    where it differs: `text_len` and `prompt_suffix` (transformer), `statistics` and `rgb_factors` (VAE).
     """
 
     family: Family
@@ -125,12 +120,6 @@ class PyramidModel:
     def text_len(self) -> int:
         """Tokens of a prompt that count."""
         return int(self.transformer.metadata.get("text_len", TEXT_LEN))
-
-    @property
-    def negative_prompt(self) -> str:
-        """The negative prompt the checkpoint was published with."""
-        starter = self.transformer.metadata
-        return starter.get("negative_prompt", "") if starter else NEGATIVE_PROMPT
 
     @property
     def suffix(self) -> str:

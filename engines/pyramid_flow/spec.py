@@ -16,6 +16,7 @@ from engines.pictures import picture_problem
 from engines.pyramid_flow import storyboard
 from engines.request import MAX_PROMPT_CHARACTERS, Reference, Request, parameter
 from engines.types import EngineSpec, Geometry, ModelSpec, Weights
+from engines.wan.weights import STARTER_NOTE, STARTER_TEXT, STARTER_WORDS
 from engines.wording import either
 
 NAME = "pyramid-flow"
@@ -189,6 +190,10 @@ def read_facts(path: Path) -> dict[str, Any] | None:
 SD3_REPO = "rain1011/pyramid-flow-sd3"
 MINIFLUX_REPO = "rain1011/pyramid-flow-miniflux"
 SD3_LICENCE = "stabilityai-ai-community"
+NEGATIVE_PROMPT = (
+    "cartoon style, worst quality, low quality, blurry, absolute black, absolute white, low res, extra limbs, extra "
+    "digits, misplaced objects, mutated anatomy, monochrome, horror"
+)
 PRESETS = {"Draft": 10, "Standard": 20, "Best": 30}
 
 
@@ -232,7 +237,21 @@ def _miniflux(folder: str) -> tuple[Weights, ...]:
     )
 
 
-MODELS = (
+STARTER = ModelSpec(
+    name="starter",
+    title="Starter (built in, runs anywhere)",
+    note=STARTER_NOTE,
+    weights=(
+        Weights("transformer", ("starter/pyramid_flow.safetensors",), size_bytes=9_000_000),
+        Weights("vae", ("starter/pyramid_vae.safetensors",), size_bytes=3_000_000),
+        *STARTER_TEXT,
+    ),
+    geometry=_geometry((128, 64), units=13),
+    defaults={"width": 128, "height": 64, "frames": 49, "fps": 12, "steps": 10, "later_steps": 5},
+    presets={"Draft": 5, "Standard": 10, "Best": 20},
+    words=STARTER_WORDS,
+)
+PUBLISHED = (
     ModelSpec(
         name="miniflux-384p",
         title="Pyramid Flow miniFLUX 384p",
@@ -240,6 +259,7 @@ MODELS = (
         "Wants a GPU with 12 GB or more.",
         weights=_miniflux("diffusion_transformer_384p"),
         geometry=_geometry((640, 384), units=16),
+        defaults={"negative_prompt": NEGATIVE_PROMPT},
         presets=PRESETS,
         device_bytes=12 * 2**30,
     ),
@@ -250,7 +270,7 @@ MODELS = (
         "Wants a GPU with 12 GB or more, and 40 GB of RAM for the decoder's memory.",
         weights=_miniflux("diffusion_transformer_768p"),
         geometry=_geometry((1280, 768), units=31),
-        defaults={"width": 1280, "height": 768},
+        defaults={"width": 1280, "height": 768, "negative_prompt": NEGATIVE_PROMPT},
         presets=PRESETS,
         device_bytes=12 * 2**30,
     ),
@@ -260,7 +280,7 @@ MODELS = (
         note="The published model for single pictures of about one megapixel.",
         weights=_miniflux("diffusion_transformer_image"),
         geometry=_geometry((1024, 1024), (1280, 768), (768, 1280), units=1),
-        defaults={"width": 1024, "height": 1024, "frames": 1, "guidance": 9.0},
+        defaults={"width": 1024, "height": 1024, "frames": 1, "guidance": 9.0, "negative_prompt": NEGATIVE_PROMPT},
         presets=PRESETS,
         device_bytes=12 * 2**30,
     ),
@@ -270,6 +290,7 @@ MODELS = (
         note="The published model for 640x384, up to 5 seconds; weak at people. Wants a GPU with 12 GB or more.",
         weights=_sd3("diffusion_transformer_384p"),
         geometry=_geometry((640, 384), units=16),
+        defaults={"negative_prompt": NEGATIVE_PROMPT},
         presets=PRESETS,
         device_bytes=12 * 2**30,
     ),
@@ -280,15 +301,17 @@ MODELS = (
         "and 40 GB of RAM for the decoder's memory.",
         weights=_sd3("diffusion_transformer_768p"),
         geometry=_geometry((1280, 768), units=31),
-        defaults={"width": 1280, "height": 768, "guidance": 9.0},  # published: 7 to 9, and 7 for ten seconds
+        # Published guidance: 7 to 9, and 7 for ten seconds.
+        defaults={"width": 1280, "height": 768, "guidance": 9.0, "negative_prompt": NEGATIVE_PROMPT},
         presets=PRESETS,
         device_bytes=12 * 2**30,
     ),
 )
 VARIANTS = {
     model.name: Variant(model.name.partition("-")[0], f"diffusion_transformer_{model.name.partition('-')[2]}")
-    for model in MODELS
+    for model in PUBLISHED
 }
+MODELS = (STARTER, *PUBLISHED)
 _SIZES = {model.name: model.geometry.sizes for model in MODELS}
 
 PYRAMID_FLOW = EngineSpec(

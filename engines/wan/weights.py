@@ -21,12 +21,13 @@ PUBLISHED = (
     ),
 )
 
-# Everything but the transformer, as the starters use it.
-STARTER = (
-    Weights("vae", ("starter/vae.safetensors",), size_bytes=5_500_000),
-    Weights("text_encoder", ("starter/text_encoder.safetensors",), size_bytes=500_000),
+# What reads the prompt in every starter.
+STARTER_TEXT = (
+    Weights("text_encoder", ("starter/text_encoder.safetensors",), size_bytes=930_000),
     Weights("tokenizer", ("starter/tokenizer/tokenizer.json", "starter/tokenizer/tokenizer_config.json")),
 )
+# Everything but the transformer, as the starters on Wan 2.1 use it.
+STARTER = (Weights("vae", ("starter/vae.safetensors",), size_bytes=5_400_000), *STARTER_TEXT)
 STARTER_NOTE = (
     "A small demonstration model trained by this project on a world of simple moving shapes; "
     "it shows how the engine works, not what it can do at full size."

@@ -42,7 +42,7 @@ def test_references_are_told_apart(one_subject):
     wrong = [scores.reference_hits(b.clip.frames, a)[0] for a, b in zip(one_subject, others, strict=True)]
     assert np.mean(right) >= 0.9
     assert np.mean(wrong) <= 0.5
-    assert np.mean([scores.motion_hit(case.clip.frames, case) for case in one_subject]) >= 0.9
+    assert np.mean([scores.motion_right(case.clip.frames, case.clip) for case in one_subject]) >= 0.9
 
 
 def test_two_subjects_are_told_apart():

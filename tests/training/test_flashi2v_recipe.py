@@ -74,6 +74,16 @@ def test_every_variant_trains_its_own_paths_and_exports_what_the_engine_loads(
     assert set(trainer.figures) == {"loss", "loss_first", "loss_later"}
 
 
+def test_a_fresh_shift_is_the_first_frame_itself_and_is_trained(
+    recipe: flashi2v.FlashI2VRecipe, tmp_path: Path
+) -> None:
+    first = torch.randn(2, TINY["in_channels"], 1, 4, 6, generator=torch.Generator().manual_seed(0))
+    shift = flashi2v.build(recipe).transformer.learnable_proj.shift(first, 3)
+    torch.testing.assert_close(shift, first.expand(-1, -1, 3, -1, -1))
+    trained = train(recipe, tmp_path).networks["transformer"].learnable_proj.shift(first, 3)
+    assert not torch.allclose(trained, shift)
+
+
 def test_training_starts_from_the_base_and_resumes_exactly(recipe: flashi2v.FlashI2VRecipe, tmp_path: Path) -> None:
     base = load(open_checkpoint([Path(recipe.start) / "wan_t2v.safetensors"]), flashi2v_full.TRANSFORMER,
                 dtype=torch.float32)  # fmt: skip

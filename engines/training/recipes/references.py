@@ -1,4 +1,4 @@
-"""The base of the Wan starters trained on: most batches show reference pictures, the text encoder learns along."""
+"""The base of the Wan starters trained on with reference pictures in most batches; its text encoder stays frozen."""
 
 import dataclasses
 
@@ -18,6 +18,7 @@ RECIPE = FlowRecipe(
     decay_share=0.65,
     drop_text=0.1,
     drop_all=0.1,
+    train_text=False,
     sigma_centre=0.5,
     start="assets/starter",
     # Small clips and clips of the shipped size take turns.
