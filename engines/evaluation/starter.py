@@ -51,6 +51,12 @@ def _size(folder: Path, *names: str | Path) -> Figure:
     return Figure(name="size of its files", value=total / 1e6, unit="MB", target=MEGABYTES_TARGET, lower=True)
 
 
+def _warm(seconds: list[float]) -> Figure:
+    """Median time of a clip; the first one, which loads the networks, does not count."""
+    took = float(np.median(seconds[1:] or seconds))
+    return Figure(name="default clip, warm", value=took, unit="s", target=SECONDS_TARGET, lower=True)
+
+
 def evaluate_vae(options: Options) -> Outcome:
     """Round trip of the VAE over held-out world clips, inside their objects, and over photographs."""
     vae = load_vae(options.folder / "vae.safetensors")
@@ -127,9 +133,7 @@ def evaluate_phantom(options: Options) -> Outcome:
         share("right reference of 8, two subjects", [hit for hits in hits_two for hit in hits], target=80.0),
         share("motion right", moves, target=80.0),
         share("pasted at the reference's place", paste, target=10.0, lower=True),
-        Figure(
-            name="default clip, warm", value=float(np.median(seconds[1:])), unit="s", target=SECONDS_TARGET, lower=True
-        ),
+        _warm(seconds),
         _size(options.folder, "wan_t2v.safetensors", "vae.safetensors", "text_encoder.safetensors"),
     ]
     facts = {"one_subject": len(one), "two_subjects": len(two), "defaults": dict(product.model.defaults)}
@@ -152,15 +156,7 @@ def evaluate_flashi2v(options: Options) -> Outcome:
         round_trips.append(picture_clips.round_trip_psnr(vae, clip.frames[0]))
     figures, curves = picture_clips.measured(pairs[: len(objects)], pairs[len(objects) :], round_trips)
     transformer = options.transformer or options.folder / "flashi2v.safetensors"
-    figures.append(
-        Figure(
-            name="default clip, warm",
-            value=float(np.median(seconds[1:] or seconds)),
-            unit="s",
-            target=SECONDS_TARGET,
-            lower=True,
-        )
-    )
+    figures.append(_warm(seconds))
     figures.append(_size(options.folder, transformer, "vae.safetensors", "text_encoder.safetensors"))
     facts = {
         "variant": read_facts(transformer)["config"]["variant"],
@@ -187,15 +183,7 @@ def evaluate_pyramid(options: Options) -> Outcome:
         seconds.append(took)
         pairs.append(long_clips.Pair(real=clip, made=video))
     figures = long_clips.measured(pairs[: len(written)], pairs[len(written) :])
-    figures.append(
-        Figure(
-            name="default clip, warm",
-            value=float(np.median(seconds[1:] or seconds)),
-            unit="s",
-            target=SECONDS_TARGET,
-            lower=True,
-        )
-    )
+    figures.append(_warm(seconds))
     transformer = options.transformer or options.folder / "pyramid_flow.safetensors"
     figures.append(_size(options.folder, transformer, "pyramid_vae.safetensors", "text_encoder.safetensors"))
     facts = {"from_text": len(written), "from_pictures": len(pictured), "defaults": dict(product.model.defaults)}
