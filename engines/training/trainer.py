@@ -38,6 +38,8 @@ def learning_rate(recipe: Recipe, step: int, progress: float) -> float:
 def _worker_start(_: int) -> None:
     import cv2
 
+    # Ctrl-C reaches every process of the terminal; only the loop may stop, after it has saved.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
 
