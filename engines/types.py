@@ -113,7 +113,7 @@ class ModelSpec:
         weights: every component's files.
         geometry: which clips it can make.
         defaults: request values this checkpoint was published with, where they differ from the request's own.
-        presets: quality name -> step count ("Draft", "Standard", "Best").
+        presets: quality name ("Draft", "Standard", "Best") -> the step counts it sets, by field.
         words: for a model that understands only a small vocabulary, one sentence that names it; "" for free text.
         device_bytes: accelerator memory that the default clip needs with offloading; 0 = runs well on a CPU.
     """
@@ -124,7 +124,7 @@ class ModelSpec:
     weights: tuple[Weights, ...]
     geometry: Geometry
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    presets: Mapping[str, int] = field(default_factory=dict)
+    presets: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     words: str = ""
     device_bytes: int = 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from html import escape
@@ -44,6 +45,8 @@ _TO_SECONDS = """(seconds, fps, model, frames, size) => { %s
   return [same ? seconds : exact(frames, fps), caption(frames, fps, model, size)];
 }"""
 _EXACT_SECONDS = "(seconds, fps, model, frames) => { %s return exact(frames, fps); }"
+# One output takes a value, several take a list of them.
+_PRESET_JS = "(model, name) => { const counts = (%s)[model][name]; return counts.length > 1 ? counts : counts[0]; }"
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,9 @@ def _controls(studio: Studio, form: Form, panel: Panel, values: dict[str, Any], 
         )  # fmt: skip
     duration = gr.HTML(elem_classes="duration")
     with gr.Row(elem_classes="pair"):
-        quality = gr.Radio(_presets(spec, values["model"]), value=values["steps"], label="Quality", scale=3)
+        quality = gr.Radio(
+            **_quality(spec, values["model"], values), label="Quality", scale=3, elem_id=f"{spec.name}-quality"
+        )
         put("quality")
     with gr.Row(elem_classes="pair"):
         put("seed")
@@ -158,7 +163,7 @@ def _controls(studio: Studio, form: Form, panel: Panel, values: dict[str, Any], 
             "Generate", variant="primary", size="lg", elem_classes="go", elem_id=f"{spec.name}-go"
         )
 
-    prompt, steps = form.component("prompt"), form.component("steps")
+    prompt = form.component("prompt")
     frames, fps = form.component("frames"), form.component("fps")
     loaded = gr.context.Context.root_block.load
     gr.on([loaded, prompt.change], None, prompt, count, js=_COUNT_JS % MAX_PROMPT_CHARACTERS, **PRIVATE)
@@ -170,8 +175,15 @@ def _controls(studio: Studio, form: Form, panel: Panel, values: dict[str, Any], 
             trigger_mode="always_last", **HIDDEN,
         )  # fmt: skip
     random.click(None, None, form.component("seed"), js="() => -1", **PRIVATE)
-    quality.input(None, quality, steps, js="(steps) => steps", **PRIVATE)
-    steps.change(partial(_preset_of, spec), [chosen, steps], quality, **HIDDEN)
+    steps = {name: form.component(name) for name in _step_fields(spec)}
+    presets = {
+        model.name: {name: list(given.values()) for name, given in model.presets.items()} for model in spec.models
+    }
+    quality.input(None, [chosen, quality], list(steps.values()), js=_PRESET_JS % json.dumps(presets), **PRIVATE)
+    gr.on(
+        [field.change for field in steps.values()], partial(_quality_now, spec), [chosen, *steps.values()], quality,
+        trigger_mode="always_last", **HIDDEN,
+    )  # fmt: skip
     chosen.change(lambda name: f"<p>{escape(panel.model_note(name))}</p>", chosen, note, **HIDDEN)
     # Only a person's choice brings the model's defaults: settings put back, or a clip continued, bring their own.
     chosen.input(panel.model_chosen, chosen, form.components, **HIDDEN)
@@ -257,11 +269,18 @@ def _first_model(studio: Studio, spec: EngineSpec) -> str:
     return (runnable or [model.name for model in spec.models])[0]
 
 
-def _presets(spec: EngineSpec, model: str) -> list[tuple[str, int]]:
-    return [(f"{name} · {steps} steps", steps) for name, steps in spec.model(model).presets.items()]
+def _step_fields(spec: EngineSpec) -> list[str]:
+    """The fields that a quality sets."""
+    return list(next(iter(spec.models[0].presets.values())))
 
 
-def _preset_of(spec: EngineSpec, model: str, steps: float) -> Any:
-    """The quality choices of a model, with the one that has this many steps."""
-    known = _presets(spec, model)
-    return gr.update(choices=known, value=steps if steps in dict(known).values() else None)
+def _quality(spec: EngineSpec, model: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The quality choices of a model, and which of them the values are."""
+    presets = spec.model(model).presets
+    choices = [(f"{name} · {' + '.join(map(str, given.values()))} steps", name) for name, given in presets.items()]
+    chosen = [name for name, given in presets.items() if all(values[field] == count for field, count in given.items())]
+    return {"choices": choices, "value": chosen[0] if chosen else None}
+
+
+def _quality_now(spec: EngineSpec, model: str, *counts: float) -> Any:
+    return gr.update(**_quality(spec, model, dict(zip(_step_fields(spec), counts, strict=True))))

@@ -1,7 +1,6 @@
 """Clips through the product's own generation path: files from the store, the engine, its published defaults."""
 
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +31,8 @@ class Product:
         self.bench = Bench("cpu", store=store)
         self.engine = implementation(self.spec)
 
-    def make(
-        self, prompt: str, references: tuple[np.ndarray, ...], *, seed: int, **settings: object
-    ) -> tuple[np.ndarray, float]:
-        """A clip uint8 [T,H,W,3] with the model's default settings, and the seconds it took; references may be none."""
+    def make(self, prompt: str, references: tuple[np.ndarray, ...], *, seed: int, **settings: object) -> np.ndarray:
+        """A clip uint8 [T,H,W,3] with the model's default settings; references may be none."""
         with tempfile.TemporaryDirectory() as name:
             paths = []
             for index, picture in enumerate(references):
@@ -48,7 +45,6 @@ class Product:
             told = {"prompt": prompt, "seed": seed, **pictures, **settings}
             values = self.spec.default_values(self.model.name) | told
             request = self.spec.request_type(**values)
-            began = time.monotonic()
             made = self.engine.generate(request, self.bench.context(self.spec.name, self.model))
             frames = [item.pixels for item in made if isinstance(item, Frames)]
-        return np.concatenate(frames), time.monotonic() - began
+        return np.concatenate(frames)

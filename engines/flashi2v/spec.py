@@ -96,7 +96,7 @@ STARTER = ModelSpec(
         sizes=((96, 64), (64, 64)), multiple=16, max_pixels=96 * 96, frame_stride=4, max_frames=49, min_side=48
     ),
     defaults={"width": 96, "height": 64, "frames": 33, "fps": 12, "steps": 20, "shift": 2.0, "guidance": 2.5},
-    presets={"Draft": 10, "Standard": 20, "Best": 40},
+    presets={"Draft": {"steps": 10}, "Standard": {"steps": 20}, "Best": {"steps": 40}},
     words=f"{STARTER_WORDS}; or a photograph whose camera pans left, right, up or down or zooms in or out",
 )
 
@@ -117,7 +117,7 @@ FLASHI2V_1_3B = ModelSpec(
         max_frames=121,
     ),
     defaults={"frames": 49, "negative_prompt": NEGATIVE_PROMPT},
-    presets={"Draft": 25, "Standard": 50, "Best": 80},
+    presets={"Draft": {"steps": 25}, "Standard": {"steps": 50}, "Best": {"steps": 80}},
     device_bytes=8 * 2**30,
 )
 

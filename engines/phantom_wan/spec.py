@@ -103,11 +103,11 @@ STARTER = ModelSpec(
         "frames": 33,
         "fps": 12,
         "steps": 20,
-        "shift": 2.0,
-        "image_guidance": 2.5,
+        "shift": 3.0,
+        "image_guidance": 4.0,
         "text_guidance": 3.0,
     },
-    presets={"Draft": 10, "Standard": 20, "Best": 40},
+    presets={"Draft": {"steps": 10}, "Standard": {"steps": 20}, "Best": {"steps": 40}},
     words=STARTER_WORDS,
 )
 
@@ -127,7 +127,7 @@ PHANTOM_1_3B = ModelSpec(
         max_frames=121,
     ),
     defaults={"negative_prompt": NEGATIVE_PROMPT},
-    presets={"Draft": 25, "Standard": 50, "Best": 80},
+    presets={"Draft": {"steps": 25}, "Standard": {"steps": 50}, "Best": {"steps": 80}},
     device_bytes=8 * 2**30,
 )
 
@@ -152,7 +152,7 @@ PHANTOM_14B = ModelSpec(
         max_frames=241,
     ),
     defaults={"frames": 121, "fps": 24, "negative_prompt": NEGATIVE_PROMPT},
-    presets={"Draft": 25, "Standard": 50, "Best": 80},
+    presets={"Draft": {"steps": 25}, "Standard": {"steps": 50}, "Best": {"steps": 80}},
     device_bytes=24 * 2**30,
 )
 

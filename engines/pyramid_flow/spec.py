@@ -194,7 +194,15 @@ NEGATIVE_PROMPT = (
     "cartoon style, worst quality, low quality, blurry, absolute black, absolute white, low res, extra limbs, extra "
     "digits, misplaced objects, mutated anatomy, monochrome, horror"
 )
-PRESETS = {"Draft": 10, "Standard": 20, "Best": 30}
+
+
+def _presets(draft: int, standard: int, best: int) -> dict[str, dict[str, int]]:
+    """As published, a frame after the first takes half of its steps."""
+    steps = {"Draft": draft, "Standard": standard, "Best": best}
+    return {name: {"steps": count, "later_steps": count // 2} for name, count in steps.items()}
+
+
+PRESETS = _presets(10, 20, 30)
 
 
 def _geometry(*sizes: tuple[int, int], units: int) -> Geometry:
@@ -248,7 +256,7 @@ STARTER = ModelSpec(
     ),
     geometry=_geometry((128, 64), units=13),
     defaults={"width": 128, "height": 64, "frames": 49, "fps": 12, "steps": 10, "later_steps": 5},
-    presets={"Draft": 5, "Standard": 10, "Best": 20},
+    presets=_presets(6, 10, 20),
     words=STARTER_WORDS,
 )
 PUBLISHED = (

@@ -1,23 +1,65 @@
-"""The Long video tab in a real Chromium: what a length comes to, and what a storyboard means while it is written."""
+"""The Long video tab in a real Chromium: lengths and storyboards in units, and a clip watched, kept and continued."""
 
 from __future__ import annotations
 
+import re
+
 import pytest
+
+from tests.browser.test_in_browser import check_it_plays
 
 pytestmark = pytest.mark.browser
 
 
-def test_length_and_storyboard_are_told_in_units(page) -> None:
+@pytest.fixture
+def tab(page):
     page.get_by_role("tab", name="Long video").click()
-    page.get_by_text("16 units, 121 frames @ 24 fps = 5.04 s, 640x384, at most 5.04 s").wait_for()
-    page.locator("#pyramid-flow-seconds input").fill("2")
-    page.get_by_text("7 units, 49 frames @ 24 fps = 2.04 s, 640x384, at most 5.04 s").wait_for()
+    page.get_by_text("7 units, 49 frames @ 12 fps = 4.08 s, 128x64, at most 8.08 s").wait_for()
+    return page
 
-    board, reading = page.locator("#pyramid-flow-storyboard textarea"), page.locator("#pyramid-flow-storyboard-reading")
+
+def wait_for_status(page, words: str) -> None:
+    page.locator("#pyramid-flow-status").get_by_text(re.compile(words)).first.wait_for()
+
+
+def length_s(video) -> float:
+    return video.evaluate("video => video.duration")
+
+
+def test_length_and_storyboard_are_told_in_units(tab) -> None:
+    tab.locator("#pyramid-flow-seconds input").fill("2")
+    tab.get_by_text("4 units, 25 frames @ 12 fps = 2.08 s, 128x64, at most 8.08 s").wait_for()
+
+    board, reading = tab.locator("#pyramid-flow-storyboard textarea"), tab.locator("#pyramid-flow-storyboard-reading")
     assert board.get_attribute("placeholder").startswith("0-2: ")
     board.fill("0-1: a fox runs")
-    reading.get_by_role("alert").get_by_text("no prompt for 1-2.04 s").wait_for()
-    board.fill("0-1.1: a fox runs\n1.1-2: it sits down")
-    reading.get_by_text("2 scenes: units 1-4, units 5-7.").wait_for()
-    assert not page.locator("#pyramid-flow-keep").is_visible()
-    assert page.locator("#pyramid-flow-continues").is_visible()
+    reading.get_by_role("alert").get_by_text("no prompt for 1-2.08 s").wait_for()
+    board.fill("0-0.8: a fox runs\n0.8-2: it sits down")
+    reading.get_by_text("2 scenes: units 1-2, units 3-4.").wait_for()
+    assert not tab.locator("#pyramid-flow-keep").is_visible()
+    assert tab.locator("#pyramid-flow-continues").is_visible()
+
+
+def test_a_long_clip_is_watched_while_it_is_made_then_kept_and_continued(tab) -> None:
+    tab.locator("#pyramid-flow-seconds input").fill("8")
+    tab.get_by_text("13 units, 97 frames @ 12 fps").wait_for()
+    tab.locator("#pyramid-flow-quality").get_by_text("Best").click()
+    tab.locator("#pyramid-flow-go").click()
+    tab.locator("#pyramid-flow-playback img").wait_for()
+    tab.get_by_text("Finished so far").wait_for()
+    tab.locator("#pyramid-flow-keep").click()
+    wait_for_status(tab, "^Done")
+    video = tab.locator("#pyramid-flow-video video")
+    check_it_plays(video)
+    kept = length_s(video)
+    assert 0 < kept < 8
+
+    tab.locator("#pyramid-flow-continues input").click()
+    tab.get_by_role("option", name=re.compile("sand background")).first.click()
+    tab.get_by_text("13 units, 97 frames @ 12 fps").wait_for()
+    tab.locator("#pyramid-flow-quality").get_by_text("Draft").click()
+    tab.locator("#pyramid-flow-go").click()
+    wait_for_status(tab, "^Making")
+    wait_for_status(tab, "^Done")
+    tab.wait_for_function("() => document.querySelector('#pyramid-flow-video video').duration > 8")
+    check_it_plays(video)
