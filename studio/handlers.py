@@ -168,9 +168,9 @@ class Panel:
         return shown
 
     def fit_earlier(self, browser: Any, clip: Any) -> list[Any]:
-        """What a clip chosen to be continued decides: model, size, length and no picture; what was written stays."""
+        """What a clip to be continued decides: model, size, length, seed and no picture; what was written stays."""
         pictures = self.form.picture.names if self.form.picture else ()
-        return self.continue_clip(browser, clip, names={"model", "width", "frames", *pictures})
+        return self.continue_clip(browser, clip, names={"model", "width", "frames", "seed", *pictures})
 
     def reading(self, name: str, text: Any, frames: Any, fps: Any) -> str:
         """What a text means for a clip of this length, or what is wrong with it, as HTML."""

@@ -23,7 +23,23 @@ def wait_for_status(page, words: str) -> None:
 
 
 def length_s(video) -> float:
+    """Seconds of a clip, once the browser has read its head."""
+    video.page.wait_for_function("video => video.readyState >= 1", arg=video.element_handle())
     return video.evaluate("video => video.duration")
+
+
+def continue_it(page) -> None:
+    """Choose the newest clip in the list of those to continue, which is read anew when a clip is done."""
+    clip = page.get_by_role("option", name=re.compile("a blue square")).first
+    for _ in range(20):
+        page.locator("#pyramid-flow-continues input").click()
+        page.wait_for_timeout(500)
+        if clip.is_visible():
+            clip.click()
+            return
+        page.locator("#pyramid-flow-status").click()  # closes the list
+        page.wait_for_timeout(500)
+    pytest.fail("the kept clip is not in the list")
 
 
 def test_length_and_storyboard_are_told_in_units(tab) -> None:
@@ -43,19 +59,16 @@ def test_length_and_storyboard_are_told_in_units(tab) -> None:
 def test_a_long_clip_is_watched_while_it_is_made_then_kept_and_continued(tab) -> None:
     tab.locator("#pyramid-flow-seconds input").fill("8")
     tab.get_by_text("13 units, 97 frames @ 12 fps").wait_for()
-    tab.locator("#pyramid-flow-quality").get_by_text("Best").click()
     tab.locator("#pyramid-flow-go").click()
     tab.locator("#pyramid-flow-playback img").wait_for()
     tab.get_by_text("Finished so far").wait_for()
     tab.locator("#pyramid-flow-keep").click()
     wait_for_status(tab, "^Done")
     video = tab.locator("#pyramid-flow-video video")
-    check_it_plays(video)
-    kept = length_s(video)
-    assert 0 < kept < 8
+    video.wait_for()
+    assert 0 < length_s(video) < 8
 
-    tab.locator("#pyramid-flow-continues input").click()
-    tab.get_by_role("option", name=re.compile("sand background")).first.click()
+    continue_it(tab)
     tab.get_by_text("13 units, 97 frames @ 12 fps").wait_for()
     tab.locator("#pyramid-flow-quality").get_by_text("Draft").click()
     tab.locator("#pyramid-flow-go").click()

@@ -147,6 +147,7 @@ def test_history_and_the_list_fill_the_form(studio: Studio, stopped: tuple[Job, 
 
     chosen = dict(zip(form.components, rendered.panel.fit_earlier({}, job.id), strict=True))
     assert chosen[form.component("frames")]["value"] == 241
+    assert chosen[form.component("seed")]["value"] == 4, "or it would not go on as if never interrupted"
     assert chosen[form.component("prompt")] == gr.skip(), "what was written stays"
     assert all(update == gr.skip() for update in rendered.panel.fit_earlier({}, "unknown"))
 
