@@ -271,7 +271,7 @@ def _first_model(studio: Studio, spec: EngineSpec) -> str:
 
 def _step_fields(spec: EngineSpec) -> list[str]:
     """The fields that a quality sets."""
-    return list(next(iter(spec.models[0].presets.values())))
+    return next((list(given) for model in spec.models for given in model.presets.values()), ["steps"])
 
 
 def _quality(spec: EngineSpec, model: str, values: Mapping[str, Any]) -> dict[str, Any]:

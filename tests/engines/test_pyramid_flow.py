@@ -23,7 +23,7 @@ from engines.pyramid_flow.engine import PyramidFlow
 from engines.pyramid_flow.model import PyramidModel
 from engines.pyramid_flow.noise import block_noise, unit_draws
 from engines.pyramid_flow.packing import Text, join
-from engines.pyramid_flow.spec import MODELS, PyramidFlowRequest
+from engines.pyramid_flow.spec import PUBLISHED, PyramidFlowRequest
 from engines.types import Frames, LatentStep
 from engines.validation import build_request
 from tests.engines import tiny_pyramid
@@ -187,7 +187,7 @@ def test_a_cancelled_run_leaves_nothing_behind(context: PyramidContext, stop: in
 
 def test_files_of_the_other_family_or_variant_are_refused(files: dict[str, Any], tmp_path: Path) -> None:
     class Published(PyramidContext):
-        model = replace(MODELS[0], weights=tiny_pyramid.MODEL.weights)
+        model = replace(PUBLISHED[0], weights=tiny_pyramid.MODEL.weights)
 
     if "miniflux" in str(files["transformer"][0].parent):
         folder = tmp_path / "diffusion_transformer_768p"

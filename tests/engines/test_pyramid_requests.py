@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from engines.errors import InvalidRequest
 from engines.pyramid_flow import storyboard
-from engines.pyramid_flow.spec import PYRAMID_FLOW, read_facts
+from engines.pyramid_flow.spec import NEGATIVE_PROMPT, PUBLISHED, PYRAMID_FLOW, read_facts
 from engines.validation import build_request
 
 GOOD = {"model": "miniflux-384p", "prompt": "A fox runs."}
@@ -126,7 +126,9 @@ def test_a_storyboard_is_told_in_units() -> None:
 
 
 def test_guidance_defaults_follow_what_was_published_for_each_model() -> None:
-    defaults = {model.name: PYRAMID_FLOW.default_values(model.name) for model in PYRAMID_FLOW.models}
+    defaults = {model.name: PYRAMID_FLOW.default_values(model.name) for model in PUBLISHED}
     published = {"miniflux-384p": 7, "miniflux-768p": 7, "miniflux-image": 9, "sd3-384p": 7, "sd3-768p": 9}
     assert {name: values["guidance"] for name, values in defaults.items()} == published
     assert {values["video_guidance"] for values in defaults.values()} == {5}
+    assert {values["negative_prompt"] for values in defaults.values()} == {NEGATIVE_PROMPT}
+    assert PYRAMID_FLOW.default_values("starter")["negative_prompt"] == ""

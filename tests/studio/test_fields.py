@@ -45,7 +45,15 @@ EVERYTHING = EngineSpec(
     tab="Everything",
     request_type=Everything,
     models=(
-        ModelSpec("only", "Only", "", (), GEOMETRY, {"width": 64, "height": 48, "frames": 9, "steps": 4}, {"Draft": 4}),
+        ModelSpec(
+            "only",
+            "Only",
+            "",
+            (),
+            GEOMETRY,
+            {"width": 64, "height": 48, "frames": 9, "steps": 4},
+            {"Draft": {"steps": 4}},
+        ),
     ),
     implementation="no:where",
     check=lambda request, model: [],
