@@ -17,7 +17,7 @@ WIDTH, HEIGHT = 320, 256
 PICTURES = {
     "red_star": (116, "red", "star"),
     "checkered_ball": (111, "blue", "circle"),
-    "striped_square": (104, "orange", "square"),
+    "orange_ball": (112, "orange", "circle"),
 }
 # First frames for image-to-video: seeds of held-out clips, and a held-out photograph (CC0, shipped with scikit-image).
 SCENES = {"orange_circle_scene": 13, "cyan_square_scene": 17}

@@ -70,7 +70,7 @@ def plot(documents: dict[str, dict[str, Any]], path: Path) -> None:
         axis.bar(list(documents), values, color=[f"C{index}" for index in range(len(values))])
         axis.set(title=title)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))  # no namespaces of others
     pyplot.close(figure)
 
 

@@ -248,7 +248,7 @@ def _miniflux(folder: str) -> tuple[Weights, ...]:
 STARTER = ModelSpec(
     name="starter",
     title="Starter (built in, runs anywhere)",
-    note=STARTER_NOTE,
+    note=f"{STARTER_NOTE} Trained only briefly so far: backgrounds and patches of colour, hardly any shapes.",
     weights=(
         Weights("transformer", ("starter/pyramid_flow.safetensors",), size_bytes=9_000_000),
         Weights("vae", ("starter/pyramid_vae.safetensors",), size_bytes=3_000_000),

@@ -12,6 +12,7 @@ import av
 import pytest
 from gradio_client import Client, handle_file
 
+from engines.registry import SPECS
 from studio import ui
 from tests.studio.server import ROOT, Server
 
@@ -61,7 +62,8 @@ def test_only_the_four_functions_are_public(server: Server) -> None:
 
 
 def test_a_client_makes_a_clip(client: Client, picture: Path, tmp_path: Path) -> None:
-    assert [entry["model"] for entry in client.predict(api_name="/models") if entry["runnable"]] == ["starter"]
+    runnable = {(entry["engine"], entry["model"]) for entry in client.predict(api_name="/models") if entry["runnable"]}
+    assert runnable == {(name, "starter") for name in SPECS}
     settings = {"seed": 3, "steps": 2, "frames": 5, "width": "64"}
     (job_id,) = client.predict(
         "phantom-wan", "a red circle", [handle_file(str(picture))], settings, 1, api_name="/generate"
