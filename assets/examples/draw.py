@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import skimage.data
 from PIL import Image
 
 HERE = Path(__file__).resolve().parent
@@ -19,9 +18,8 @@ PICTURES = {
     "checkered_ball": (111, "blue", "circle"),
     "orange_ball": (112, "orange", "circle"),
 }
-# First frames for image-to-video: seeds of held-out clips, and a held-out photograph (CC0, shipped with scikit-image).
-SCENES = {"orange_circle_scene": 13, "cyan_square_scene": 17}
-PHOTOGRAPHS = {"cat": "chelsea"}
+# First frames for image-to-video: seeds of held-out clips.
+SCENES = {"orange_circle_scene": 13, "cyan_square_scene": 17, "purple_circle_scene": 42}
 SCENE = WorldConfig(
     width=384,
     height=256,
@@ -44,8 +42,6 @@ def main() -> None:
         save(name, np.round(canvas.clip(0, 1) * 255).astype(np.uint8))
     for name, seed in SCENES.items():
         save(name, make_clip(seed, SCENE).frames[0])
-    for name, photograph in PHOTOGRAPHS.items():
-        Image.fromarray(getattr(skimage.data, photograph)()).resize((480, 320)).save(HERE / f"{name}.jpg", quality=88)
 
 
 def save(name: str, picture: np.ndarray) -> None:
