@@ -278,8 +278,8 @@ def _quality(spec: EngineSpec, model: str, values: Mapping[str, Any]) -> dict[st
     """The quality choices of a model, and which of them the values are."""
     presets = spec.model(model).presets
     choices = [(f"{name} · {' + '.join(map(str, given.values()))} steps", name) for name, given in presets.items()]
-    chosen = [name for name, given in presets.items() if all(values[field] == count for field, count in given.items())]
-    return {"choices": choices, "value": chosen[0] if chosen else None}
+    same = (name for name, given in presets.items() if all(values[field] == count for field, count in given.items()))
+    return {"choices": choices, "value": next(same, None)}
 
 
 def _quality_now(spec: EngineSpec, model: str, *counts: float) -> Any:

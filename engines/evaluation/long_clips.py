@@ -5,34 +5,19 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from skimage.color import deltaE_ciede2000, rgb2lab
+from skimage.color import deltaE_ciede2000
 
-from engines.training.world import Clip, WorldConfig, make_clip
+from engines.training.world import Clip, make_clip
 
-from . import scores, subjects
+from . import cases, scores, subjects
 from .figures import Figure, share
+from .scores import Pair, mean, mean_colour
 
 TEXT_SEED, PICTURE_SEED = 47, 48
 FPS = 12
 
-TEXT_WORLD = WorldConfig(
-    width=128,
-    frames=49,
-    subject_shares=(1.0, 0.0, 0.0, 0.0),
-    two_subjects=0.0,
-    photo_background=0.0,
-    paraphrase=0.0,
-    held_out=True,
-)
+TEXT_WORLD = dataclasses.replace(cases.TEXT_WORLD, width=128, frames=49)
 PICTURE_WORLD = dataclasses.replace(TEXT_WORLD, subject_shares=(0.6, 0.4, 0.0, 0.0))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Pair:
-    """A real clip, and the one made from its caption (and its first frame); both uint8 [T,H,W,3]."""
-
-    real: Clip
-    made: np.ndarray
 
 
 def held_out(count: int) -> tuple[list[Clip], list[Clip]]:
@@ -45,7 +30,7 @@ def held_out(count: int) -> tuple[list[Clip], list[Clip]]:
 def drift(video: np.ndarray) -> float:
     """CIEDE2000 between the mean colours of the first and the last half second."""
     edge = FPS // 2
-    first, last = (rgb2lab(part / 255.0).mean((0, 1, 2)) for part in (video[:edge], video[-edge:]))
+    first, last = (mean_colour(part) for part in (video[:edge], video[-edge:]))
     return float(deltaE_ciede2000(first, last))
 
 
@@ -71,18 +56,14 @@ def measured(written: list[Pair], pictured: list[Pair]) -> list[Figure]:
         share("motion read right in the real clips", [scores.motion_right(p.real.frames, p.real) for p in pairs]),
         Figure(
             name="drift, first to last half second",
-            value=_mean([drift(pair.made) for pair in pairs]),
+            value=mean([drift(pair.made) for pair in pairs]),
             unit="dE",
             target=4.0,
             lower=True,
         ),
-        Figure(name="drift of the real clips", value=_mean([drift(pair.real.frames) for pair in pairs]), unit="dE"),
+        Figure(name="drift of the real clips", value=mean([drift(pair.real.frames) for pair in pairs]), unit="dE"),
         share("same subject in first and last second", [keeps_identity(pair.made) for pair in pairs]),
         share("the same read in the real clips", [keeps_identity(pair.real.frames) for pair in pairs]),
         # The picture's own latents are the first unit, so this is the autoencoder's round trip.
-        Figure(name="first frame PSNR, from a picture", value=_mean(fidelity), unit="dB"),
+        Figure(name="first frame PSNR, from a picture", value=mean(fidelity), unit="dB"),
     ]
-
-
-def _mean(values: list[float]) -> float:
-    return float(np.mean(values))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
-from skimage.color import deltaE_ciede2000, rgb2lab
+from skimage.color import deltaE_ciede2000
 
 from engines.training.world import Clip, WorldConfig, make_clip
 
 from . import scores
 from .figures import Figure, share
 from .quality import Quality, measure
+from .scores import Pair, mean, mean_colour
 
 OBJECT_SEED, PHOTO_SEED = 45, 46
 CHUNKS = 4
@@ -29,14 +29,6 @@ OBJECT_WORLD = WorldConfig(
 PHOTO_WORLD = WorldConfig(empty_photo=1.0, camera=1.0, paraphrase=0.0, held_out=True)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Pair:
-    """A real clip and the one made from its first frame and caption, both uint8 [T,H,W,3]."""
-
-    real: Clip
-    made: np.ndarray
-
-
 def held_out(count: int) -> tuple[list[Clip], list[Clip]]:
     """`count` clips with one subject, half as many photographs under a moving camera."""
     objects = [make_clip((OBJECT_SEED, index), OBJECT_WORLD) for index in range(count)]
@@ -46,7 +38,7 @@ def held_out(count: int) -> tuple[list[Clip], list[Clip]]:
 
 def colour_drift(video: np.ndarray, *, chunks: int = CHUNKS) -> list[float]:
     """CIEDE2000 between the mean colour of the first chunk and of each chunk, uint8 [T,H,W,3] in equal chunks."""
-    colours = [rgb2lab(part / 255.0).mean((0, 1, 2)) for part in np.array_split(video, chunks)]
+    colours = [mean_colour(part) for part in np.array_split(video, chunks)]
     return [float(deltaE_ciede2000(colours[0], colour)) for colour in colours]
 
 
@@ -65,20 +57,20 @@ def measured(objects: list[Pair], photos: list[Pair], round_trips: list[float]) 
     gap = np.array([[chunk_distance(pair, index) for index in range(CHUNKS)] for pair in pairs])
     dynamic = 100 * _motion(made) / max(_motion(real), 1e-6)
     figures = [
-        Figure(name="first frame below the VAE's own", value=_mean(round_trips) - _mean(fidelity), unit="dB",
+        Figure(name="first frame below the VAE's own", value=mean(round_trips) - mean(fidelity), unit="dB",
                target=2.0, lower=True),
-        Figure(name="first frame PSNR", value=_mean(fidelity), unit="dB"),
-        Figure(name="VAE's round trip of the pictures", value=_mean(round_trips), unit="dB"),
-        Figure(name="first frame SSIM", value=_mean([quality.first_frame_ssim for quality in made]), unit=""),
+        Figure(name="first frame PSNR", value=mean(fidelity), unit="dB"),
+        Figure(name="VAE's round trip of the pictures", value=mean(round_trips), unit="dB"),
+        Figure(name="first frame SSIM", value=mean([quality.first_frame_ssim for quality in made]), unit=""),
         share("motion right", [scores.motion_right(pair.made, pair.real) for pair in objects], target=85.0),
         share("motion read right in the real clips", [scores.motion_right(p.real.frames, p.real) for p in objects]),
         Figure(name="dynamic degree, share of the real clips'", value=dynamic),
         Figure(name="dynamic degree, distance from theirs", value=abs(dynamic - 100), target=15.0, lower=True),
         Figure(name="drift of colour, last chunk", value=float(drift[:, -1].mean()), unit="dE", target=3.0, lower=True),
         Figure(name="drift of colour in the real clips",
-               value=_mean([colour_drift(pair.real.frames)[-1] for pair in objects]), unit="dE"),
-        Figure(name="flicker", value=_mean([quality.flicker for quality in made]), unit=""),
-        Figure(name="flicker of the real clips", value=_mean([quality.flicker for quality in real]), unit=""),
+               value=mean([colour_drift(pair.real.frames)[-1] for pair in objects]), unit="dE"),
+        Figure(name="flicker", value=mean([quality.flicker for quality in made]), unit=""),
+        Figure(name="flicker of the real clips", value=mean([quality.flicker for quality in real]), unit=""),
     ]  # fmt: skip
     curves = {
         "chunks": CHUNKS,
@@ -101,9 +93,5 @@ def round_trip_psnr(vae: Any, picture: np.ndarray) -> float:
     return scores.decibels(picture[None], round_trip(vae, picture[None]))
 
 
-def _mean(values: list[float]) -> float:
-    return float(np.mean(values))
-
-
 def _motion(qualities: list[Quality]) -> float:
-    return _mean([quality.motion for quality in qualities])
+    return mean([quality.motion for quality in qualities])

@@ -3,12 +3,21 @@
 import dataclasses
 
 import numpy as np
+from skimage.color import rgb2lab
 
 from engines.training.world import Clip
 
 from . import identity, subjects
 from .cases import Case
 from .motion import motion_name
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A real clip, and the one made from its caption or its first frame; both uint8 [T,H,W,3]."""
+
+    real: Clip
+    made: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,3 +84,13 @@ def decibels(video: np.ndarray, other: np.ndarray, where: np.ndarray | None = No
     error = (video.astype(np.float64) - other.astype(np.float64)) ** 2
     mean = error.mean() if where is None else error[where].mean()
     return float(10 * np.log10(255.0**2 / max(mean, 1e-6)))
+
+
+def mean_colour(video: np.ndarray) -> np.ndarray:
+    """CIELAB [3] of a video uint8 [T,H,W,3], over all its pixels."""
+    return rgb2lab(video / 255.0).mean((0, 1, 2))
+
+
+def mean(values: list[float]) -> float:
+    """The mean as a plain number."""
+    return float(np.mean(values))

@@ -26,10 +26,10 @@ def _pictures(engine: str) -> tuple[np.ndarray, ...]:
 
 def warm_seconds(engine: str, *, repeats: int) -> float:
     """Median of clips made one after another, each with its own seed; the first one, which loads, does not count."""
-    product, took = Product(engine), []
+    product, pictures, took = Product(engine), _pictures(engine), []
     for seed in range(repeats + 1):
         began = time.monotonic()
-        product.make(PROMPT, _pictures(engine), seed=seed)
+        product.make(PROMPT, pictures, seed=seed)
         took.append(time.monotonic() - began)
     return float(np.median(took[1:]))
 

@@ -144,7 +144,7 @@ def evaluate_flashi2v(options: Options) -> Outcome:
     pairs, round_trips = [], []
     for index, clip in enumerate(tqdm([*objects, *photos], desc="flashi2v", disable=None)):
         video = product.make(clip.caption, (clip.frames[0],), seed=index)
-        pairs.append(picture_clips.Pair(real=clip, made=video))
+        pairs.append(scores.Pair(real=clip, made=video))
         round_trips.append(picture_clips.round_trip_psnr(vae, clip.frames[0]))
     figures, curves = picture_clips.measured(pairs[: len(objects)], pairs[len(objects) :], round_trips)
     transformer = options.transformer or options.folder / "flashi2v.safetensors"
@@ -170,7 +170,7 @@ def evaluate_pyramid(options: Options) -> Outcome:
     pairs = []
     for index, clip in enumerate(tqdm([*written, *pictured], desc="pyramid-flow", disable=None)):
         given = (clip.frames[0],) if index >= len(written) else ()
-        pairs.append(long_clips.Pair(real=clip, made=product.make(clip.caption, given, seed=index)))
+        pairs.append(scores.Pair(real=clip, made=product.make(clip.caption, given, seed=index)))
     figures = long_clips.measured(pairs[: len(written)], pairs[len(written) :])
     transformer = options.transformer or options.folder / "pyramid_flow.safetensors"
     figures.append(_size(options.folder, transformer, options.folder / "pyramid_vae.safetensors"))

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from engines.evaluation.long_clips import Pair, drift, held_out, keeps_identity, measured
+from engines.evaluation.long_clips import drift, held_out, keeps_identity, measured
+from engines.evaluation.scores import Pair
 
 
 @pytest.fixture(scope="module")

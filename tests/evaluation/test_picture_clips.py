@@ -8,7 +8,8 @@ import pytest
 
 from engines.evaluation import figures, variants
 from engines.evaluation.__main__ import main
-from engines.evaluation.picture_clips import Pair, colour_drift, held_out, measured
+from engines.evaluation.picture_clips import colour_drift, held_out, measured
+from engines.evaluation.scores import Pair
 
 
 @pytest.fixture(scope="module")

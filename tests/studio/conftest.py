@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,18 @@ from studio.settings import Settings
 from tests.studio import stand_in
 from tests.studio.server import Server
 from tests.studio.stand_in_command import stand_in_command
+
+# For files that make components outside of a running page: gradio leaves event loops open, collected at their end.
+LOOPS_LEFT_OPEN = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"),
+    pytest.mark.usefixtures("collected"),
+]
+
+
+@pytest.fixture(scope="module")
+def collected() -> Iterator[None]:
+    yield
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 from typing import Literal
 
@@ -17,15 +16,9 @@ from engines.validation import build_request
 from studio import fields, tab
 from studio.handlers import Form
 from studio.service import Studio
+from tests.studio.conftest import LOOPS_LEFT_OPEN
 
-# gradio leaves event loops open when components are made outside of a running page.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _collected():
-    yield
-    gc.collect()
+pytestmark = LOOPS_LEFT_OPEN
 
 
 class Everything(Request):

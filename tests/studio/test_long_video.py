@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,17 +21,10 @@ from studio.jobs import Job
 from studio.service import Studio, open_studio
 from studio.settings import Settings
 from tests.engines import tiny_pyramid
-from tests.studio.conftest import wait_for
+from tests.studio.conftest import LOOPS_LEFT_OPEN, wait_for
 
 SPEC = tiny_pyramid.SPEC
-# gradio leaves event loops open when components are made outside of a running page.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _collected():
-    yield
-    gc.collect()
+pytestmark = LOOPS_LEFT_OPEN
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import re
 from pathlib import Path
 
@@ -18,16 +17,10 @@ from studio import first_frame, panel, quality, send
 from studio.handlers import Form
 from studio.jobs import Job
 from studio.service import Studio
-from tests.studio.conftest import values, wait_for
+from tests.studio.conftest import LOOPS_LEFT_OPEN, values, wait_for
 from tests.studio.test_fields import rendered
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _collected():
-    yield
-    gc.collect()
+pytestmark = LOOPS_LEFT_OPEN
 
 
 @pytest.fixture(scope="module")
