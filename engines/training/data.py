@@ -38,6 +38,9 @@ def pad_tokens(rows: list[list[int]], *, longest: int) -> tuple[torch.Tensor, to
     return ids, mask
 
 
+POOL = 32  # batches of clips drawn before any is shown again
+
+
 class ClipDataset(torch.utils.data.Dataset):
     """Step index -> batch: `latents` [B,Z,F,h,w], `ids`, `mask` [B,L], and `refs` [B,Z,R,h,w] when there are any."""
 
@@ -97,3 +100,36 @@ class ClipDataset(torch.utils.data.Dataset):
             coded = self.code.encode(flat)[:, :, 0].unflatten(0, (stage.batch, count))
             batch["refs"] = coded.transpose(1, 2).contiguous()
         return batch
+
+
+class PooledClips(ClipDataset):
+    """The same without references, every clip drawn once and shown `reuse` times: drawing it is the slow part.
+
+    The clips of `POOL` batches are shown in a new order each time; only then others are drawn.
+    """
+
+    def __init__(self, recipe: Recipe, *, reuse: int, **settings: float) -> None:
+        super().__init__(recipe, **settings)
+        self.reuse = reuse
+        self._drawn: dict[int, tuple[torch.Tensor, str]] = {}
+        self._pool: tuple[int, Stage] | None = None
+
+    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
+        stage = self.recipe.stage(step)
+        pool, place = divmod(step, POOL * self.reuse)
+        if self._pool != (pool, stage):
+            self._pool, self._drawn = (pool, stage), {}
+        turn, place = divmod(place, POOL)
+        order = np.random.default_rng((self.recipe.seed, pool, turn, 2)).permutation(POOL * stage.batch)
+        rows = [self._row(int(number)) for number in order[place * stage.batch : (place + 1) * stage.batch]]
+        rng = np.random.default_rng((self.recipe.seed, step, 1))
+        ids, mask = pad_tokens([self._text(rng, caption) for _, caption in rows], longest=self.text_len)
+        return {"latents": torch.stack([latents for latents, _ in rows]), "ids": ids, "mask": mask}
+
+    def _row(self, number: int) -> tuple[torch.Tensor, str]:
+        if number not in self._drawn:
+            pool, stage = self._pool
+            world = dataclasses.replace(stage.world, held_out=self.held_out)
+            clip = make_clip((self.recipe.seed, pool, number), world)
+            self._drawn[number] = self.code.encode(to_unit(clip.frames)[None])[0], clip.caption
+        return self._drawn[number]

@@ -47,6 +47,18 @@ def stages_of_rows(count: int, rng: torch.Generator, shares: tuple[float, ...] =
     return torch.bucketize(places, torch.tensor(shares).cumsum(0)[:-1], right=True)
 
 
+def drawn_unit(count: int, rng: torch.Generator, first_share: float | None) -> int:
+    """Which of `count` units is trained: the first with probability `first_share`; None gives all the same chance.
+
+    The first unit is a picture from words alone. It has most to learn, the later ones have their history to go by.
+    """
+    if first_share is None or count == 1:
+        return int(torch.randint(count, (1,), generator=rng))
+    if torch.rand(1, generator=rng) < first_share:
+        return 0
+    return 1 + int(torch.randint(count - 1, (1,), generator=rng))
+
+
 def flow_piece(
     levels: list[torch.Tensor], noise: torch.Tensor, stage: int, scheduler: PyramidScheduler, rng: torch.Generator
 ) -> Piece:
@@ -88,6 +100,7 @@ def objective(
     *,
     scheduler: PyramidScheduler | None = None,
     strongest: float = STRONGEST,
+    first_share: float | None = None,
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """Mean squared velocity error of one unit a row, each stage's rows at a length of their own; and its figures.
 
@@ -103,7 +116,7 @@ def objective(
         if len(rows) == 0:
             continue
         here = rows.to(clean.device)
-        unit = int(torch.randint(clean.shape[2], (1,), generator=rng))
+        unit = drawn_unit(clean.shape[2], rng, first_share)
         levels = pyramid(clean[here][:, :, : unit + 1], scheduler.stages)
         past = history([level[:, :, :unit] for level in levels], stage) if unit else []
         noise = torch.randn(levels[-1][:, :, :1].shape, generator=rng).to(clean.device)
@@ -114,4 +127,6 @@ def objective(
         errors.append(error)
         if not error.is_meta:
             figures[f"loss_stage_{stage}"] = float(error.detach().mean())
+            if unit == 0:
+                figures[f"loss_stage_{stage}_first_unit"] = float(error.detach().mean())
     return torch.cat(errors).mean(), figures

@@ -15,7 +15,7 @@ from engines.pyramid_flow.miniflux import PyramidFlux
 from engines.pyramid_flow.packing import Text
 
 from .. import networks
-from ..data import ClipDataset
+from ..data import PooledClips
 from ..files import read_network, save_network
 from ..pyramid import objective
 from ..recipe import Recipe, Stage
@@ -66,7 +66,10 @@ class PyramidRecipe(Recipe):
 
     text_len: int = networks.TEXT_LEN
     drop_text: float = 0.1
+    foreign_text: float = 0.004  # rare: a row of 64 bytes makes every text of its batch that long
+    reuse: int = 8
     history_noise: float = 1 / 3
+    first_share: float = 0.4  # of the rows, for the first unit
 
 
 RECIPE = PyramidRecipe(
@@ -98,9 +101,16 @@ class PyramidTask:
         """The transformer, and the text encoder, which has no parameters to train."""
         return {"transformer": self.transformer, "text_encoder": self.text_encoder}
 
-    def dataset(self) -> ClipDataset:
+    def dataset(self) -> PooledClips:
         """Endless world clips."""
-        return ClipDataset(self.recipe, text_len=self.recipe.text_len, empty_text=self.recipe.drop_text)
+        recipe = self.recipe
+        return PooledClips(
+            recipe,
+            reuse=recipe.reuse,
+            text_len=recipe.text_len,
+            empty_text=recipe.drop_text,
+            foreign_text=recipe.foreign_text,
+        )
 
     def loss(
         self, batch: dict[str, torch.Tensor], rng: torch.Generator, *, step: int
@@ -111,7 +121,15 @@ class PyramidTask:
             states = self.text_encoder(input_ids=batch["ids"], attention_mask=mask).last_hidden_state.float()
         pooled = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
         text = Text(states, mask, pooled)
-        return objective(self.transformer, batch["latents"], text, rng, strongest=self.recipe.history_noise)
+        recipe = self.recipe
+        return objective(
+            self.transformer,
+            batch["latents"],
+            text,
+            rng,
+            strongest=recipe.history_noise,
+            first_share=recipe.first_share,
+        )
 
     def export(self, folder: Path, weights: dict[str, dict[str, torch.Tensor]], record: dict[str, Any]) -> None:
         """Write the transformer's starter file."""

@@ -1,10 +1,9 @@
 """The causal autoencoder of the Pyramid Flow starter, taught as the Wan starter's: its latents are given.
 
-The encoder learns a linear code of 8x8x8 blocks, the decoder learns to undo it. At first the residual blocks pass
-their input on: what is left is cheap and nearly linear; then they join, starting from zero.
+It begins as a linear code of 8x8x8 blocks and its inverse; the encoder learns the code of a video's first frame, the
+decoder to undo the code better than linearly.
 """
 
-import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from engines.pyramid_flow.vae import CausalVideoVAE, MidBlock, ResnetBlock
+from engines.pyramid_flow.vae import CausalVideoVAE
 
 from .. import networks
 from ..files import read_network, save_network
 from ..latents import BlockLatents
+from ..linear_start import write_code
 from .pyramid_flow import LATENTS_FILE
 from .vae import RECIPE as WAN_RECIPE
 from .vae import VaeDataset, VaeRecipe, rgb_factors
@@ -44,45 +44,19 @@ RECIPE = dataclasses.replace(
     WAN_RECIPE,
     name="pyramid-vae",
     sizes=((64, 64, 9), (64, 64, 17), (128, 64, 17), (96, 96, 9)),
+    learning_rate=2e-4,
+    own_latents_from=300,
     latents_file=LATENTS_FILE,
 )
 
 
-@contextlib.contextmanager
-def skeleton(vae: CausalVideoVAE):
-    """Inside, residual and middle blocks pass their input on."""
-
-    def pass_on(block: nn.Module):
-        shortcut = getattr(block, "conv_shortcut", None)
-        return lambda video, cache: video if shortcut is None else shortcut(video, cache)
-
-    blocks = [module for module in vae.modules() if isinstance(module, ResnetBlock | MidBlock)]
-    for block in blocks:
-        block.forward = pass_on(block)
-    try:
-        yield
-    finally:
-        for block in blocks:
-            del block.forward
-
-
-def build_vae() -> CausalVideoVAE:
-    """A fresh autoencoder: residual branches at zero, the log variance at -5, an output norm that keeps scale."""
+def build_vae(code: BlockLatents) -> CausalVideoVAE:
+    """An autoencoder that begins as the code, its weights laid out channels last: 1.5 to 2 times faster on a CPU."""
     vae = CausalVideoVAE(**NETWORK)
-    with torch.no_grad():
-        for module in vae.modules():
-            if isinstance(module, ResnetBlock):
-                module.conv2.conv.weight.zero_()
-                module.conv2.conv.bias.zero_()
-            if isinstance(module, MidBlock):
-                module.attentions[0].to_out[0].weight.zero_()
-                module.attentions[0].to_out[0].bias.zero_()
-        half = networks.LATENT_CHANNELS
-        vae.quant_conv.conv.weight[half:].zero_()
-        vae.quant_conv.conv.bias[half:].fill_(-5.0)
-        for parameter in vae.parameters():
-            if parameter.dim() == 5:  # 1.5 to 2 times faster on a CPU
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+    write_code(vae, code)
+    for parameter in vae.parameters():
+        if parameter.dim() == 5:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
     return vae
 
 
@@ -92,7 +66,7 @@ class PyramidVaeTask:
     def __init__(self, recipe: VaeRecipe) -> None:
         self.recipe = recipe
         self.code = BlockLatents.load(Path(recipe.files) / recipe.latents_file)
-        self.vae = build_vae()
+        self.vae = build_vae(self.code)
         if recipe.start:
             self.vae.load_state_dict(read_network(Path(recipe.start) / FILE)[0])
 
@@ -109,21 +83,19 @@ class PyramidVaeTask:
     ) -> tuple[torch.Tensor, dict[str, float]]:
         """Weighted picture error of the decoder plus latent error of the encoder."""
         recipe, video = self.recipe, batch["video"]
-        bare = step < recipe.skeleton_steps
-        with skeleton(self.vae) if bare else contextlib.nullcontext():
-            wanted = self.code.encode(video)
-            latents, figures, total = wanted, {}, 0.0
-            if bare or step % recipe.encoder_every == 0:
-                own = self.vae.encode(video, {}).float().chunk(2, dim=1)[0]
-                latent_error = (own - wanted).square().mean()
-                figures["latent_error"] = float(latent_error.detach())
-                total = total + latent_error
-                if step >= recipe.own_latents_from:
-                    given = own if step >= recipe.joint_from else own.detach()
-                    latents = torch.cat([given[: len(own) // 2], wanted[len(own) // 2 :]])
-            amount = torch.rand(len(latents), 1, 1, 1, 1, generator=rng) * recipe.latent_noise
-            latents = latents + amount * torch.randn(latents.shape, generator=rng)
-            error = self.vae.decode(latents, {}).float() - video
+        wanted = self.code.encode(video)
+        latents, figures, total = wanted, {}, 0.0
+        if step % recipe.encoder_every == 0:
+            own = self.vae.encode(video, {}).float().chunk(2, dim=1)[0]
+            latent_error = (own - wanted).square().mean()
+            figures["latent_error"] = float(latent_error.detach())
+            total = total + latent_error
+            if step >= recipe.own_latents_from:
+                given = own if step >= recipe.joint_from else own.detach()
+                latents = torch.cat([given[: len(own) // 2], wanted[len(own) // 2 :]])
+        amount = torch.rand(len(latents), 1, 1, 1, 1, generator=rng) * recipe.latent_noise
+        latents = latents + amount * torch.randn(latents.shape, generator=rng)
+        error = self.vae.decode(latents, {}).float() - video
         weights = batch["weights"] / batch["weights"].mean()
         picture_error = (error.square() * weights).mean() + 0.05 * (error.abs() * weights).mean()
         plain = error.detach().square().mean((1, 2, 3, 4)) / 4

@@ -1,0 +1,215 @@
+"""A linear code written into the weights of the causal autoencoder, so that training begins where the code ends.
+
+Every resampling layer turns a region of pixels into its parts or back; at each size a region is held as its principal
+components, as many as the layer has channels. Residual branches and attention start at zero. The two output norms
+would take a frame's brightness away; a large constant channel in every group keeps their scale, and two channels
+x and -x pass the nonlinearity unchanged, because silu(x) - silu(-x) = x. A video's first latent, which is coded
+differently, and whatever is better than linear are left to training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from engines.pyramid_flow.vae import CausalConv3d, CausalVideoVAE, FrameNorm, MidBlock, ResnetBlock
+
+from .latents import SPACE, BlockLatents
+
+Shape = tuple[int, int, int]  # frames, rows, columns of a region
+
+NOW = 2  # a causal kernel's last tap in time is the current frame
+DECODER_CONSTANT, ENCODER_CONSTANT = 16.0, 64.0  # large against pixels and latents
+LOG_VARIANCE = -5.0
+
+
+@dataclass(frozen=True)
+class _Level:
+    """How a region of `shape` is held: components [n, 3*frames*rows*columns], each times its `scale` [n]."""
+
+    shape: Shape
+    components: torch.Tensor
+    scale: torch.Tensor
+
+    def parts(self, shape: Shape) -> list[torch.Tensor]:
+        """The components cut into the regions of `shape` within, in order of time, row and column: [n, values] each."""
+        whole = self.components.unflatten(1, (3, *self.shape))
+        frames, rows, columns = shape
+        return [
+            whole[:, :, t : t + frames, y : y + rows, x : x + columns].flatten(1)
+            for t in range(0, self.shape[0], frames)
+            for y in range(0, self.shape[1], rows)
+            for x in range(0, self.shape[2], columns)
+        ]
+
+
+def _top(code: BlockLatents) -> _Level:
+    return _Level((code.time, SPACE, SPACE), code.video_basis, code.scale)
+
+
+def _level(code: BlockLatents, shape: Shape, channels: int) -> _Level:
+    """The principal components of what the code can show in regions of `shape`."""
+    deviation = code.scale**-2 / code.scale.pow(-2).mean().sqrt()  # BlockLatents divides by its square root
+    spread = _Level((code.time, SPACE, SPACE), code.video_basis * deviation[:, None], code.scale).parts(shape)
+    mean = _Level((code.time, SPACE, SPACE), code.video_mean[None], torch.ones(1)).parts(shape)
+    rows = torch.cat([*spread, *mean])
+    values, vectors = torch.linalg.eigh(rows.T @ rows / len(mean))
+    count = min(channels, len(values))
+    values, vectors = values.flip(0)[:count], vectors.flip(1)[:, :count]
+    if shape == (1, 1, 1):
+        return _Level(shape, torch.eye(3), torch.ones(3))
+    scale = values.clamp_min(values[0] * 1e-4) ** -0.25
+    return _Level(shape, vectors.T.contiguous(), scale / (values.sqrt() * scale).square().mean().sqrt())
+
+
+def _smaller(large: _Level, small: _Level) -> list[torch.Tensor]:
+    """For each part of a large region the matrix from the large one's channels to the part's."""
+    into = small.components * small.scale[:, None]
+    return [into @ (part / large.scale[:, None]).T for part in large.parts(small.shape)]
+
+
+def _larger(small: _Level, large: _Level) -> list[torch.Tensor]:
+    """For each part the matrix from its channels to the large region's; their results add up."""
+    back = small.components / small.scale[:, None]
+    return [(part * large.scale[:, None]) @ back.T for part in large.parts(small.shape)]
+
+
+def _clear(layer: CausalConv3d, outputs: slice | torch.Tensor) -> torch.nn.Conv3d:
+    layer.conv.weight[outputs] = 0
+    layer.conv.bias[outputs] = 0
+    return layer.conv
+
+
+def _pass_through(layer: CausalConv3d, matrix: torch.Tensor) -> None:
+    """A layer that keeps its size: one matrix [out, in] at every pixel."""
+    conv = _clear(layer, slice(len(matrix)))
+    middle = conv.kernel_size[1] // 2
+    conv.weight[: len(matrix), : matrix.shape[1], -1, middle, middle] = matrix
+
+
+def _split(layer: CausalConv3d, matrices: list[torch.Tensor]) -> None:
+    """An upsampler: its channel c*n + k is channel c of part k of n."""
+    used = len(matrices[0]) * len(matrices)
+    conv = _clear(layer, slice(used))
+    conv.weight[:used, : matrices[0].shape[1], NOW, 1, 1] = torch.stack(matrices, 1).flatten(0, 1)
+
+
+def _join_space(layer: CausalConv3d, matrices: list[torch.Tensor]) -> None:
+    conv = _clear(layer, slice(len(matrices[0])))
+    for place, matrix in enumerate(matrices):
+        conv.weight[: len(matrix), : matrix.shape[1], NOW, 1 + place // 2, 1 + place % 2] = matrix
+
+
+def _join_time(layer: CausalConv3d, matrices: list[torch.Tensor]) -> None:
+    conv = _clear(layer, slice(len(matrices[0])))
+    for place, matrix in enumerate(matrices):
+        conv.weight[: len(matrix), : matrix.shape[1], 1 + place, 1, 1] = matrix
+
+
+def _keep_scale(norm: FrameNorm, channels: torch.Tensor, constant: float, constants: int) -> None:
+    """Undo the norm on `channels`, in whose groups that many channels are `constant` and the others average zero."""
+    share = constants / (norm.num_channels // norm.num_groups)
+    norm.weight[channels] = constant * (share - share**2) ** 0.5
+    norm.bias[channels] = constant * share
+
+
+def _decoder(vae: CausalVideoVAE, code: BlockLatents) -> None:
+    decoder, top = vae.decoder, _top(code)
+    time = code.time
+    _pass_through(vae.post_quant_conv, torch.eye(code.channels))
+    _pass_through(decoder.conv_in, torch.eye(code.channels))
+    held = top
+    for number, block in enumerate(decoder.up_blocks):
+        spatial, temporal = block.upsamplers[0].conv, block.temporal_upsamplers[0].conv
+        shortcut = block.resnets[0].conv_shortcut
+        if shortcut is not None:
+            narrow = _level(code, held.shape, shortcut.conv.out_channels)
+            _pass_through(shortcut, _smaller(held, narrow)[0])
+            held = narrow
+        side, length = SPACE >> (number + 1), time >> (number + 1)
+        wide = _level(code, (2 * length, side, side), spatial.conv.out_channels // 4)
+        _split(spatial, _smaller(held, wide))
+        if number == 0:
+            means = _Level(top.shape, code.video_mean[None], torch.ones(1)).parts(wide.shape)
+            offsets = torch.stack([wide.scale * (wide.components @ mean[0]) for mean in means], 1)
+            spatial.conv.bias[: offsets.numel()] = offsets.flatten()
+        held = _level(code, (length, side, side), temporal.conv.out_channels // 2)
+        _split(temporal, _smaller(wide, held))
+    _pixels_out(decoder, temporal, [matrix[:3] for matrix in _smaller(wide, held)])
+
+
+def _pixels_out(decoder: torch.nn.Module, last: CausalConv3d, halves: list[torch.Tensor]) -> None:
+    """Groups of three channels: a colour, its negative, a constant; groups beyond the colours hold only the last."""
+    norm = decoder.conv_norm_out
+    size = norm.num_channels // norm.num_groups
+    colours = torch.arange(3) * size
+    for half, matrix in enumerate(halves):
+        for channel, sign in ((colours, 1.0), (colours + 1, -1.0)):
+            conv = _clear(last, 2 * channel + half)
+            conv.weight[2 * channel + half, : matrix.shape[1], NOW, 1, 1] = sign * matrix
+        constant = 2 * (torch.arange(norm.num_groups) * size + 2) + half
+        _clear(last, constant).bias[constant] = DECODER_CONSTANT
+    _keep_scale(norm, torch.cat([colours, colours + 1]), DECODER_CONSTANT, 1)
+    conv = _clear(decoder.conv_out, slice(3))
+    conv.weight[torch.arange(3), colours, NOW, 1, 1] = 1
+    conv.weight[torch.arange(3), colours + 1, NOW, 1, 1] = -1
+
+
+def _encoder(vae: CausalVideoVAE, code: BlockLatents) -> None:
+    encoder, top = vae.encoder, _top(code)
+    held = _level(code, (1, 1, 1), 3)
+    _pass_through(encoder.conv_in, torch.eye(3))
+    for number, block in enumerate(encoder.down_blocks):
+        spatial, temporal = block.downsamplers[0].conv, block.temporal_downsamplers[0].conv
+        shortcut = block.resnets[0].conv_shortcut
+        if shortcut is not None:
+            _pass_through(shortcut, torch.eye(len(held.scale)))
+        side, length = 2 << number, 1 << number
+        wide = _level(code, (length, side, side), spatial.conv.out_channels)
+        _join_space(spatial, _larger(held, wide))
+        shape = (2 * length, side, side)
+        held = top if shape == top.shape else _level(code, shape, temporal.conv.out_channels)
+        matrices = _larger(wide, held)
+        _join_time(temporal, matrices)
+    _latents_out(vae, temporal, matrices, -code.scale * (code.video_basis @ code.video_mean))
+
+
+def _latents_out(vae: CausalVideoVAE, last: CausalConv3d, halves: list[torch.Tensor], offset: torch.Tensor) -> None:
+    """Groups of six channels: two latents, their negatives, two constants."""
+    norm, count = vae.encoder.conv_norm_out, len(offset)
+    size = norm.num_channels // norm.num_groups
+    number = torch.arange(count)
+    places = number // 2 * size + number % 2 * 2
+    for channel, sign in ((places, 1.0), (places + 1, -1.0)):
+        conv = _clear(last, channel)
+        for tap, matrix in enumerate(halves):
+            conv.weight[channel, : matrix.shape[1], 1 + tap, 1, 1] = sign * matrix
+        conv.bias[channel] = sign * offset
+    constant = (torch.arange(norm.num_groups)[:, None] * size + torch.tensor([4, 5])).flatten()
+    _clear(last, constant).bias[constant] = ENCODER_CONSTANT
+    _keep_scale(norm, torch.cat([places, places + 1]), ENCODER_CONSTANT, 2)
+    conv = _clear(vae.encoder.conv_out, slice(count))
+    conv.weight[number, places, NOW, 1, 1] = 1
+    conv.weight[number, places + 1, NOW, 1, 1] = -1
+    _pass_through(vae.quant_conv, torch.eye(2 * count))
+    vae.quant_conv.conv.weight[count:] = 0
+    vae.quant_conv.conv.bias[count:] = LOG_VARIANCE
+
+
+def write_code(vae: CausalVideoVAE, code: BlockLatents) -> None:
+    """Make a fresh starter-size autoencoder encode and decode as the code does, first latents excepted.
+
+    Args:
+        vae: halves space and time in each of its three blocks; groups of three channels at the decoder's end, of six
+            at the encoder's.
+    """
+    with torch.no_grad():
+        for module in vae.modules():
+            if isinstance(module, ResnetBlock):
+                _clear(module.conv2, slice(None))
+            if isinstance(module, MidBlock):
+                module.attentions[0].to_out[0].weight.zero_()
+                module.attentions[0].to_out[0].bias.zero_()
+        _decoder(vae, code)
+        _encoder(vae, code)
