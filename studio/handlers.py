@@ -82,6 +82,7 @@ class Result(NamedTuple):
     download: Any = SKIP
     cancel: Any = SKIP
     keep: Any = SKIP
+    longer: Any = SKIP
     strip: Any = SKIP
     timer: Any = SKIP
     seen: Any = SKIP
@@ -215,7 +216,8 @@ class Panel:
             clips = panel.clips(self.studio, batch, owner=known["owner"])
             posters = [(served(one.result.poster), f"seed {one.request['seed']}") for one in clips if one.result]
             strip = gr.update(value=posters, visible=len(posters) > 1 and path is not None)
-            shown = shown._replace(video=video, download=download, strip=strip, clip=clip)
+            longer = gr.update(visible=now.clip is not None and continuing.possible(self.spec, now.clip))
+            shown = shown._replace(video=video, download=download, longer=longer, strip=strip, clip=clip)
         if "active" in changed:
             word = "Cancel" if now.active < 2 else f"Cancel all {now.active}"
             cancel = gr.update(value=word, visible=now.active > 0)

@@ -91,6 +91,7 @@ def render(studio: Studio, spec: EngineSpec, *, browser: Any) -> Tab:
             [gr.context.Context.root_block.load, result.video.change], panel.earlier_clips, browser, earlier, **HIDDEN
         )
         earlier.input(panel.fit_earlier, [browser, earlier], form.components, preprocess=False, **HIDDEN)
+        result.longer.click(panel.continue_clip, [browser, result.clip], form.components, **HIDDEN)
     result.strip.select(panel.pick, browser, [result.status, result.video, result.download, result.clip], **HIDDEN)
     parts["reuse"].click(panel.last_seed, browser, form.component("seed"), **HIDDEN)
     return Tab(form, panel, result, sender)
@@ -132,7 +133,7 @@ def _controls(studio: Studio, form: Form, panel: Panel, values: dict[str, Any], 
     form.controls.append(
         fields.Control(("model",), [chosen], lambda raw: {"model": raw[0]}, lambda given, model: [model.name])
     )
-    note = gr.HTML(f"<p>{escape(panel.model_note(values['model']))}</p>", elem_classes="hint")
+    note = gr.HTML(_paragraph(panel.model_note(values["model"])), elem_classes="hint")
     with gr.Row(elem_classes="pair"):
         put("clip")
         seconds = gr.Number(
@@ -184,7 +185,7 @@ def _controls(studio: Studio, form: Form, panel: Panel, values: dict[str, Any], 
         [field.change for field in steps.values()], partial(_quality_now, spec), [chosen, *steps.values()], quality,
         trigger_mode="always_last", **HIDDEN,
     )  # fmt: skip
-    chosen.change(lambda name: f"<p>{escape(panel.model_note(name))}</p>", chosen, note, **HIDDEN)
+    chosen.change(lambda name: _paragraph(panel.model_note(name)), chosen, note, **HIDDEN)
     # Only a person's choice brings the model's defaults: settings put back, or a clip continued, bring their own.
     chosen.input(panel.model_chosen, chosen, form.components, **HIDDEN)
     boards = [entry.board for entry in form.controls if entry.board is not None]
@@ -193,6 +194,10 @@ def _controls(studio: Studio, form: Form, panel: Panel, values: dict[str, Any], 
         board.wire(framing)
     wire_refining(prompt, chosen, [image for board in boards for image in board.images])
     return parts
+
+
+def _paragraph(text: str) -> str:
+    return f"<p>{escape(text)}</p>"
 
 
 def _wire_duration(spec: EngineSpec, seconds: Any, fps: Any, model: Any, frames: Any, size: Any, caption: Any) -> None:
@@ -237,10 +242,12 @@ def _result(spec: EngineSpec) -> Result:
         keep = gr.Button("Stop and keep", visible=False, elem_id=f"{spec.name}-keep")
         cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id=f"{spec.name}-cancel")
         download = gr.DownloadButton("Download video", visible=False, elem_id=f"{spec.name}-download")
+        longer = gr.Button("Continue", visible=False, elem_id=f"{spec.name}-continue")
     timer = gr.Timer(1.0, active=False)
     return Result(
-        status, preview, playback, video, download, cancel, keep, strip, timer, seen=gr.State({}), clip=gr.State("")
-    )
+        status, preview, playback, video, download, cancel, keep, longer, strip, timer,
+        seen=gr.State({}), clip=gr.State(""),
+    )  # fmt: skip
 
 
 def _example_buttons(form: Form, shown: list[Any]) -> None:

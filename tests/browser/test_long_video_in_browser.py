@@ -68,6 +68,12 @@ def test_a_long_clip_is_watched_while_it_is_made_then_kept_and_continued(tab) ->
     video.wait_for()
     assert 0 < length_s(video) < 8
 
+    tab.locator("#pyramid-flow-seconds input").fill("4")
+    tab.get_by_text("7 units, 49 frames @ 12 fps").wait_for()
+    tab.locator("#pyramid-flow-continue").click()
+    tab.get_by_text("13 units, 97 frames @ 12 fps").wait_for()
+    tab.locator("#pyramid-flow-seconds input").fill("4")
+    tab.get_by_text("7 units, 49 frames @ 12 fps").wait_for()
     continue_it(tab)
     tab.get_by_text("13 units, 97 frames @ 12 fps").wait_for()
     tab.locator("#pyramid-flow-quality").get_by_text("Draft").click()
@@ -75,4 +81,5 @@ def test_a_long_clip_is_watched_while_it_is_made_then_kept_and_continued(tab) ->
     wait_for_status(tab, "^Making")
     wait_for_status(tab, "^Done")
     tab.wait_for_function("() => document.querySelector('#pyramid-flow-video video').duration > 8")
+    tab.locator("#pyramid-flow-continue").wait_for(state="hidden")  # it is as long as the model can make it
     check_it_plays(video)

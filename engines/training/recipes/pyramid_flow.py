@@ -38,7 +38,7 @@ NETWORK: dict[str, Any] = {
 }
 SMALL = WorldConfig(
     width=128,
-    frames=17,
+    frames=33,
     vocabulary="small",
     subject_shares=(1.0, 0.0, 0.0, 0.0),
     two_subjects=0.0,
@@ -52,10 +52,9 @@ FULL = dataclasses.replace(
     SMALL,
     frames=49,
     vocabulary="full",
-    subject_shares=(0.5, 0.35, 0.15, 0.0),
-    two_subjects=0.1,
+    subject_shares=(0.75, 0.25, 0.0, 0.0),
     floor=0.25,
-    paraphrase=0.3,
+    paraphrase=0.2,
     smallest=0.16,
 )
 
@@ -69,14 +68,14 @@ class PyramidRecipe(Recipe):
     foreign_text: float = 0.004  # rare: a row of 64 bytes makes every text of its batch that long
     reuse: int = 8
     history_noise: float = 1 / 3
-    first_share: float = 0.4  # of the rows, for the first unit
+    first_share: float = 0.7  # of the rows, for the first unit
 
 
 RECIPE = PyramidRecipe(
     name="pyramid-flow",
     steps=40_000,
     minutes=110.0,
-    stages=(Stage(until=1_500, batch=32, world=SMALL), Stage(until=10**9, batch=24, world=FULL)),
+    stages=(Stage(until=3_000, batch=32, world=SMALL), Stage(until=10**9, batch=24, world=FULL)),
     learning_rate=1e-3,
     decay_share=0.4,
     latents_file=LATENTS_FILE,
