@@ -20,7 +20,8 @@ from engines.pyramid_flow.history import history
 from engines.pyramid_flow.miniflux import PyramidFlux
 from engines.pyramid_flow.packing import PATCH, Text
 from engines.pyramid_flow.scheduler import STAGES, PyramidScheduler
-from engines.training.recipes.pyramid_flow import NETWORK
+from engines.training import networks
+from engines.training.recipes.pyramid_flow import STARTERS
 
 FIRST, LATER = (20,) * STAGES, (10,) * STAGES  # steps of the first frame and of later units, as published
 ONE_SEQUENCE = (30, 50)  # steps of ordinary diffusion over all frames
@@ -123,8 +124,8 @@ class Starter:
 
     def __init__(self, units: int) -> None:
         torch.manual_seed(0)
-        self.network = PyramidFlux(**NETWORK).eval().requires_grad_(False)
-        dim = NETWORK["joint_attention_dim"]
+        self.network = PyramidFlux(**STARTERS["miniflux"].config).eval().requires_grad_(False)
+        dim = networks.TEXT_WIDTH
         self.texts = {
             name: Text(torch.randn(1, 12, dim), torch.ones(1, 12, dtype=torch.bool), torch.randn(1, dim))
             for name in ("cond", "uncond")
@@ -133,7 +134,7 @@ class Starter:
 
     def unit(self, frames: int, steps: tuple[int, ...]) -> Unit:
         """A unit of `frames` latent frames from fixed noise."""
-        shape = (1, NETWORK["in_channels"] // PATCH**2, frames, self.height, self.width)
+        shape = (1, networks.LATENT_CHANNELS, frames, self.height, self.width)
         return Unit(torch.randn(shape), torch.randn, self.texts, 5.0, steps)
 
     def pyramid(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from engines.training.files import save_network
 from engines.training.latents import to_unit
 from engines.training.prepare import fit_latents
 from engines.training.recipe import Stage
-from engines.training.recipes import pyramid_flow, pyramid_vae
+from engines.training.recipes import pyramid_flow, pyramid_flow_sd3, pyramid_vae
 from engines.training.tokens import train_tokenizer
 from engines.training.trainer import Trainer
 from engines.training.world import WorldConfig, make_clip
@@ -31,7 +32,16 @@ from tests.engines.tiny_pyramid import PyramidContext, transformer
 
 CHANNELS = 4
 WORLD = WorldConfig(width=64, height=64, frames=17, two_subjects=0, photo_background=0)
-SMALL = {"num_layers": 1, "num_single_layers": 1, "num_attention_heads": 1, "in_channels": 4 * CHANNELS}
+SMALL = {
+    "miniflux": {"num_layers": 1, "num_single_layers": 1, "num_attention_heads": 1, "in_channels": 4 * CHANNELS},
+    "sd3": {
+        "num_layers": 2,
+        "num_attention_heads": 1,
+        "caption_projection_dim": 64,
+        "in_channels": CHANNELS,
+        "out_channels": CHANNELS,
+    },
+}
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +62,20 @@ def settings(start: Path) -> dict[str, object]:
     return {"steps": 3, "minutes": 0.0, "stages": (stage,), "files": str(start), "bfloat16": False}
 
 
-def test_trained_files_are_what_the_engine_runs(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pyramid_flow, "NETWORK", pyramid_flow.NETWORK | SMALL)
+@pytest.mark.parametrize("recipes", [pyramid_flow, pyramid_flow_sd3])
+def test_trained_files_are_what_the_engine_runs(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipes: ModuleType
+) -> None:
+    family = recipes.RECIPE.family
+    starter = pyramid_flow.STARTERS[family]
+    starter = dataclasses.replace(starter, config=starter.config | SMALL[family])
+    monkeypatch.setitem(pyramid_flow.STARTERS, family, starter)
     small = {"encoder_out_channels": CHANNELS, "decoder_in_channels": CHANNELS}
     widths = {"encoder_block_out_channels": [24, 24, 48], "decoder_block_out_channels": [24, 24, 48]}
     monkeypatch.setattr(pyramid_vae, "NETWORK", pyramid_vae.NETWORK | small | widths)
     monkeypatch.setattr(networks, "LATENT_CHANNELS", CHANNELS)
     for module, recipe in (
-        (pyramid_flow, dataclasses.replace(pyramid_flow.RECIPE, **settings(start))),
+        (recipes, dataclasses.replace(recipes.RECIPE, **settings(start))),
         (pyramid_vae, dataclasses.replace(pyramid_vae.RECIPE, **settings(start), sizes=((64, 64, 9),))),
     ):
         torch.manual_seed(0)
@@ -69,7 +85,7 @@ def test_trained_files_are_what_the_engine_runs(start: Path, tmp_path: Path, mon
         assert np.isfinite(trainer.figures["loss"]) and not torch.equal(before, trainer.parameters[0][1])
     context = PyramidContext(
         {
-            "transformer": (tmp_path / "pyramid-flow/export/pyramid_flow.safetensors",),
+            "transformer": (tmp_path / recipes.RECIPE.name / "export" / starter.file,),
             "vae": (tmp_path / "pyramid-vae/export/pyramid_vae.safetensors",),
             "text_encoder": (start / "text_encoder.safetensors",),
             "tokenizer": (start / "tokenizer/tokenizer.json",),

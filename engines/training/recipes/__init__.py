@@ -10,6 +10,7 @@ MODULES = {
     "flashi2v": "flashi2v",
     "pyramid-vae": "pyramid_vae",
     "pyramid-flow": "pyramid_flow",
+    "pyramid-flow-sd3": "pyramid_flow_sd3",
     "pyramid-flow-384p": "pyramid_flow_full",
     "flashi2v-1.3b": "flashi2v_full",
 }

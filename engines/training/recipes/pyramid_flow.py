@@ -1,4 +1,4 @@
-"""The Pyramid Flow starter: the miniFLUX network from scratch, unit by unit, on world clips of four seconds.
+"""The Pyramid Flow starters: a network of either family from scratch, unit by unit, on world clips of four seconds.
 
 The text encoder is the base's, frozen, so the starters share it; in place of CLIP's vector stands the mean of its
 states. Latents are the code that the starter's own autoencoder is taught (recipe `pyramid-vae`).
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from engines.pyramid_flow.miniflux import PyramidFlux
+from engines.pyramid_flow.mmdit import PyramidMMDiT
 from engines.pyramid_flow.packing import Text
 
 from .. import networks
@@ -22,19 +23,53 @@ from ..recipe import Recipe, Stage
 from ..world import WorldConfig
 from .flow_task import load_text
 
-FILE = "pyramid_flow.safetensors"
 LATENTS_FILE = "pyramid_latents.safetensors"
-NETWORK: dict[str, Any] = {
-    "patch_size": 1,
-    "in_channels": 4 * networks.LATENT_CHANNELS,
-    "num_layers": 1,
-    "num_single_layers": 5,
-    "attention_head_dim": 64,
-    "num_attention_heads": 3,
-    "joint_attention_dim": networks.TEXT_WIDTH,
-    "pooled_projection_dim": networks.TEXT_WIDTH,
-    "guidance_embeds": False,
-    "axes_dims_rope": [16, 24, 24],
+
+
+@dataclasses.dataclass(frozen=True)
+class Starter:
+    """One family's starter: its class, its configuration and its file."""
+
+    network: type[PyramidFlux] | type[PyramidMMDiT]
+    config: dict[str, Any]
+    file: str
+
+
+STARTERS = {
+    "miniflux": Starter(
+        PyramidFlux,
+        {
+            "patch_size": 1,
+            "in_channels": 4 * networks.LATENT_CHANNELS,
+            "num_layers": 1,
+            "num_single_layers": 5,
+            "attention_head_dim": 64,
+            "num_attention_heads": 3,
+            "joint_attention_dim": networks.TEXT_WIDTH,
+            "pooled_projection_dim": networks.TEXT_WIDTH,
+            "guidance_embeds": False,
+            "axes_dims_rope": [16, 24, 24],
+        },
+        "pyramid_flow.safetensors",
+    ),
+    "sd3": Starter(
+        PyramidMMDiT,
+        {
+            "sample_size": 32,
+            "patch_size": 2,
+            "in_channels": networks.LATENT_CHANNELS,
+            "out_channels": networks.LATENT_CHANNELS,
+            "num_layers": 4,
+            "attention_head_dim": 64,
+            "num_attention_heads": 2,
+            "joint_attention_dim": networks.TEXT_WIDTH,
+            "caption_projection_dim": 128,
+            "pooled_projection_dim": networks.TEXT_WIDTH,
+            "pos_embed_max_size": 32,
+            "qk_norm": "rms_norm",
+        },
+        "pyramid_flow_sd3.safetensors",
+    ),
 }
 SMALL = WorldConfig(
     width=128,
@@ -63,6 +98,7 @@ FULL = dataclasses.replace(
 class PyramidRecipe(Recipe):
     """Settings of a run."""
 
+    family: str = "miniflux"
     text_len: int = networks.TEXT_LEN
     drop_text: float = 0.1
     foreign_text: float = 0.004  # rare: a row of 64 bytes makes every text of its batch that long
@@ -86,12 +122,12 @@ class PyramidTask:
     """Trains the network on world latents by the pyramid's objective."""
 
     def __init__(self, recipe: PyramidRecipe) -> None:
-        self.recipe = recipe
-        self.transformer = PyramidFlux(**NETWORK)
+        self.recipe, self.starter = recipe, STARTERS[recipe.family]
+        self.transformer = self.starter.network(**self.starter.config)
         nn.init.zeros_(self.transformer.proj_out.weight)
         nn.init.zeros_(self.transformer.proj_out.bias)
         if recipe.start:
-            self.transformer.load_state_dict(read_network(Path(recipe.start) / FILE)[0])
+            self.transformer.load_state_dict(read_network(Path(recipe.start) / self.starter.file)[0])
         self.text_encoder = networks.build_text_encoder()
         load_text(self.text_encoder, Path(recipe.files) / "text_encoder.safetensors")
         self.text_encoder.requires_grad_(False)
@@ -133,12 +169,12 @@ class PyramidTask:
     def export(self, folder: Path, weights: dict[str, dict[str, torch.Tensor]], record: dict[str, Any]) -> None:
         """Write the transformer's starter file."""
         facts = {
-            "class": "PyramidFlux",
-            "config": dict(NETWORK),
+            "class": self.starter.network.__name__,
+            "config": dict(self.starter.config),
             "text_len": self.recipe.text_len,
             "recipe": record,
         }
-        save_network(folder / FILE, weights["transformer"], facts=facts)
+        save_network(folder / self.starter.file, weights["transformer"], facts=facts)
 
 
 def build(recipe: PyramidRecipe) -> PyramidTask:
