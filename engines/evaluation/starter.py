@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -160,19 +161,20 @@ def evaluate_flashi2v(options: Options) -> Outcome:
     return Outcome(figures=figures, facts=facts, clips=[pair.made for pair in pairs], references=shown)
 
 
-def evaluate_pyramid(options: Options) -> Outcome:
+def evaluate_pyramid(options: Options, *, model: str = "starter") -> Outcome:
     """Held-out captions and first pictures of four seconds through the product's own engine."""
     from . import long_clips
     from .product import Product
 
-    product = Product("pyramid-flow", folder=options.folder, transformer=options.transformer)
+    product = Product("pyramid-flow", model=model, folder=options.folder, transformer=options.transformer)
     written, pictured = long_clips.held_out(options.count or 40)
     pairs = []
-    for index, clip in enumerate(tqdm([*written, *pictured], desc="pyramid-flow", disable=None)):
+    for index, clip in enumerate(tqdm([*written, *pictured], desc=f"pyramid-flow {model}", disable=None)):
         given = (clip.frames[0],) if index >= len(written) else ()
         pairs.append(scores.Pair(real=clip, made=product.make(clip.caption, given, seed=index)))
     figures = long_clips.measured(pairs[: len(written)], pairs[len(written) :])
-    transformer = options.transformer or options.folder / "pyramid_flow.safetensors"
+    shipped = next(weights for weights in product.model.weights if weights.role == "transformer")
+    transformer = options.transformer or options.folder / Path(shipped.files[0]).name
     figures.append(_size(options.folder, transformer, options.folder / "pyramid_vae.safetensors"))
     facts = {"from_text": len(written), "from_pictures": len(pictured), "defaults": dict(product.model.defaults)}
     shown = [[pair.real.frames[0]] for pair in pairs]
@@ -210,6 +212,7 @@ EVALUATIONS: dict[str, Callable[[Options], Outcome]] = {
     "phantom-wan": evaluate_phantom,
     "flashi2v": evaluate_flashi2v,
     "pyramid-flow": evaluate_pyramid,
+    "pyramid-flow-sd3": partial(evaluate_pyramid, model="starter-sd3"),
     "speed": evaluate_speed,
 }
 

@@ -245,19 +245,47 @@ def _miniflux(folder: str) -> tuple[Weights, ...]:
     )
 
 
-STARTER = ModelSpec(
-    name="starter",
-    title="Starter (built in, runs anywhere)",
-    note=f"{STARTER_NOTE} Trained only briefly so far: backgrounds and patches of colour, hardly any shapes.",
-    weights=(
-        Weights("transformer", ("starter/pyramid_flow.safetensors",), size_bytes=9_000_000),
-        Weights("vae", ("starter/pyramid_vae.safetensors",), size_bytes=3_000_000),
-        *STARTER_TEXT,
+def _starter(name: str, *, title: str, note: str, file: str, size_bytes: int) -> ModelSpec:
+    return ModelSpec(
+        name=name,
+        title=title,
+        note=f"{STARTER_NOTE} {note}".strip(),
+        weights=(
+            Weights("transformer", (f"starter/{file}",), size_bytes=size_bytes),
+            Weights("vae", ("starter/pyramid_vae.safetensors",), size_bytes=4_530_000),
+            *STARTER_TEXT,
+        ),
+        geometry=_geometry((128, 64), units=13),
+        defaults={
+            "width": 128,
+            "height": 64,
+            "frames": 49,
+            "fps": 12,
+            "steps": 10,
+            "later_steps": 5,
+            "guidance": 4.0,
+            "video_guidance": 3.0,
+        },
+        presets=_presets(6, 10, 20),
+        words=STARTER_WORDS,
+    )
+
+
+STARTERS = (
+    _starter(
+        "starter",
+        title="Starter (built in, runs anywhere)",
+        note="",
+        file="pyramid_flow.safetensors",
+        size_bytes=8_780_000,
     ),
-    geometry=_geometry((128, 64), units=13),
-    defaults={"width": 128, "height": 64, "frames": 49, "fps": 12, "steps": 10, "later_steps": 5},
-    presets=_presets(6, 10, 20),
-    words=STARTER_WORDS,
+    _starter(
+        "starter-sd3",
+        title="Starter of the SD3 family (built in)",
+        note="Smaller than the other starter, and less able: it shows the other family's network at work.",
+        file="pyramid_flow_sd3.safetensors",
+        size_bytes=5_000_000,
+    ),
 )
 PUBLISHED = (
     ModelSpec(
@@ -319,7 +347,7 @@ VARIANTS = {
     model.name: Variant(model.name.partition("-")[0], f"diffusion_transformer_{model.name.partition('-')[2]}")
     for model in PUBLISHED
 }
-MODELS = (STARTER, *PUBLISHED)
+MODELS = (*STARTERS, *PUBLISHED)
 _SIZES = {model.name: model.geometry.sizes for model in MODELS}
 
 PYRAMID_FLOW = EngineSpec(
