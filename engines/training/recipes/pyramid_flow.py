@@ -20,8 +20,8 @@ from ..data import PooledClips
 from ..files import read_network, save_network
 from ..pyramid import objective
 from ..recipe import Recipe, Stage
-from ..world import WorldConfig
 from .flow_task import load_text
+from .text_to_video import LARGE
 
 LATENTS_FILE = "pyramid_latents.safetensors"
 
@@ -71,18 +71,7 @@ STARTERS = {
         "pyramid_flow_sd3.safetensors",
     ),
 }
-SMALL = WorldConfig(
-    width=128,
-    frames=33,
-    vocabulary="small",
-    subject_shares=(1.0, 0.0, 0.0, 0.0),
-    two_subjects=0.0,
-    floor=0.0,
-    photo_background=0.0,
-    paraphrase=0.1,
-    smallest=0.18,
-    largest=0.27,
-)
+SMALL = dataclasses.replace(LARGE, width=128, frames=33)
 FULL = dataclasses.replace(
     SMALL,
     frames=49,
