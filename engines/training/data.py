@@ -111,25 +111,24 @@ class PooledClips(ClipDataset):
     def __init__(self, recipe: Recipe, *, reuse: int, **settings: float) -> None:
         super().__init__(recipe, **settings)
         self.reuse = reuse
-        self._drawn: dict[int, tuple[torch.Tensor, str]] = {}
-        self._pool: tuple[int, Stage] | None = None
+        self._drawn: dict[tuple[Stage, int], tuple[torch.Tensor, str]] = {}
+        self._pool = -1
 
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
         stage = self.recipe.stage(step)
         pool, place = divmod(step, POOL * self.reuse)
-        if self._pool != (pool, stage):
-            self._pool, self._drawn = (pool, stage), {}
+        if self._pool != pool:
+            self._pool, self._drawn = pool, {}
         turn, place = divmod(place, POOL)
         order = np.random.default_rng((self.recipe.seed, pool, turn, 2)).permutation(POOL * stage.batch)
-        rows = [self._row(int(number)) for number in order[place * stage.batch : (place + 1) * stage.batch]]
+        rows = [self._row(stage, int(number)) for number in order[place * stage.batch : (place + 1) * stage.batch]]
         rng = np.random.default_rng((self.recipe.seed, step, 1))
         ids, mask = pad_tokens([self._text(rng, caption) for _, caption in rows], longest=self.text_len)
         return {"latents": torch.stack([latents for latents, _ in rows]), "ids": ids, "mask": mask}
 
-    def _row(self, number: int) -> tuple[torch.Tensor, str]:
-        if number not in self._drawn:
-            pool, stage = self._pool
+    def _row(self, stage: Stage, number: int) -> tuple[torch.Tensor, str]:
+        if (stage, number) not in self._drawn:
             world = dataclasses.replace(stage.world, held_out=self.held_out)
-            clip = make_clip((self.recipe.seed, pool, number), world)
-            self._drawn[number] = self.code.encode(to_unit(clip.frames)[None])[0], clip.caption
-        return self._drawn[number]
+            clip = make_clip((self.recipe.seed, self._pool, number), world)
+            self._drawn[stage, number] = self.code.encode(to_unit(clip.frames)[None])[0], clip.caption
+        return self._drawn[stage, number]

@@ -120,6 +120,16 @@ def test_a_pool_shows_every_clip_as_often_and_again_the_same_after_a_resume(star
     assert again[2 * POOL]["latents"][0].numpy().tobytes() not in codes
 
 
+def test_stages_that_take_turns_keep_their_pools(start: Path) -> None:
+    short = Stage(until=10**9, batch=2, world=dataclasses.replace(WORLD, frames=9))
+    recipe = dataclasses.replace(pyramid_flow.RECIPE, **settings(start))
+    clips = PooledClips(dataclasses.replace(recipe, stages=(*recipe.stages, short)), reuse=4, text_len=24)
+    seen = [clips[step]["latents"] for step in range(4 * POOL)]
+    assert [len(batch[0, 0]) for batch in seen[:4]] == [3, 2, 3, 2]
+    times = Counter(row.numpy().tobytes() for batch in seen for row in batch)
+    assert sum(times.values()) == 8 * POOL and 1 < max(times.values()) <= 4
+
+
 def test_the_first_unit_has_its_share() -> None:
     rng = torch.Generator().manual_seed(0)
     drawn = torch.bincount(torch.tensor([pyramid.drawn_unit(5, rng, 0.6) for _ in range(2000)]), minlength=5) / 2000

@@ -81,6 +81,7 @@ FULL = dataclasses.replace(
     paraphrase=0.2,
     smallest=0.16,
 )
+PLAIN = dataclasses.replace(FULL, subject_shares=(1.0, 0.0, 0.0, 0.0), floor=0.15, paraphrase=0.1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,7 +101,12 @@ RECIPE = PyramidRecipe(
     name="pyramid-flow",
     steps=40_000,
     minutes=125.0,
-    stages=(Stage(until=3_000, batch=32, world=SMALL), Stage(until=10**9, batch=24, world=FULL)),
+    stages=(
+        Stage(until=3_000, batch=32, world=SMALL),
+        Stage(until=7_000, batch=24, world=FULL),
+        Stage(until=10**9, batch=24, world=PLAIN),
+        Stage(until=10**9, batch=24, world=dataclasses.replace(SMALL, frames=FULL.frames)),
+    ),
     learning_rate=1e-3,
     decay_share=0.4,
     latents_file=LATENTS_FILE,
