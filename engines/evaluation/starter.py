@@ -173,9 +173,8 @@ def evaluate_pyramid(options: Options, *, model: str = "starter") -> Outcome:
         given = (clip.frames[0],) if index >= len(written) else ()
         pairs.append(scores.Pair(real=clip, made=product.make(clip.caption, given, seed=index)))
     figures = long_clips.measured(pairs[: len(written)], pairs[len(written) :])
-    shipped = next(weights for weights in product.model.weights if weights.role == "transformer")
-    transformer = options.transformer or options.folder / Path(shipped.files[0]).name
-    figures.append(_size(options.folder, transformer, options.folder / "pyramid_vae.safetensors"))
+    context = product.bench.context(product.spec.name, product.model)
+    figures.append(_size(options.folder, *context.paths("transformer"), *context.paths("vae")))
     facts = {"from_text": len(written), "from_pictures": len(pictured), "defaults": dict(product.model.defaults)}
     shown = [[pair.real.frames[0]] for pair in pairs]
     return Outcome(figures=figures, facts=facts, clips=[pair.made for pair in pairs], references=shown)

@@ -32,16 +32,17 @@ class _Level:
     components: torch.Tensor
     scale: torch.Tensor
 
-    def parts(self, shape: Shape) -> list[torch.Tensor]:
-        """The components cut into the regions of `shape` within, in order of time, row and column: [n, values] each."""
-        whole = self.components.unflatten(1, (3, *self.shape))
-        frames, rows, columns = shape
-        return [
-            whole[:, :, t : t + frames, y : y + rows, x : x + columns].flatten(1)
-            for t in range(0, self.shape[0], frames)
-            for y in range(0, self.shape[1], rows)
-            for x in range(0, self.shape[2], columns)
-        ]
+
+def _parts(rows: torch.Tensor, whole: Shape, shape: Shape) -> list[torch.Tensor]:
+    """Rows [n, values of a `whole` region] cut into its parts, in order of time, row and column: [n, values] each."""
+    regions = rows.unflatten(1, (3, *whole))
+    frames, height, width = shape
+    return [
+        regions[:, :, t : t + frames, y : y + height, x : x + width].flatten(1)
+        for t in range(0, whole[0], frames)
+        for y in range(0, whole[1], height)
+        for x in range(0, whole[2], width)
+    ]
 
 
 def _top(code: BlockLatents) -> _Level:
@@ -50,15 +51,16 @@ def _top(code: BlockLatents) -> _Level:
 
 def _level(code: BlockLatents, shape: Shape, channels: int) -> _Level:
     """The principal components of what the code can show in regions of `shape`."""
+    if shape == (1, 1, 1):
+        return _Level(shape, torch.eye(3), torch.ones(3))
     deviation = code.scale**-2 / code.scale.pow(-2).mean().sqrt()  # BlockLatents divides by its square root
-    spread = _Level((code.time, SPACE, SPACE), code.video_basis * deviation[:, None], code.scale).parts(shape)
-    mean = _Level((code.time, SPACE, SPACE), code.video_mean[None], torch.ones(1)).parts(shape)
+    whole = _top(code).shape
+    spread = _parts(code.video_basis * deviation[:, None], whole, shape)
+    mean = _parts(code.video_mean[None], whole, shape)
     rows = torch.cat([*spread, *mean])
     values, vectors = torch.linalg.eigh(rows.T @ rows / len(mean))
     count = min(channels, len(values))
     values, vectors = values.flip(0)[:count], vectors.flip(1)[:, :count]
-    if shape == (1, 1, 1):
-        return _Level(shape, torch.eye(3), torch.ones(3))
     scale = values.clamp_min(values[0] * 1e-4) ** -0.25
     return _Level(shape, vectors.T.contiguous(), scale / (values.sqrt() * scale).square().mean().sqrt())
 
@@ -66,13 +68,13 @@ def _level(code: BlockLatents, shape: Shape, channels: int) -> _Level:
 def _smaller(large: _Level, small: _Level) -> list[torch.Tensor]:
     """For each part of a large region the matrix from the large one's channels to the part's."""
     into = small.components * small.scale[:, None]
-    return [into @ (part / large.scale[:, None]).T for part in large.parts(small.shape)]
+    return [into @ (part / large.scale[:, None]).T for part in _parts(large.components, large.shape, small.shape)]
 
 
 def _larger(small: _Level, large: _Level) -> list[torch.Tensor]:
     """For each part the matrix from its channels to the large region's; their results add up."""
     back = small.components / small.scale[:, None]
-    return [(part * large.scale[:, None]) @ back.T for part in large.parts(small.shape)]
+    return [(part * large.scale[:, None]) @ back.T for part in _parts(large.components, large.shape, small.shape)]
 
 
 def _clear(layer: CausalConv3d, outputs: slice | torch.Tensor) -> torch.nn.Conv3d:
@@ -115,11 +117,9 @@ def _keep_scale(norm: FrameNorm, channels: torch.Tensor, constant: float, consta
 
 
 def _decoder(vae: CausalVideoVAE, code: BlockLatents) -> None:
-    decoder, top = vae.decoder, _top(code)
-    time = code.time
+    decoder, held = vae.decoder, _top(code)
     _pass_through(vae.post_quant_conv, torch.eye(code.channels))
     _pass_through(decoder.conv_in, torch.eye(code.channels))
-    held = top
     for number, block in enumerate(decoder.up_blocks):
         spatial, temporal = block.upsamplers[0].conv, block.temporal_upsamplers[0].conv
         shortcut = block.resnets[0].conv_shortcut
@@ -127,16 +127,19 @@ def _decoder(vae: CausalVideoVAE, code: BlockLatents) -> None:
             narrow = _level(code, held.shape, shortcut.conv.out_channels)
             _pass_through(shortcut, _smaller(held, narrow)[0])
             held = narrow
-        side, length = SPACE >> (number + 1), time >> (number + 1)
+        side, length = SPACE >> (number + 1), code.time >> (number + 1)
         wide = _level(code, (2 * length, side, side), spatial.conv.out_channels // 4)
         _split(spatial, _smaller(held, wide))
         if number == 0:
-            means = _Level(top.shape, code.video_mean[None], torch.ones(1)).parts(wide.shape)
+            means = _parts(code.video_mean[None], held.shape, wide.shape)
             offsets = torch.stack([wide.scale * (wide.components @ mean[0]) for mean in means], 1)
             spatial.conv.bias[: offsets.numel()] = offsets.flatten()
         held = _level(code, (length, side, side), temporal.conv.out_channels // 2)
-        _split(temporal, _smaller(wide, held))
-    _pixels_out(decoder, temporal, [matrix[:3] for matrix in _smaller(wide, held)])
+        matrices = _smaller(wide, held)
+        if block is decoder.up_blocks[-1]:
+            _pixels_out(decoder, temporal, matrices)
+        else:
+            _split(temporal, matrices)
 
 
 def _pixels_out(decoder: torch.nn.Module, last: CausalConv3d, halves: list[torch.Tensor]) -> None:
@@ -171,8 +174,10 @@ def _encoder(vae: CausalVideoVAE, code: BlockLatents) -> None:
         shape = (2 * length, side, side)
         held = top if shape == top.shape else _level(code, shape, temporal.conv.out_channels)
         matrices = _larger(wide, held)
-        _join_time(temporal, matrices)
-    _latents_out(vae, temporal, matrices, -code.scale * (code.video_basis @ code.video_mean))
+        if held is top:
+            _latents_out(vae, temporal, matrices, -code.scale * (code.video_basis @ code.video_mean))
+        else:
+            _join_time(temporal, matrices)
 
 
 def _latents_out(vae: CausalVideoVAE, last: CausalConv3d, halves: list[torch.Tensor], offset: torch.Tensor) -> None:

@@ -19,7 +19,7 @@ from ..latents import BlockLatents
 from ..linear_start import write_code
 from .pyramid_flow import LATENTS_FILE
 from .vae import RECIPE as WAN_RECIPE
-from .vae import VaeDataset, VaeRecipe, rgb_factors
+from .vae import VaeDataset, VaeRecipe, lay_out, rgb_factors
 
 FILE = "pyramid_vae.safetensors"
 WIDTHS = [24, 48, 48]
@@ -51,12 +51,10 @@ RECIPE = dataclasses.replace(
 
 
 def build_vae(code: BlockLatents) -> CausalVideoVAE:
-    """An autoencoder that begins as the code, its weights laid out channels last: 1.5 to 2 times faster on a CPU."""
+    """An autoencoder that begins as the code."""
     vae = CausalVideoVAE(**NETWORK)
     write_code(vae, code)
-    for parameter in vae.parameters():
-        if parameter.dim() == 5:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+    lay_out(vae)
     return vae
 
 

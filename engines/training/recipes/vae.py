@@ -115,7 +115,7 @@ def prepare(vae: AutoencoderKLWan) -> None:
         lay_out(vae)
 
 
-def lay_out(vae: AutoencoderKLWan) -> None:
+def lay_out(vae: nn.Module) -> None:
     """Channels-last weights: 1.5 to 2 times faster on a CPU."""
     for parameter in vae.parameters():
         if parameter.dim() == 5:
