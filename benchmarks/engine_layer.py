@@ -25,19 +25,19 @@ from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, Wa
 from diffusers.utils import export_to_video
 from safetensors.torch import load_file
 
-from engines import guidance
-from engines.bench import Bench
-from engines.devices import FakeDevice, PeakMeter
-from engines.media import VideoWriter
+from engines.loading.networks import find_network
+from engines.loading.store import Store
+from engines.media.video import VideoWriter
+from engines.memory.devices import FakeDevice, PeakMeter
+from engines.memory.residency import ComponentCache
 from engines.phantom_wan.engine import PhantomWan
 from engines.registry import SPECS
-from engines.residency import ComponentCache
-from engines.runner import run
-from engines.sampling import denoise
-from engines.store import Store
+from engines.runtime.runner import run
+from engines.runtime.session import Session
+from engines.sampling import guidance
+from engines.sampling.denoise import denoise
 from engines.types import Component, LatentStep
 from engines.validation import build_request
-from engines.wan.components import find_network
 from engines.wan.latents import denormalised
 from engines.wan.transformer import predict
 from engines.wan.transformer_keys import TRANSFORMER
@@ -287,7 +287,7 @@ def writing(folder: Path) -> Iterator[Row]:
 def events(folder: Path) -> Iterator[Row]:
     """The steps of the starter with events, time left and previews, against the engine's bare generator."""
     spec = SPECS["phantom-wan"]
-    bench = Bench("cpu", store=Store())
+    bench = Session("cpu", store=Store())
     if bench.store.state(spec.name, spec.model("starter")).state != "bundled":
         return
     values = {

@@ -26,6 +26,11 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:g}"
 
 
+def gigabytes(size_bytes: float) -> str:
+    """A size for people: "5.7 GB", "12 MB"."""
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.0f} MB"
+
+
 def given(value: object) -> str:
     """A value someone gave us: numbers plain, also those that came as text, other texts in quotes."""
     if value is None or value == "":

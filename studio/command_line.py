@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from engines.errors import IncompatibleCheckpoint, InvalidRequest, MissingWeights, Problem, StudioError
-from engines.placement import gigabytes
+from engines.loading.store import parse_override
 from engines.registry import SPECS
-from engines.store import parse_override
 from engines.types import EngineSpec
 from engines.validation import build_request
-from engines.wording import either
-from studio import models, one_clip, pictures
+from engines.wording import either, gigabytes
+from studio import kept_pictures, models, one_clip
+from studio.jobs.worker_process import find_devices
 from studio.settings import Settings, from_environment
-from studio.worker_process import find_devices
 
 FAILED, BAD_REQUEST, CANCELLED = 1, 2, 130
 _REQUESTS_FAULT = (InvalidRequest, MissingWeights, IncompatibleCheckpoint)
@@ -122,7 +121,7 @@ def _values(spec: EngineSpec, options: argparse.Namespace) -> dict[str, Any]:
             raise InvalidRequest([Problem("set", f'Write --set as name=value; you gave "{text}".')])
         name = name.strip().replace("-", "_")
         info = spec.request_type.model_fields.get(name)
-        if info is not None and pictures.holds(info.annotation):
+        if info is not None and kept_pictures.holds(info.annotation):
             raise InvalidRequest([Problem(name, "Give pictures with --ref PICTURE, not with --set.")])
         is_file = info is not None and Path in get_args(info.annotation)
         values[name] = str(Path(value).expanduser().absolute()) if is_file and value else value
@@ -135,7 +134,7 @@ def _values(spec: EngineSpec, options: argparse.Namespace) -> dict[str, Any]:
             raise InvalidRequest([Problem("width", f'Write --size as WxH, for example 96x64; not "{options.size}".')])
         values |= {"width": width, "height": height}
     if options.references:
-        values |= pictures.as_values(spec, options.references)
+        values |= kept_pictures.as_values(spec, options.references)
     return values
 
 

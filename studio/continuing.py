@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from engines.errors import InvalidRequest, Problem
 from engines.types import EngineSpec
-from studio.jobs import Job
-from studio.pictures import holds
+from studio.jobs.store import Job
+from studio.kept_pictures import holds
 
 if TYPE_CHECKING:
     from studio.service import Studio

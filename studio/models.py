@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from engines.placement import gigabytes
-from engines.store import ModelState, Store, parse_override
+from engines.loading.store import ModelState, Store, parse_override
 from engines.types import EngineSpec, ModelSpec
+from engines.wording import gigabytes
+from studio.jobs.worker_process import DeviceState
 from studio.settings import Settings
-from studio.worker_process import DeviceState
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from engines import metadata
 from engines.errors import MediaError, StudioError
 from engines.events import Cancelled, Done, Failed, Note, Result, Stage, Step
-from engines.output import media_error
+from engines.media import metadata
+from engines.media.output import media_error
 from engines.request import Request
 from engines.types import EngineSpec
-from studio.executor import worker_command
+from studio.jobs.local import worker_command
+from studio.jobs.worker_process import DeviceState, WorkerProcess
 from studio.settings import Settings
-from studio.worker_process import DeviceState, WorkerProcess
 
 _PATIENCE_S = 10.0
 

@@ -13,9 +13,9 @@ def run(settings: Settings) -> None:
     """Serve until interrupted, then end the workers; what they were making is queued again."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    from studio import ui
-    from studio.executor import LocalExecutor
-    from studio.in_event import InEventExecutor
+    from studio.jobs.in_event import InEventExecutor
+    from studio.jobs.local import LocalExecutor
+    from studio.page import ui
     from studio.service import open_studio
 
     studio = open_studio(settings, InEventExecutor if settings.in_event else LocalExecutor)

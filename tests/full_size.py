@@ -21,11 +21,11 @@ from pathlib import Path
 
 import torch
 
-from engines import guidance
+from engines.loading.networks import find_network
 from engines.phantom_wan.engine import sample
 from engines.registry import SPECS
-from engines.sampling import unipc
-from engines.wan.components import find_network
+from engines.sampling import guidance
+from engines.sampling.denoise import unipc
 from engines.wan.text import PUBLISHED_TEXT_LEN
 from engines.wan.transformer_keys import TRANSFORMER
 

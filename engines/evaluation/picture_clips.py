@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from skimage.color import deltaE_ciede2000
 
+from engines.media.quality import Quality, measure
 from engines.training.world import Clip, WorldConfig, make_clip
 
 from . import scores
 from .figures import Figure, share
-from .quality import Quality, measure
 from .scores import Pair, mean, mean_colour
 
 OBJECT_SEED, PHOTO_SEED = 45, 46

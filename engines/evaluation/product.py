@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from engines.bench import Bench
+from engines.loading.store import Store
 from engines.registry import SPECS, implementation
 from engines.request import Reference
-from engines.store import Store
+from engines.runtime.session import Session
 from engines.types import Frames
 
 
@@ -28,7 +28,7 @@ class Product:
         self.model = self.spec.model(model)
         overrides = {(engine, model, "transformer"): transformer} if transformer else {}
         store = Store(assets=folder.parent, overrides=overrides) if folder else Store(overrides=overrides)
-        self.bench = Bench("cpu", store=store)
+        self.session = Session("cpu", store=store)
         self.engine = implementation(self.spec)
 
     def make(self, prompt: str, references: tuple[np.ndarray, ...], *, seed: int, **settings: object) -> np.ndarray:
@@ -45,6 +45,6 @@ class Product:
             told = {"prompt": prompt, "seed": seed, **pictures, **settings}
             values = self.spec.default_values(self.model.name) | told
             request = self.spec.request_type(**values)
-            made = self.engine.generate(request, self.bench.context(self.spec.name, self.model))
+            made = self.engine.generate(request, self.session.context(self.spec.name, self.model))
             frames = [item.pixels for item in made if isinstance(item, Frames)]
         return np.concatenate(frames)

@@ -173,7 +173,7 @@ def evaluate_pyramid(options: Options, *, model: str = "starter") -> Outcome:
         given = (clip.frames[0],) if index >= len(written) else ()
         pairs.append(scores.Pair(real=clip, made=product.make(clip.caption, given, seed=index)))
     figures = long_clips.measured(pairs[: len(written)], pairs[len(written) :])
-    context = product.bench.context(product.spec.name, product.model)
+    context = product.session.context(product.spec.name, product.model)
     figures.append(_size(options.folder, *context.paths("transformer"), *context.paths("vae")))
     facts = {"from_text": len(written), "from_pictures": len(pictured), "defaults": dict(product.model.defaults)}
     shown = [[pair.real.frames[0]] for pair in pairs]

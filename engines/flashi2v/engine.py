@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from engines import guidance
 from engines.events import Note, Stage
 from engines.flashi2v.keys import FLASHI2V, NPU
 from engines.flashi2v.network import FlashI2VTransformer3DModel
 from engines.flashi2v.spec import FlashI2VRequest
-from engines.pictures import crop_to_cover, open_picture
-from engines.sampling import Denoised, Scheduler, denoise, euler
+from engines.media.pictures import crop_to_cover, open_picture
+from engines.sampling import guidance
+from engines.sampling.denoise import Denoised, Scheduler, denoise, euler
 from engines.types import Context, Frames, LatentStep
 from engines.wan import transformer, vae
+from engines.wan.components import WanModel
 from engines.wan.latents import latent_shape, preview, temporal_stride
-from engines.wan.model import WanModel
 from engines.wan.text import padded
 from engines.wan.transformer import BATCHED_TOKENS, predict, token_count
 from engines.wan.vae import decode_frames

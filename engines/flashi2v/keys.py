@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from engines.flashi2v.network import FlashI2VTransformer3DModel
-from engines.key_rules import Architecture, Layout, Shapes
+from engines.loading.key_rules import Architecture, Layout, Shapes
 from engines.wan.transformer_keys import DIFFUSERS, NATIVE, TRANSFORMER, configure
 
 # Either of the picture's two paths: a file with one of them is told what it lacks, one with none is another network.

@@ -6,7 +6,7 @@ Defaults: FlashI2V configs/infer (49 frames of 832x480 at 16 fps, 50 steps, shif
 from __future__ import annotations
 
 from engines.errors import Problem
-from engines.pictures import picture_problem
+from engines.media.pictures import picture_problem
 from engines.request import Reference, Request, parameter
 from engines.types import EngineSpec, Geometry, ModelSpec, Weights
 from engines.wan.weights import PUBLISHED, STARTER_NOTE, STARTER_WORDS

@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from diffusers import WanTransformer3DModel
 
-from engines import guidance
 from engines.errors import IncompatibleCheckpoint
 from engines.events import Note, Stage
+from engines.media.pictures import cut_out, fit_on_canvas, open_picture
 from engines.phantom_wan.spec import PhantomWanRequest
-from engines.pictures import cut_out, fit_on_canvas, open_picture
-from engines.sampling import SOLVERS, Denoised, denoise
+from engines.sampling import guidance
+from engines.sampling.denoise import SOLVERS, Denoised, denoise
 from engines.types import Context, Frames, LatentStep
 from engines.wan import transformer, vae
+from engines.wan.components import WanModel
 from engines.wan.latents import latent_shape, preview, temporal_stride
-from engines.wan.model import WanModel
 from engines.wan.text import padded
 from engines.wan.transformer import BATCHED_TOKENS, predict, token_count
 from engines.wan.vae import decode_frames

@@ -6,7 +6,7 @@ Defaults: Phantom README and generate.py (s2v-1.3B, s2v-14B); reference pictures
 from __future__ import annotations
 
 from engines.errors import Problem
-from engines.pictures import picture_problem
+from engines.media.pictures import picture_problem
 from engines.request import Reference, Request, parameter
 from engines.types import EngineSpec, Geometry, ModelSpec, Weights
 from engines.wan.weights import PUBLISHED, STARTER_NOTE, STARTER_WORDS

@@ -16,11 +16,11 @@ import torch
 from safetensors.torch import load_file, save
 
 from engines.events import Note, Stage
-from engines.pictures import cut_out, open_picture
+from engines.media.pictures import cut_out, open_picture
 from engines.pyramid_flow import storyboard
 from engines.pyramid_flow.coding import SPACE, StreamingDecoder, to_levels
+from engines.pyramid_flow.components import PyramidModel
 from engines.pyramid_flow.generation import Unit, call_count, make_unit, past_of
-from engines.pyramid_flow.model import PyramidModel
 from engines.pyramid_flow.noise import unit_draws
 from engines.pyramid_flow.packing import PATCH, Text
 from engines.pyramid_flow.picture import fill

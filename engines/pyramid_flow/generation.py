@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from engines import guidance
 from engines.pyramid_flow.history import history, pyramid
 from engines.pyramid_flow.noise import block_noise, coarsest, next_stage
 from engines.pyramid_flow.packing import PATCH, Text, join
 from engines.pyramid_flow.scheduler import PyramidScheduler
+from engines.sampling import guidance
 
 # Below this many tokens a pass leaves the device half idle, and both guidance passes are faster as one batch.
 BATCHED_TOKENS = 4_096

@@ -16,7 +16,7 @@ from transformers import (
     T5EncoderModel,
 )
 
-from engines.key_rules import Architecture, Layout, Shapes
+from engines.loading.key_rules import Architecture, Layout, Shapes
 from engines.pyramid_flow.miniflux import PyramidFlux
 from engines.pyramid_flow.mmdit import PyramidMMDiT
 from engines.pyramid_flow.vae import CausalVideoVAE

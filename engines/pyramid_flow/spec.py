@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.errors import Problem
-from engines.pictures import picture_problem
+from engines.media.pictures import picture_problem
 from engines.pyramid_flow import storyboard
 from engines.request import MAX_PROMPT_CHARACTERS, Reference, Request, parameter
 from engines.types import EngineSpec, Geometry, ModelSpec, Weights

@@ -1,85 +1,108 @@
-"""The networks of a Wan-based model as components: found, described from their headers, built only when used."""
+"""A Wan-based model as its engines see it: the transformer, autoencoder and text encoder that belong together."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from engines.checkpoints import load, network_bytes, open_checkpoint, outline
-from engines.key_rules import Architecture
-from engines.types import Component, Context
-
-# A CPU computes fastest in float32; a network too large for that stays in bfloat16, as published.
-LARGEST_FLOAT32_BYTES = 2 * 2**30
+from engines.errors import IncompatibleCheckpoint, MissingWeights
+from engines.loading.key_rules import Architecture
+from engines.loading.networks import Network, find_network
+from engines.types import Context
+from engines.wan.encoder_keys import TEXT_ENCODER
+from engines.wan.text import PUBLISHED_TEXT_LEN, TextStates, encode_text, load_tokenizer
+from engines.wan.transformer_keys import TRANSFORMER
+from engines.wan.vae import encode, to_pixels, working_bytes
+from engines.wan.vae_keys import VAE
 
 
 @dataclass(frozen=True)
-class Network:
-    """A checkpoint on this machine: what it is, but none of its weights.
+class WanModel:
+    """The networks of one model, described but not loaded.
 
-    Attributes:
-        config: arguments of its class, defaults included.
-        layout: name of the way its tensors are named (engines/key_rules.py).
-        metadata: what this project's trainer wrote into the file, empty for published files.
-        float32_bytes, float16_bytes: size of its parameters and buffers when loaded in either width.
-        identity: names the files' present content; two networks of the same identity are the same.
+    Starters say in their metadata where they differ from the published systems: `text_len` (512 is published),
+    `rgb_factors` for previews.
     """
 
-    role: str
-    paths: tuple[Path, ...]
-    architecture: Architecture
-    config: Mapping[str, Any]
-    layout: str
-    metadata: Mapping[str, Any]
-    float32_bytes: int
-    float16_bytes: int
-    identity: str
+    transformer: Network
+    vae: Network
+    text_encoder: Network
+    tokenizer: Path
 
-    def dtype(self, context: Context) -> torch.dtype:
-        """The precision this network computes in on the context's device."""
-        if context.device.type != "cpu":
-            return context.dtype
-        return torch.float32 if self.float32_bytes <= LARGEST_FLOAT32_BYTES else torch.bfloat16
+    @classmethod
+    def find(cls, context: Context, *, transformer_kind: Architecture = TRANSFORMER) -> WanModel:
+        """The model's files as the context has them; nothing is loaded.
 
-    def component(self, dtype: torch.dtype) -> Component:
-        """The network in `dtype`, read from its files when it is first used."""
-        name = str(dtype).removeprefix("torch.")
-        return Component(
-            key=f"{self.role} {self.identity} {name}",
-            build=lambda: load(open_checkpoint(self.paths), self.architecture, dtype=dtype),
-            size_bytes=self.float32_bytes if dtype == torch.float32 else self.float16_bytes,
-        )
+        Raises:
+            MissingWeights: a file is missing.
+            IncompatibleCheckpoint: a file is damaged, of another network, or does not fit the others.
+        """
+        transformer = find_network("transformer", context.paths("transformer"), transformer_kind)
+        vae = find_network("vae", context.paths("vae"), VAE)
+        text_encoder = find_network("text_encoder", context.paths("text_encoder"), TEXT_ENCODER)
+        tokenizer = next((path for path in context.paths("tokenizer") if path.name == "tokenizer.json"), None)
+        if tokenizer is None or not tokenizer.is_file():
+            raise MissingWeights("tokenizer.json is not on this machine.", hint="Download the model's files first.")
+        for what, network, has, wants in (
+            ("latent channels", vae, vae.config["z_dim"], transformer.config["out_channels"]),
+            ("text channels", text_encoder, text_encoder.config["d_model"], transformer.config["text_dim"]),
+        ):
+            if has != wants:
+                raise IncompatibleCheckpoint(
+                    f"{network.paths[0].name} has {has} {what}, but {transformer.paths[0].name} was made for {wants}.",
+                    hint="Use the files that were published together.",
+                )
+        return cls(transformer, vae, text_encoder, tokenizer)
+
+    @property
+    def text_len(self) -> int:
+        """Rows of text states that the transformer attends to."""
+        metadata = dict(self.text_encoder.metadata) | dict(self.transformer.metadata)
+        return int(metadata.get("text_len", PUBLISHED_TEXT_LEN))
+
+    @property
+    def rgb_factors(self) -> Mapping[str, Any] | None:
+        """How latents become preview colours; None for published files."""
+        return self.vae.metadata.get("rgb_factors")
+
+    def text(self, context: Context, text: str) -> TextStates:
+        """The states of `text`; the encoder is not even loaded for a text it has read before."""
+        component = self.text_encoder.component(self.text_encoder.dtype(context))
+
+        def read() -> TextStates:
+            tokenizer = load_tokenizer(self.tokenizer)
+            with context.use(component) as encoder:
+                return encode_text(encoder, tokenizer, text, text_len=self.text_len)
+
+        return context.remember(_content_key("text", component.key, self.text_len, text.encode()), read)
+
+    def picture_latents(self, context: Context, pictures: Sequence[np.ndarray]) -> torch.Tensor:
+        """Pictures uint8 [H,W,3] of one size -> normalised latents [C,R,h,w], each encoded alone and remembered."""
+        component = self.vae.component(torch.float32)
+
+        def look(picture: np.ndarray) -> torch.Tensor:
+            height, width = picture.shape[:2]
+            room = working_bytes(self.vae.config, width=width, height=height, frames=1)
+            with context.use(component, working_bytes=room) as vae:
+                return encode(vae, to_pixels(picture))[0].cpu()
+
+        latents = []
+        for picture in pictures:
+            key = _content_key("picture", component.key, picture.shape, picture.tobytes())
+            latents.append(context.remember(key, lambda picture=picture: look(picture)))
+        return torch.cat(latents, dim=1)
 
 
-def find_network(role: str, paths: tuple[Path, ...], architecture: Architecture) -> Network:
-    """Describes the checkpoint in `paths`; reads headers only, and those once while the files stay the same.
-
-    Raises:
-        MissingWeights, IncompatibleCheckpoint: see engines.checkpoints.
-    """
-    stamps = tuple((path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None for path in paths)
-    return _describe(role, tuple(paths), architecture, stamps)
-
-
-@lru_cache(maxsize=64)
-def _describe(role: str, paths: tuple[Path, ...], architecture: Architecture, stamps: Any) -> Network:
-    checkpoint = open_checkpoint(paths)
-    blueprint, empty = outline(checkpoint, architecture)
-    digest = hashlib.sha256(repr((paths[0].resolve(), stamps)).encode()).hexdigest()[:8]
-    return Network(
-        role=role,
-        paths=paths,
-        architecture=architecture,
-        config=blueprint.config,
-        layout=blueprint.layout,
-        metadata=checkpoint.metadata,
-        float32_bytes=network_bytes(empty, architecture, torch.float32),
-        float16_bytes=network_bytes(empty, architecture, torch.bfloat16),
-        identity=f"{paths[0].name} {digest}",
-    )
+def _content_key(*parts: object) -> str:
+    """A short name for the parts' content."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part if isinstance(part, bytes) else repr(part).encode())
+        digest.update(b"\0")
+    return f"{parts[0]} {digest.hexdigest()}"

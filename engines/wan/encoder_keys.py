@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
 
-from engines.key_rules import Architecture, Layout, Shapes
+from engines.loading.key_rules import Architecture, Layout, Shapes
 
 CLIP_HEAD_DIM = 80  # of ViT-H/14; shapes do not tell it
 

@@ -12,7 +12,7 @@ import torch
 from diffusers import WanTransformer3DModel
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 
-from engines.key_rules import Architecture, Layout, Shapes
+from engines.loading.key_rules import Architecture, Layout, Shapes
 
 HEAD_DIM = 128  # of every published Wan model; shapes do not tell it
 

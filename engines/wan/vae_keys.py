@@ -11,7 +11,7 @@ from typing import Any
 
 from diffusers import AutoencoderKLWan
 
-from engines.key_rules import Architecture, Layout, Renames, Shapes
+from engines.loading.key_rules import Architecture, Layout, Renames, Shapes
 
 # Mean and deviation of the 48 latent channels of Wan 2.2; those of the 16 of Wan 2.1 are the class's own defaults.
 WAN22_STATISTICS = {

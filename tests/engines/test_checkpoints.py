@@ -12,10 +12,10 @@ import torch
 from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file, save_file
 
-from engines.checkpoints import Checkpoint, load, match, network_bytes, open_checkpoint
 from engines.errors import IncompatibleCheckpoint, MissingWeights
-from engines.key_rules import Architecture, family
-from engines.wan.components import find_network
+from engines.loading.checkpoints import Checkpoint, load, match, network_bytes, open_checkpoint
+from engines.loading.key_rules import Architecture, family
+from engines.loading.networks import find_network
 from engines.wan.encoder_keys import IMAGE_ENCODER, TEXT_ENCODER
 from engines.wan.transformer_keys import TRANSFORMER
 from engines.wan.vae_keys import VAE

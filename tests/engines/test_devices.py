@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from engines.devices import (
+from engines.errors import DeviceError
+from engines.memory.devices import (
     DeviceInfo,
     FakeDevice,
     PeakMeter,
@@ -20,7 +21,6 @@ from engines.devices import (
     is_out_of_memory,
     ram,
 )
-from engines.errors import DeviceError
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +33,7 @@ def test_the_cpu_is_always_there_and_last():
 
 def test_another_process_can_ask_without_torch():
     listed = subprocess.run(
-        [sys.executable, "-m", "engines.devices"], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "engines.memory.devices"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     devices = [DeviceInfo(**json.loads(line)) for line in listed.stdout.splitlines()]
     assert [device.name for device in devices] == [device.name for device in discover()]

@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from engines.checkpoints import load, open_checkpoint
 from engines.errors import IncompatibleCheckpoint, InvalidRequest
 from engines.events import Note, Stage
 from engines.flashi2v import engine
@@ -20,11 +19,12 @@ from engines.flashi2v.engine import FlashI2V, cover, fourier_ratio, sample, text
 from engines.flashi2v.keys import FLASHI2V, MAIN, NPU
 from engines.flashi2v.network import FlashI2VTransformer3DModel, ShiftProjection, fourier_features
 from engines.flashi2v.spec import FlashI2VRequest
+from engines.loading.checkpoints import load, open_checkpoint
 from engines.registry import SPECS
-from engines.sampling import euler
+from engines.sampling.denoise import euler
 from engines.types import Frames, LatentStep
 from engines.validation import build_request
-from engines.wan.model import WanModel
+from engines.wan.components import WanModel
 from engines.wan.transformer import predict
 from tests.engines import tiny_wan
 from tests.engines.tiny_wan import TRANSFORMER, CountingContext

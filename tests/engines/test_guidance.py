@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from engines import guidance
+from engines.sampling import guidance
 
 PASSES = {name: torch.randn(2, 3, generator=torch.Generator().manual_seed(seed)) for seed, name in enumerate("abc")}
 

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engines import metadata
 from engines.errors import MediaError
-from engines.media import VideoWriter, box_names, preview_bytes, read_frame, read_frames, write_poster
-from engines.output import Output, remove_leftovers
+from engines.media import metadata
+from engines.media.output import Output, remove_leftovers
+from engines.media.video import VideoWriter, box_names, preview_bytes, read_frame, read_frames, write_poster
 
 
 def clip(frames: int, *, width: int = 96, height: int = 64) -> np.ndarray:
@@ -258,7 +258,7 @@ def test_memory_does_not_grow_with_the_length_of_the_clip(tmp_path):
 import resource, sys
 import numpy as np
 from pathlib import Path
-from engines.media import VideoWriter
+from engines.media.video import VideoWriter
 writer = VideoWriter(Path(sys.argv[1]), fps=16, tags={})
 frames = np.zeros((4, 240, 416, 3), np.uint8)
 peaks = []

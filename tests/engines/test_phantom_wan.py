@@ -11,13 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
-from engines import guidance
 from engines.errors import IncompatibleCheckpoint, MissingWeights
 from engines.events import Note, Stage
 from engines.phantom_wan import engine
 from engines.phantom_wan.engine import PhantomWan, sample
 from engines.phantom_wan.spec import NEGATIVE_PROMPT, PHANTOM_WAN, PhantomWanRequest
-from engines.sampling import unipc
+from engines.sampling import guidance
+from engines.sampling.denoise import unipc
 from engines.types import Frames, LatentStep
 from tests.engines import tiny_wan
 from tests.engines.tiny_wan import CountingContext

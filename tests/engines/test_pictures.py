@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageCms, ImageDraw, PngImagePlugin
 
 from engines.errors import MediaError
-from engines.pictures import cover_frame, crop_to_cover, cut_out, fit_on_canvas, open_picture, picture_problem
+from engines.media.pictures import cover_frame, crop_to_cover, cut_out, fit_on_canvas, open_picture, picture_problem
 
 ORIENTATION = 0x0112
 

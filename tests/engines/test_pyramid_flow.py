@@ -13,17 +13,18 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from engines import accelerate, runner
 from engines.errors import IncompatibleCheckpoint
 from engines.events import Note, Stage
+from engines.memory import offload
 from engines.pyramid_flow import engine, generation
 from engines.pyramid_flow.attention import Visibility, prefix_attention
 from engines.pyramid_flow.coding import StreamingDecoder, encode
+from engines.pyramid_flow.components import PyramidModel
 from engines.pyramid_flow.engine import PyramidFlow
-from engines.pyramid_flow.model import PyramidModel
 from engines.pyramid_flow.noise import block_noise, unit_draws
 from engines.pyramid_flow.packing import Text, join
 from engines.pyramid_flow.spec import PUBLISHED, PyramidFlowRequest
+from engines.runtime import runner
 from engines.types import Frames, LatentStep
 from engines.validation import build_request
 from tests.engines import tiny_pyramid
@@ -289,7 +290,7 @@ def test_blocks_that_take_turns_on_the_device_give_the_same(family: str) -> None
     latents = torch.randn(1, 4, 2, 4, 4)
     expected = network(clips, text, torch.tensor([500.25])), vae.decode(latents, {})
     for module in (network, vae):
-        accelerate.group(module, device=torch.device("cpu"))
+        offload.group(module, device=torch.device("cpu"))
     assert torch.equal(network(clips, text, torch.tensor([500.25])), expected[0])
     assert torch.equal(StreamingDecoder()(vae, latents[:, :, :1]), vae.decode(latents[:, :, :1], {}))
     torch.testing.assert_close(vae.decode(latents, {}), expected[1], atol=1e-5, rtol=1e-5)

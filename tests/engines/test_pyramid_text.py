@@ -11,7 +11,7 @@ import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
 from engines.errors import IncompatibleCheckpoint
-from engines.pyramid_flow.model import PyramidModel
+from engines.pyramid_flow.components import PyramidModel
 from engines.pyramid_flow.text import load_clip_tokenizer, tokenise
 from engines.types import Weights
 from tests.engines import tiny_pyramid

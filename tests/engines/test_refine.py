@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
-from engines.refine import main_colours, refine
+from engines.prompting.rules import main_colours, refine
 from engines.registry import SPECS
 from engines.request import MAX_PROMPT_CHARACTERS
 from engines.training.world import words

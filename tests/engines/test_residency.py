@@ -7,11 +7,12 @@ import random
 import pytest
 import torch
 
-from engines import accelerate
-from engines.devices import FakeDevice
 from engines.errors import OutOfMemory
-from engines.placement import plan
-from engines.residency import ComponentCache, Remembered
+from engines.memory import offload
+from engines.memory.devices import FakeDevice
+from engines.memory.placement import plan
+from engines.memory.remembered import Remembered
+from engines.memory.residency import ComponentCache
 from engines.types import Component
 
 BLOCK = 4 * 100  # bytes of one Linear(10, 10, bias=False)
@@ -238,8 +239,8 @@ def test_step_caches_of_an_earlier_run_are_forgotten():
 def test_sizes_count_shared_parameters_once():
     network = Network(3)
     network.tied = network.blocks[0]
-    assert accelerate.size_bytes(network) == 3 * BLOCK
-    assert accelerate.grouped_bytes(network) == 2 * BLOCK
+    assert offload.size_bytes(network) == 3 * BLOCK
+    assert offload.grouped_bytes(network) == 2 * BLOCK
 
 
 def test_remembered_values_are_kept_within_a_limit_by_recent_use():

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from engines import events, metadata
-from engines.bench import Bench
+from engines import events
 from engines.errors import (
     IncompatibleCheckpoint,
     InvalidRequest,
@@ -24,9 +23,11 @@ from engines.errors import (
     OutOfMemory,
     StudioError,
 )
-from engines.progress import Pace, Progress
-from engines.runner import run
-from engines.store import Store
+from engines.loading.store import Store
+from engines.media import metadata
+from engines.runtime.runner import run
+from engines.runtime.session import Session
+from engines.runtime.time_left import Pace, TimeLeft
 from engines.types import Frames, LatentStep
 from engines.validation import build_request
 from tests.engines.tiny import TINY, write_checkpoint
@@ -40,22 +41,22 @@ def models(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def bench(models) -> Bench:
-    return Bench("cpu", store=Store(models=models))
+def session(models) -> Session:
+    return Session("cpu", store=Store(models=models))
 
 
-def start(bench: Bench, folder: Path, job: str = "clip", **values):
+def start(session: Session, folder: Path, job: str = "clip", **values):
     request = build_request(TINY, {"prompt": "a bear", **values})
-    context = bench.context("tiny", TINY.model("small"))
-    return run(TINY, request, context, output_dir=folder, job_id=job, pace=bench.pace)
+    context = session.context("tiny", TINY.model("small"))
+    return run(TINY, request, context, output_dir=folder, job_id=job, pace=session.pace)
 
 
 def files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_run_says_what_it_does_and_ends_with_a_clip(bench, tmp_path):
-    said = list(start(bench, tmp_path, seed=7))
+def test_a_run_says_what_it_does_and_ends_with_a_clip(session, tmp_path):
+    said = list(start(session, tmp_path, seed=7))
     assert [event.name for event in said if event.type == "stage"] == [
         "Getting ready",
         "Loading",
@@ -77,10 +78,10 @@ def test_a_run_says_what_it_does_and_ends_with_a_clip(bench, tmp_path):
     assert [events.from_json(events.to_json(event)) for event in said] == said
 
 
-def test_the_clip_tells_how_it_was_made_and_names_no_folder(bench, tmp_path):
+def test_the_clip_tells_how_it_was_made_and_names_no_folder(session, tmp_path):
     picture = tmp_path / "picture.png"
     picture.write_bytes(b"anything")
-    result = list(start(bench, tmp_path / "out", seed=7, picture=picture))[-1].result
+    result = list(start(session, tmp_path / "out", seed=7, picture=picture))[-1].result
     inside, beside = metadata.read(Path(result.video)), json.loads(Path(result.sidecar).read_text(encoding="utf-8"))
     assert (inside.engine, inside.model, inside.seed, inside.prompt) == ("tiny", "small", 7, "a bear")
     assert inside.noise == "drawn on the CPU in float32"
@@ -93,11 +94,11 @@ def test_the_clip_tells_how_it_was_made_and_names_no_folder(bench, tmp_path):
     assert result.request["picture"] == str(picture)
 
 
-def test_the_drawn_seed_is_told_and_makes_the_same_clip_again(bench, tmp_path):
-    first = list(start(bench, tmp_path, "a"))[-1].result
+def test_the_drawn_seed_is_told_and_makes_the_same_clip_again(session, tmp_path):
+    first = list(start(session, tmp_path, "a"))[-1].result
     seed = first.request["seed"]
     assert seed >= 0
-    second = list(start(bench, tmp_path, "b", seed=seed))[-1].result
+    second = list(start(session, tmp_path, "b", seed=seed))[-1].result
     pictures = []
     for result in (first, second):
         with av.open(result.video) as container:
@@ -106,34 +107,34 @@ def test_the_drawn_seed_is_told_and_makes_the_same_clip_again(bench, tmp_path):
 
 
 @pytest.mark.parametrize("until", range(1, 12))
-def test_cancelling_anywhere_leaves_nothing_and_keeps_the_network_warm(bench, tmp_path, until):
-    running = start(bench, tmp_path)
+def test_cancelling_anywhere_leaves_nothing_and_keeps_the_network_warm(session, tmp_path, until):
+    running = start(session, tmp_path)
     for _ in range(until):
         assert next(running).type != "done"
     running.close()
     assert files(tmp_path) == []
-    assert until < 4 or bench.cache.state() == [("tiny/transformer", "device", 48)]
-    assert bench.cache.device_bytes <= 48
+    assert until < 4 or session.cache.state() == [("tiny/transformer", "device", 48)]
+    assert session.cache.device_bytes <= 48
 
 
 @pytest.mark.parametrize(
     ("fault", "kind", "says"),
     [("memory", OutOfMemory, "9 frames of 64x48"), ("error", StudioError, "inside the engine")],
 )
-def test_a_failure_is_a_sentence_without_paths_and_leaves_nothing(bench, tmp_path, fault, kind, says, caplog):
+def test_a_failure_is_a_sentence_without_paths_and_leaves_nothing(session, tmp_path, fault, kind, says, caplog):
     with pytest.raises(kind) as failed:
-        list(start(bench, tmp_path, fault=fault))
+        list(start(session, tmp_path, fault=fault))
     assert says in str(failed.value)
     assert failed.value.hint
     assert "tiny" not in str(failed.value) and "Traceback" not in str(failed.value)
     assert "Traceback" in caplog.text
     assert files(tmp_path) == []
-    assert list(start(bench, tmp_path))[-1].type == "done"
+    assert list(start(session, tmp_path))[-1].type == "done"
 
 
-def test_a_full_disk_leaves_nothing(bench, tmp_path):
+def test_a_full_disk_leaves_nothing(session, tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    running = start(bench, tmp_path)
+    running = start(session, tmp_path)
     assert next(running).type == "stage"
     resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
     try:
@@ -144,36 +145,36 @@ def test_a_full_disk_leaves_nothing(bench, tmp_path):
     assert files(tmp_path) == []
 
 
-def test_a_folder_that_cannot_be_written_is_found_before_anything_is_loaded(bench, tmp_path):
+def test_a_folder_that_cannot_be_written_is_found_before_anything_is_loaded(session, tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(MediaError):
-        next(start(bench, tmp_path / "file"))
-    assert bench.cache.state() == []
+        next(start(session, tmp_path / "file"))
+    assert session.cache.state() == []
 
 
 def test_missing_and_damaged_weights_are_found_before_anything_is_loaded(tmp_path):
-    bench = Bench("cpu", store=Store(models=tmp_path / "models"))
+    session = Session("cpu", store=Store(models=tmp_path / "models"))
     with pytest.raises(MissingWeights, match=r"tiny\.safetensors of kinora-tests/tiny"):
-        next(start(bench, tmp_path / "out"))
+        next(start(session, tmp_path / "out"))
     path = write_checkpoint(tmp_path / "models")
     os.truncate(path, path.stat().st_size - 1)
     with pytest.raises(IncompatibleCheckpoint, match="cut short"):
-        next(start(bench, tmp_path / "out"))
+        next(start(session, tmp_path / "out"))
     assert files(tmp_path / "out") == []
 
 
-def test_a_second_run_reads_and_encodes_nothing_again(bench, tmp_path):
-    list(start(bench, tmp_path, "a"))
-    network, held = bench.cache._entries["tiny/transformer"].module, bench.remembered.held_bytes
-    list(start(bench, tmp_path, "b"))
-    assert bench.cache._entries["tiny/transformer"].module is network
-    assert bench.remembered.held_bytes == held > 0
+def test_a_second_run_reads_and_encodes_nothing_again(session, tmp_path):
+    list(start(session, tmp_path, "a"))
+    network, held = session.cache._entries["tiny/transformer"].module, session.remembered.held_bytes
+    list(start(session, tmp_path, "b"))
+    assert session.cache._entries["tiny/transformer"].module is network
+    assert session.remembered.held_bytes == held > 0
 
 
 def test_a_budget_too_small_is_refused_with_a_hint(models, tmp_path):
-    bench = Bench("cpu", store=Store(models=models), memory_bytes=500)
+    session = Session("cpu", store=Store(models=models), memory_bytes=500)
     with pytest.raises(OutOfMemory, match="does not fit") as refused:
-        list(start(bench, tmp_path))
+        list(start(session, tmp_path))
     assert "45 %" in refused.value.hint
     assert files(tmp_path) == []
 
@@ -183,7 +184,7 @@ def test_the_time_left_counts_the_decode_once_it_was_seen():
     pace = Pace()
 
     def job() -> list[float]:
-        progress = Progress(pace, key="k", pixels=100, frames=8, clock=lambda: now[0])
+        progress = TimeLeft(pace, key="k", pixels=100, frames=8, clock=lambda: now[0])
         left = []
         for index in range(1, 4):
             now[0] += 5.0 if index == 1 else 2.0
@@ -209,9 +210,9 @@ def keeping(after: int):
     return lambda: next(asked) >= after
 
 
-def test_a_run_that_stops_early_keeps_what_there_is(bench, tmp_path):
+def test_a_run_that_stops_early_keeps_what_there_is(session, tmp_path):
     request = build_request(TINY, {"prompt": "a bear", "seed": 7})
-    context = bench.context("tiny", TINY.model("small"))
+    context = session.context("tiny", TINY.model("small"))
     stopped = []
     said = run(TINY, request, context, output_dir=tmp_path, job_id="part", keep=lambda: bool(stopped))
     events_seen = []
@@ -227,9 +228,9 @@ def test_a_run_that_stops_early_keeps_what_there_is(bench, tmp_path):
     assert metadata.read(Path(result.video)).parameters["frames"] == 9  # as it was asked for
 
 
-def test_a_run_that_stops_before_its_first_frame_is_cancelled(bench, tmp_path):
+def test_a_run_that_stops_before_its_first_frame_is_cancelled(session, tmp_path):
     request = build_request(TINY, {"prompt": "a bear"})
-    context = bench.context("tiny", TINY.model("small"))
+    context = session.context("tiny", TINY.model("small"))
     said = list(run(TINY, request, context, output_dir=tmp_path, job_id="none", keep=keeping(2)))
     assert said[-1].type == "cancelled" and files(tmp_path) == []
 
@@ -245,9 +246,9 @@ class Streaming:
             yield Frames(frames, beside={".latents.bin": lambda index=index: bytes([index])})
 
 
-def test_files_beside_the_clip_are_those_of_its_last_frames(bench, tmp_path):
+def test_files_beside_the_clip_are_those_of_its_last_frames(session, tmp_path):
     request = build_request(TINY, {"prompt": "a bear"})
-    context = bench.context("tiny", TINY.model("small"))
+    context = session.context("tiny", TINY.model("small"))
     in_parts = replace(TINY, keeps_parts=True)
     said = list(run(in_parts, request, context, output_dir=tmp_path, job_id="clip", engine=Streaming()))
     assert files(tmp_path) == ["clip.json", "clip.latents.bin", "clip.mp4", "clip.png"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler
 
-from engines.sampling import SOLVERS, denoise, dpm_plus_plus, unipc
+from engines.sampling.denoise import SOLVERS, denoise, dpm_plus_plus, unipc
 
 
 def test_unipc_walks_the_published_grid() -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from engines.errors import IncompatibleCheckpoint, MissingWeights, StudioError
-from engines.integrity import check_file
-from engines.store import Store, parse_override
+from engines.loading.integrity import check_file
+from engines.loading.store import Store, parse_override
 from engines.types import Geometry, ModelSpec, Weights
 from tests.engines.tiny import FILE, REPO, TINY, write_checkpoint
 
@@ -53,7 +53,7 @@ def test_files_of_the_hub_cache_are_found_without_network(tmp_path):
 import socket
 def refuse(*_, **__): raise AssertionError("network")
 socket.socket.connect = refuse
-from engines.store import Store
+from engines.loading.store import Store
 from tests.engines.tiny import TINY
 print(*Store().find(TINY.model("small").weights[0]), sep="\\n")
 """
@@ -168,7 +168,7 @@ def test_a_download_is_refused_without_space_or_network(tmp_path, monkeypatch):
 import sys
 from pathlib import Path
 from engines.errors import MissingWeights
-from engines.store import Store
+from engines.loading.store import Store
 from tests.engines.tiny import TINY
 try:
     for name in Store(models=Path({str(tmp_path)!r})).download("tiny", TINY.model("small")):

@@ -286,7 +286,11 @@ def _lives(pid: int) -> bool:
 def test_wrong_words_are_told(tmp_path):
     for words in (["--output", str(tmp_path), "--override", "x"], []):
         ended = subprocess.run(
-            [sys.executable, "-m", "engines.worker", *words], cwd=ROOT, capture_output=True, text=True, check=False
+            [sys.executable, "-m", "engines.runtime.worker", *words],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert ended.returncode == 2 and "usage" in ended.stderr
 

@@ -59,6 +59,6 @@ def write_checkpoint(models: Path) -> Path:
 
 if __name__ == "__main__":
     registry.SPECS["tiny"] = TINY
-    from engines.worker import main
+    from engines.runtime.worker import main
 
     os._exit(main(sys.argv[1:]))

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from engines.evaluation.quality import MOST_PSNR, measure
+from engines.media.quality import MOST_PSNR, measure
 
 
 def texture(height, width, *, seed=0):

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from engines.checkpoints import Checkpoint, load
 from engines.flashi2v.keys import FLASHI2V
-from engines.key_rules import Architecture, strip_prefix
+from engines.loading.checkpoints import Checkpoint, load
+from engines.loading.key_rules import Architecture, strip_prefix
 from engines.pyramid_flow import keys as pyramid_flow
 from engines.wan.encoder_keys import IMAGE_ENCODER, TEXT_ENCODER
 from engines.wan.transformer_keys import TRANSFORMER

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from engines import registry
-from studio.executor import LocalExecutor
-from studio.jobs import Job
+from studio.jobs.local import LocalExecutor
+from studio.jobs.store import Job
 from studio.service import Studio, open_studio
 from studio.settings import Settings
 from tests.studio import stand_in

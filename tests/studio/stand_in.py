@@ -36,7 +36,7 @@ class StandIn:
         import torch
 
         from engines.events import Note, Stage
-        from engines.pictures import fit_on_canvas, open_picture
+        from engines.media.pictures import fit_on_canvas, open_picture
         from engines.types import Frames, LatentStep
 
         yield Stage(name="Reading the prompt")
@@ -72,6 +72,6 @@ class StandIn:
 
 if __name__ == "__main__":
     registry.SPECS[PHANTOM_WAN.name] = spec()
-    from engines.worker import main
+    from engines.runtime.worker import main
 
     os._exit(main(sys.argv[1:]))

@@ -11,7 +11,8 @@ from pathlib import Path
 import av
 import pytest
 
-from engines import metadata, registry
+from engines import registry
+from engines.media import metadata
 from studio import command_line
 from studio.command_line import main
 from tests.studio.server import ROOT

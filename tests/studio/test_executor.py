@@ -11,9 +11,9 @@ from pathlib import Path
 import av
 import pytest
 
-from studio.executor import LocalExecutor, worker_command
-from studio.in_event import InEventExecutor
-from studio.jobs import Job
+from studio.jobs.in_event import InEventExecutor
+from studio.jobs.local import LocalExecutor, worker_command
+from studio.jobs.store import Job
 from studio.service import Studio, open_studio
 from studio.settings import Settings
 from tests.studio.conftest import values, wait_for
@@ -166,7 +166,7 @@ def plain(settings: Settings, specs: dict):
 
 def _open(settings: Settings, *, module: str = "tests.studio.plain_worker") -> Studio:
     def command(device: str) -> list[str]:
-        return [module if word == "engines.worker" else word for word in worker_command(settings, device)]
+        return [module if word == "engines.runtime.worker" else word for word in worker_command(settings, device)]
 
     studio = open_studio(settings, LocalExecutor, command=command)
     studio.executor.start()

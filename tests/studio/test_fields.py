@@ -13,8 +13,8 @@ from engines.registry import SPECS
 from engines.request import Reference, Request, parameter
 from engines.types import EngineSpec, Geometry, ModelSpec
 from engines.validation import build_request
-from studio import fields, tab
-from studio.handlers import Form
+from studio.page import fields, tab
+from studio.page.handlers import Form
 from studio.service import Studio
 from tests.studio.conftest import LOOPS_LEFT_OPEN
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 from engines.registry import SPECS
 from engines.validation import build_request
-from studio import first_frame
-from studio.served import served
+from studio.page import first_frame
+from studio.page.uploads import served
 
 SPEC = SPECS["flashi2v"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engines.events import Failed, Result
-from studio.jobs import ACTIVE, TRANSITIONS, Job, JobStore, WrongState
+from studio.jobs.store import ACTIVE, TRANSITIONS, Job, JobStore, WrongState
 
 RESULT = Result(video="v.mp4", sidecar="v.json", poster="v.png", request={"seed": 3}, seconds={}, peak_bytes=1)
 

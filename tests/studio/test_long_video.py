@@ -13,11 +13,12 @@ from safetensors.numpy import load_file
 
 from engines import registry
 from engines.errors import InvalidRequest
-from engines.media import read_frames
-from studio import continuing, history, panel, tab
-from studio.api import Calls
-from studio.executor import LocalExecutor, worker_command
-from studio.jobs import Job
+from engines.media.video import read_frames
+from studio import continuing
+from studio.jobs.local import LocalExecutor, worker_command
+from studio.jobs.store import Job
+from studio.page import history, panel, tab
+from studio.page.api import Calls
 from studio.service import Studio, open_studio
 from studio.settings import Settings
 from tests.engines import tiny_pyramid
@@ -41,7 +42,7 @@ def studio(settings: Settings) -> Iterator[Studio]:
 
     def command(device: str) -> list[str]:
         words = worker_command(settings, device)
-        return ["tests.studio.tiny_long_video" if word == "engines.worker" else word for word in words]
+        return ["tests.studio.tiny_long_video" if word == "engines.runtime.worker" else word for word in words]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry.SPECS, SPEC.name, SPEC)

@@ -13,7 +13,7 @@ import pytest
 from gradio_client import Client, handle_file
 
 from engines.registry import SPECS
-from studio import ui
+from studio.page import ui
 from tests.studio.server import ROOT, Server
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")

@@ -9,9 +9,9 @@ import gradio as gr
 import pytest
 
 from engines.errors import StudioError
-from studio import panel
-from studio.api import Calls
-from studio.handlers import visitor
+from studio.page import panel
+from studio.page.api import Calls
+from studio.page.handlers import visitor
 from studio.service import MAX_ACTIVE_OF_VISITOR, Studio
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engines.evaluation.quality import Quality
-from engines.media import read_frame
+from engines.media.quality import Quality
+from engines.media.video import read_frame
 from engines.registry import SPECS
-from studio import first_frame, panel, quality, send
-from studio.handlers import Form
-from studio.jobs import Job
+from studio.jobs.store import Job
+from studio.page import clip_quality, first_frame, panel, send
+from studio.page.handlers import Form
 from studio.service import Studio
 from tests.studio.conftest import LOOPS_LEFT_OPEN, values, wait_for
 from tests.studio.test_fields import rendered
@@ -91,10 +91,10 @@ def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_quality_is_measured_on_request_and_remembered(studio: Studio, made: Job) -> None:
     spec = SPECS["phantom-wan"]
-    assert quality.shown(spec, made) == ""
-    html = quality.shown(spec, made, measure=True)
+    assert clip_quality.shown(spec, made) == ""
+    html = clip_quality.shown(spec, made, measure=True)
     assert re.findall(r'scope="row">(\w+)', html) == ["Motion", "Flicker", "Colour"]
-    assert quality.shown(spec, made) == html
+    assert clip_quality.shown(spec, made) == html
 
 
 def test_quality_tells_how_close_the_first_frame_is_to_its_picture(made: Job, drawing: Path) -> None:
@@ -106,7 +106,7 @@ def test_quality_tells_how_close_the_first_frame_is_to_its_picture(made: Job, dr
     for name in ("same.png", "disc.png"):
         reference = {"path": str(drawing.with_name(name)), "position": 0.5}
         job = Job(engine="flashi2v", request=clip | {"picture": reference}, result=made.result, id=name)
-        rows[name] = quality.shown(SPECS["flashi2v"], job, measure=True)
+        rows[name] = clip_quality.shown(SPECS["flashi2v"], job, measure=True)
     assert "keeps your picture" in rows["same.png"]
     assert "keeps your picture" not in rows["disc.png"]
 
@@ -115,7 +115,7 @@ def test_figures_become_plain_words() -> None:
     good = {"first_frame_psnr": 33.0, "first_frame_ssim": 0.96, "motion": 5.0, "moves": True, "flicker": 0.8}
     bad = {"first_frame_psnr": 12.0, "first_frame_ssim": 0.2, "motion": 0.1, "moves": False, "flicker": 9.0}
     told = [
-        [row[1] for row in quality.words(Quality(**figures, drift=drift, chunk_seconds=0.5))]
+        [row[1] for row in clip_quality.words(Quality(**figures, drift=drift, chunk_seconds=0.5))]
         for figures, drift in ((good, (0.5, 2.0)), (bad, (0.5, 22.0)))
     ]
     assert told == [

@@ -10,6 +10,6 @@ from tests.engines import tiny_pyramid
 
 if __name__ == "__main__":
     registry.SPECS[tiny_pyramid.SPEC.name] = tiny_pyramid.SPEC
-    from engines.worker import main
+    from engines.runtime.worker import main
 
     os._exit(main(sys.argv[1:]))

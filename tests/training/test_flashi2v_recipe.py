@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from engines.checkpoints import load, open_checkpoint
 from engines.flashi2v.keys import FLASHI2V
+from engines.loading.checkpoints import load, open_checkpoint
 from engines.training import networks
 from engines.training.__main__ import main
 from engines.training.clipping import AdaptiveClip

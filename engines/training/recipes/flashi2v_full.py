@@ -12,8 +12,8 @@ import torch
 from diffusers import AutoencoderKLWan
 from transformers import UMT5Config, UMT5EncoderModel
 
-from engines.checkpoints import load, open_checkpoint, outline
 from engines.flashi2v.network import FlashI2VTransformer3DModel
+from engines.loading.checkpoints import load, open_checkpoint, outline
 from engines.wan.encoder_keys import TEXT_ENCODER
 from engines.wan.transformer_keys import TRANSFORMER
 from engines.wan.vae import encode

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
-from engines.checkpoints import load, open_checkpoint
+from engines.loading.checkpoints import load, open_checkpoint
 from engines.pyramid_flow import keys
 from engines.pyramid_flow.coding import MINIFLUX_STATISTICS, SPACE, TIME, encode
 from engines.pyramid_flow.history import history

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from engines import guidance
-from engines.checkpoints import Checkpoint, load
-from engines.key_rules import Architecture, strip_prefix
+from engines.loading.checkpoints import Checkpoint, load
+from engines.loading.key_rules import Architecture, strip_prefix
+from engines.media.pictures import fit_on_canvas
 from engines.phantom_wan.engine import sample
-from engines.pictures import fit_on_canvas
-from engines.sampling import SOLVERS, denoise
+from engines.sampling import guidance
+from engines.sampling.denoise import SOLVERS, denoise
 from engines.wan.encoder_keys import IMAGE_ENCODER, TEXT_ENCODER
 from engines.wan.image import encode_image, pixel_values
 from engines.wan.text import clean, encode_tokens, padded

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from engines.checkpoints import Checkpoint, load
-from engines.key_rules import Architecture, strip_prefix
+from engines.loading.checkpoints import Checkpoint, load
+from engines.loading.key_rules import Architecture, strip_prefix
 from engines.pyramid_flow import keys
 from engines.pyramid_flow.coding import (
     MINIFLUX_STATISTICS,

@@ -1,0 +1,203 @@
+"""Where the files of a model are on this machine, and how they get there. Imports no torch.
+
+Looked for in this order: a path the user gave, this project's assets, the models folder, the hub cache.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from engines.errors import MissingWeights, StudioError
+from engines.loading.integrity import check_file
+from engines.types import ModelSpec, Weights
+from engines.wording import gigabytes
+
+ASSETS = Path(__file__).parents[2] / "assets"
+
+Override = Mapping[tuple[str, str, str], Path]
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """How much of a model is here.
+
+    Attributes:
+        state: bundled (shipped with this project), installed, partial or missing.
+        found_bytes: size of the files that are here.
+        total_bytes: size of all files, as published.
+        missing: "repo/file" of those that are not here.
+    """
+
+    state: Literal["bundled", "installed", "partial", "missing"]
+    found_bytes: int
+    total_bytes: int
+    missing: tuple[str, ...] = ()
+
+
+class Store:
+    """The checkpoint files of one machine. Uses no network except in `download`.
+
+    Args:
+        models: the user's models folder, with files as "<repo>/<file>" or just "<file>".
+        assets: folder of the files shipped with this project.
+        overrides: (engine, model, role) -> a file, a folder of shards or a diffusers folder.
+    """
+
+    def __init__(self, *, models: Path | None = None, assets: Path = ASSETS, overrides: Override | None = None) -> None:
+        self.models, self.assets = models, assets
+        self.overrides = dict(overrides or {})
+
+    def find(self, weights: Weights, *, override: Path | None = None) -> tuple[Path | None, ...]:
+        """The file of each entry of `weights.files`, None where there is none; an override answers for itself."""
+        if override is not None:
+            return _overridden(weights, override)
+        return tuple(self._find_file(weights, file) for file in weights.files)
+
+    def require(self, engine: str, model: ModelSpec) -> dict[str, tuple[Path, ...]]:
+        """All files of a model by role, each checked to be whole.
+
+        Raises:
+            MissingWeights: naming the repository, the file, its size and what to do.
+            IncompatibleCheckpoint: a file is cut short or a stand-in.
+        """
+        found: dict[str, tuple[Path, ...]] = {}
+        missing: list[tuple[Weights, str]] = []
+        for weights in model.weights:
+            paths = self.find(weights, override=self.overrides.get((engine, model.name, weights.role)))
+            missing += [(weights, file) for file, path in zip(weights.files, paths, strict=False) if path is None]
+            found[weights.role] = tuple(path for path in paths if path is not None)
+        if missing:
+            raise _missing(model, missing)
+        for paths in found.values():
+            for path in paths:
+                check_file(path)
+        return found
+
+    def state(self, engine: str, model: ModelSpec) -> ModelState:
+        """How much of the model is here; reads no file."""
+        missing: list[str] = []
+        found_bytes = total_bytes = 0
+        for weights in model.weights:
+            paths = self.find(weights, override=self.overrides.get((engine, model.name, weights.role)))
+            missing += [f"{weights.repo}/{f}" for f, path in zip(weights.files, paths, strict=False) if path is None]
+            here = sum(path.stat().st_size for path in paths if path is not None)
+            found_bytes += here
+            total_bytes += here if None not in paths else max(weights.size_bytes, here)
+        if not missing:
+            bundled = all(not weights.repo for weights in model.weights)
+            return ModelState("bundled" if bundled else "installed", found_bytes, total_bytes)
+        return ModelState("partial" if found_bytes else "missing", found_bytes, total_bytes, tuple(missing))
+
+    def download(self, engine: str, model: ModelSpec) -> Iterator[str]:
+        """Fetch what is missing, one file at a time; yields "repo/file" before each. Interrupted files are resumed.
+
+        Raises:
+            MissingWeights: offline, or the repository or file is not to be had.
+            StudioError: there is too little free space.
+        """
+        wanted = [
+            (weights, file)
+            for weights in model.weights
+            if weights.repo and (engine, model.name, weights.role) not in self.overrides
+            for file, path in zip(weights.files, self.find(weights), strict=True)
+            if path is None
+        ]
+        state = self.state(engine, model)
+        self._check_space(state.total_bytes - state.found_bytes)
+        for weights, file in wanted:
+            yield f"{weights.repo}/{file}"
+            self._fetch(weights, file)
+
+    def _fetch(self, weights: Weights, file: str) -> None:
+        import httpx2
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+        try:
+            hf_hub_download(weights.repo, file, local_dir=self.models / weights.repo if self.models else None)
+        except (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx2.TransportError) as error:
+            raise MissingWeights(
+                f"{file} of {weights.repo} cannot be downloaded: the hub cannot be reached.",
+                hint="Check the connection, or copy the file into the models folder.",
+            ) from error
+        except HfHubHTTPError as error:
+            raise MissingWeights(
+                f"{file} of {weights.repo} cannot be downloaded: the hub refused it.",
+                hint="The repository may have moved or ask for its licence to be accepted on its page.",
+            ) from error
+        except OSError as error:
+            raise StudioError(f"{file} could not be saved.", hint="Check the models folder and its disk.") from error
+
+    def _check_space(self, needed_bytes: int) -> None:
+        from huggingface_hub import constants
+
+        folder = self.models or Path(constants.HF_HUB_CACHE)
+        while not folder.exists():
+            folder = folder.parent
+        free = shutil.disk_usage(folder).free
+        if needed_bytes > free:
+            raise StudioError(
+                f"The download needs {gigabytes(needed_bytes)} but the disk has only {gigabytes(free)} free.",
+                hint="Free some space or choose a models folder on another disk.",
+            )
+
+    def _find_file(self, weights: Weights, file: str) -> Path | None:
+        if not weights.repo:
+            path = self.assets / file
+            return path if path.is_file() else None
+        if self.models is not None:
+            names = [Path(weights.repo) / file, *([Path(file)] if "/" not in file else [])]
+            for path in (self.models / name for name in names):
+                if path.is_file():
+                    return path
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(weights.repo, file)
+        return Path(cached) if isinstance(cached, str) else None
+
+
+def parse_override(text: str) -> tuple[tuple[str, str, str], Path]:
+    """ "engine/model/role=path" as an entry of `overrides`; raises StudioError."""
+    name, equals, path = text.partition("=")
+    parts = name.split("/")
+    if not equals or not path or len(parts) != 3 or not all(parts):
+        raise StudioError(f'"{text}" is no override.', hint="Write engine/model/role=path.")
+    return (parts[0], parts[1], parts[2]), Path(path)
+
+
+def _overridden(weights: Weights, path: Path) -> tuple[Path | None, ...]:
+    """The files the user means: a file itself; in a folder the published names, else all its safetensors shards."""
+    if path.is_file():
+        return (path,)
+    for names in (weights.files, [Path(file).name for file in weights.files]):
+        published = [path / name for name in names]
+        if all(file.is_file() for file in published):
+            return tuple(published)
+    shards = sorted(file for pattern in ("*.safetensors", "*.gguf") for file in path.glob(pattern))
+    if shards:
+        return tuple(shards)
+    raise MissingWeights(
+        f'There is no checkpoint of the {weights.role.replace("_", " ")} under "{path.name}".',
+        hint="Give a checkpoint file, a folder of shards or a diffusers folder.",
+    )
+
+
+def _missing(model: ModelSpec, missing: list[tuple[Weights, str]]) -> MissingWeights:
+    weights, file = missing[0]
+    if not weights.repo:
+        return MissingWeights(
+            f"{file}, which is shipped with this project, is not in its assets folder.",
+            hint="Get a complete copy of the project.",
+        )
+    sizes = {id(entry): entry.size_bytes for entry, _ in missing}
+    others = f" and {len(missing) - 1} more files" if len(missing) > 1 else ""
+    verb = "are" if others else "is"
+    return MissingWeights(
+        f"{file} of {weights.repo}{others} ({gigabytes(sum(sizes.values()))}) {verb} not on this machine, "
+        f"so {model.title} cannot run.",
+        hint=f"Download the model, or put the file into the models folder as {weights.repo}/{file}.",
+    )

@@ -1,0 +1,1 @@
+"""Networks on devices: which devices there are, what is placed where, and for how long."""

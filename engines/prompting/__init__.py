@@ -1,0 +1,1 @@
+"""Richer prompts from plain ones."""

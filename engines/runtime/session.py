@@ -1,0 +1,55 @@
+"""One device with everything kept warm on it between jobs: networks, encodings, and what is known about its pace."""
+
+from __future__ import annotations
+
+from engines.loading.store import Store
+from engines.memory.devices import TorchDevice, ram
+from engines.memory.remembered import Remembered
+from engines.memory.residency import ComponentCache
+from engines.messages import Held, Status
+from engines.runtime.context import WorkerContext
+from engines.runtime.time_left import Pace
+from engines.types import ModelSpec
+
+_RAM_SHARE = 0.7
+
+
+class Session:
+    """A device at work.
+
+    Args:
+        device: "cpu", "cuda:0", "mps".
+        memory_bytes: the most that may be used of it; None for most of what is free now.
+    """
+
+    def __init__(self, device: str, *, store: Store, memory_bytes: int | None = None) -> None:
+        self.device, self.store, self.pace = TorchDevice(device), store, Pace()
+        budget = memory_bytes or self.device.budget_bytes()
+        self.cache = ComponentCache(
+            self.device, device_budget_bytes=budget, ram_budget_bytes=int(ram()[0] * _RAM_SHARE)
+        )
+        self.remembered = Remembered()
+
+    def context(self, engine: str, model: ModelSpec) -> WorkerContext:
+        """The context of one job."""
+        dtype = self.device.choose_dtype(
+            weights_bytes=sum(weights.size_bytes for weights in model.weights),
+            budget_bytes=self.cache.device_budget_bytes,
+        )
+        return WorkerContext(engine, model, dtype=dtype, cache=self.cache, store=self.store, remembered=self.remembered)
+
+    def free(self) -> None:
+        """Drop every idle network and everything remembered."""
+        self.cache.free()
+        self.remembered.clear()
+
+    def status(self) -> Status:
+        """Who is where and how big."""
+        free, total = self.device.memory()
+        return Status(
+            device=self.device.name,
+            components=tuple(Held(key=key, where=where, size_bytes=size) for key, where, size in self.cache.state()),
+            budget_bytes=self.cache.device_budget_bytes,
+            free_bytes=free,
+            total_bytes=total,
+        )

@@ -1,0 +1,1 @@
+"""The denoising loop, its schedules, and several predictions combined into one."""

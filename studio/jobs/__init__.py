@@ -1,0 +1,1 @@
+"""Jobs: where they are stored, and who makes them."""

@@ -1,0 +1,154 @@
+"""A frame of a clip becomes a picture of another clip: the row under a result that picks it and sends it to a tab."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.processing_utils import save_pil_to_cache
+from gradio.utils import get_upload_folder
+from PIL import Image
+
+from engines.errors import InvalidRequest, MediaError
+from engines.media.video import read_frame
+from engines.types import EngineSpec
+from studio.jobs.store import Job
+from studio.kept_pictures import holds
+from studio.page.handlers import Form, visitor
+from studio.page.plumbing import HIDDEN, PRIVATE
+from studio.service import Studio
+
+# The clip itself shows which frame is picked: its video stops there.
+_SHOW_JS = """(frame, count) => {
+  const video = document.querySelector("#%s-video video");
+  if (!video || !video.duration || !count) return;
+  video.pause();
+  video.currentTime = (frame - 0.5) / count * video.duration;
+}"""
+
+
+@dataclass(frozen=True)
+class Sender:
+    """The row under a clip.
+
+    Attributes:
+        clip: the id of the clip, set by whoever shows it in `video`.
+        frame: which frame, 1 is the first; `count` is the last.
+        ends: the buttons for the first and the last frame.
+        targets: engine name -> the button that sends there.
+    """
+
+    name: str
+    clip: Any
+    video: Any
+    box: Any
+    frame: Any
+    count: Any
+    ends: tuple[Any, Any]
+    targets: Mapping[str, Any]
+
+
+def render(specs: Iterable[EngineSpec], *, name: str, clip: Any, video: Any) -> Sender:
+    """Draw the row, hidden until there is a clip; `video` is called `name`-video."""
+    with gr.Accordion("Use a frame of this clip", open=False, visible=False, elem_id=f"{name}-send") as box:
+        frame = gr.Slider(1, 2, value=2, step=1, label="Frame", elem_id=f"{name}-frame", interactive=True)
+        with gr.Row(elem_classes="pills"):
+            ends = (gr.Button("First frame", size="sm", min_width=60), gr.Button("Last frame", size="sm", min_width=60))
+        with gr.Row(elem_classes="actions"):
+            targets = {
+                spec.name: gr.Button(f"Send to {spec.tab}", elem_id=f"{name}-to-{spec.name}")
+                for spec in specs
+                if any(holds(info.annotation) for info in spec.request_type.model_fields.values())
+            }
+    return Sender(name, clip, video, box, frame, gr.Number(visible=False), ends, targets)
+
+
+def wire(studio: Studio, sender: Sender, forms: Mapping[str, Form], *, tabs: Any, browser: Any) -> None:
+    """Bind the row's events, once every tab stands on the page."""
+
+    def about(known: Any, clip: Any) -> list[Any]:
+        job = finished_job(studio, known, clip)
+        count = job.frames if job else 1
+        return [
+            gr.update(visible=job is not None),
+            gr.update(maximum=max(2, count), value=count, visible=count > 1),
+            count,
+        ]
+
+    # A state's own change is not told to the page in events that are not queued; the video's is.
+    sender.video.change(about, [browser, sender.clip], [sender.box, sender.frame, sender.count], **HIDDEN)
+    sender.frame.input(None, [sender.frame, sender.count], None, js=_SHOW_JS % sender.name, **PRIVATE)
+    for button, js in zip(sender.ends, ("() => 1", "(count) => count"), strict=True):
+        button.click(None, sender.count, sender.frame, js=js, **PRIVATE).then(
+            None, [sender.frame, sender.count], None, js=_SHOW_JS % sender.name, **PRIVATE
+        )
+    for engine, button in sender.targets.items():
+        control = forms[engine].picture
+        if control is not None:
+            button.click(
+                deliver(studio, forms[engine]),
+                [browser, sender.clip, sender.frame, *control.components],
+                [tabs, *control.components],
+                preprocess=False,
+                **HIDDEN,
+            )
+
+
+def wire_newest(studio: Studio, form: Form, *, browser: Any) -> None:
+    """Bind the form's own button for the last frame of the clip made last, where it has one."""
+    control = form.picture
+    if control is None or control.board is None or control.board.last is None:
+        return
+
+    def take(known: Any, *raw: Any) -> list[Any]:
+        jobs = studio.store.finished(owner=visitor(studio, known)["owner"], limit=1)
+        if not jobs:
+            gr.Warning("There is no clip yet: make one first.", title="No frame to take")
+        placed = _placed(form, jobs[0], -1, raw) if jobs else None
+        return placed or [gr.skip() for _ in raw]
+
+    given = control.components
+    control.board.last.click(take, [browser, *given], given, preprocess=False, **HIDDEN)
+
+
+def deliver(studio: Studio, form: Form) -> Any:
+    """An event that sends a frame to a form. Outputs: tabs, then the form's pictures."""
+
+    def deliver(known: Any, clip: Any, frame: Any, *raw: Any) -> list[Any]:
+        job = finished_job(studio, known, clip)
+        index = int(frame) - 1 if isinstance(frame, int | float) and frame >= 1 else -1
+        placed = _placed(form, job, index, raw) if job is not None else None
+        if placed is None:
+            return [gr.skip() for _ in range(1 + len(raw))]
+        return [gr.update(selected=form.spec.name), *placed]
+
+    return deliver
+
+
+def _placed(form: Form, job: Job, index: int, raw: Any) -> list[Any] | None:
+    """What the form's pictures should hold with frame `index` of a clip among them; None, and a word why, if not."""
+    try:
+        pixels = read_frame(Path(job.result.video), index) if job.result else None
+    except MediaError as error:
+        gr.Warning(str(error), title="No frame to take")
+        return None
+    if pixels is None:
+        return None
+    image, name = Image.fromarray(pixels), f"frame-{index + 1}" if index >= 0 else "last-frame"
+    path = save_pil_to_cache(image, cache_dir=get_upload_folder(), name=name, format="png")  # not gradio's lossy WebP
+    placed = form.picture.board.take(path, raw)
+    if placed is None:
+        gr.Warning("Every slot holds a picture: clear one first.", title=form.spec.tab)
+    return placed
+
+
+def finished_job(studio: Studio, browser: Any, clip: Any) -> Job | None:
+    """The finished clip of this id, if this visitor may see it."""
+    try:
+        job = studio.job(str(clip), owner=visitor(studio, browser)["owner"]) if clip else None
+    except InvalidRequest:
+        return None
+    return job if job is not None and job.result is not None else None

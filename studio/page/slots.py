@@ -1,0 +1,182 @@
+"""Reference pictures on the page: numbered slots to fill, empty and reorder, each showing what the model will see."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from engines.errors import MediaError
+from engines.media.pictures import cut_out, fit_on_canvas, open_picture
+from studio.page.plumbing import HIDDEN, PRIVATE
+from studio.page.uploads import received, served
+
+_PREVIEW_SIDE = 192
+
+
+def render(
+    elem_id: str, *, label: str, help_: str, count: int, references: Sequence[Any], canvas: tuple[int, int]
+) -> Board:
+    """Draw the slots, holding `references`; `canvas` is width and height of the clip."""
+    images, keeps, previews, buttons = [], [], [], []
+    gr.HTML(f"<h3>{escape(label)}</h3><p>{escape(help_)}</p>", elem_classes="section")
+    with gr.Row(elem_classes="slots", elem_id=elem_id):
+        for index in range(count):
+            reference = _reference(references[index]) if index < len(references) else None
+            path, keep = (reference["path"], reference["keep_background"]) if reference else (None, True)
+            with gr.Column(min_width=120, elem_classes="slot"):
+                image = gr.Image(
+                    value=path,
+                    label=str(index + 1),
+                    type="filepath",
+                    image_mode=None,
+                    sources=["upload", "webcam", "clipboard"],
+                    placeholder="Drop a picture",
+                    buttons=[],
+                    height=128,
+                    interactive=True,
+                    elem_id=f"{elem_id}-{index + 1}",
+                )
+                seen = preview(path, keep, width=canvas[0], height=canvas[1], as_published=False)
+                previews.append(gr.HTML(seen, elem_classes="model-view"))
+                keeps.append(
+                    gr.Checkbox(
+                        value=keep,
+                        label="Keep background",
+                        container=False,
+                        visible=path is not None,
+                        elem_id=f"{elem_id}-{index + 1}-keep",
+                        elem_classes="keep",
+                    )
+                )
+                images.append(image)
+                with gr.Row(elem_classes="slot-buttons"):
+                    buttons.append(
+                        [
+                            gr.Button(
+                                word, size="sm", min_width=20, visible=path is not None, elem_classes=word.lower()
+                            )
+                            for word in ("Left", "Right", "Clear")
+                        ]
+                    )
+    return Board(images, keeps, previews, buttons)
+
+
+class Board(list[Any]):
+    """The value components of the slots, with what else belongs to them."""
+
+    last: Any = None
+
+    def __init__(self, images: list[Any], keeps: list[Any], previews: list[Any], buttons: list[list[Any]]) -> None:
+        super().__init__(part for pair in zip(images, keeps, strict=True) for part in pair)
+        self.images, self.keeps, self.previews, self.buttons = images, keeps, previews, buttons
+
+    def wire(self, framing: Sequence[Any]) -> None:
+        """Moving, emptying and previewing. `framing`: the size, and whether pictures are prepared as published."""
+        for index, (image, keep, view, buttons) in enumerate(
+            zip(self.images, self.keeps, self.previews, self.buttons, strict=True)
+        ):
+            gr.on(
+                [image.change, keep.change, *(part.change for part in framing)],
+                look,
+                [image, keep, *framing],
+                [view, *buttons, keep],
+                preprocess=False,
+                **HIDDEN,
+            )
+            left, right, clear = buttons
+            left.click(_move(index, -1), list(self), list(self), preprocess=False, **HIDDEN)
+            right.click(_move(index, +1), list(self), list(self), preprocess=False, **HIDDEN)
+            clear.click(None, None, image, js="() => null", **PRIVATE)
+
+    def take(self, path: str, raw: Sequence[Any]) -> list[Any] | None:
+        """What the slots should hold so that the first empty one has this picture too; None if all are full.
+
+        `raw` is what they hold now, unprocessed.
+        """
+        empty = [index for index in range(0, len(raw), 2) if not received(raw[index])]
+        if not empty:
+            return None
+        return [path if index == empty[0] else gr.skip() for index in range(len(raw))]
+
+
+def read(raw: Sequence[Any]) -> list[dict[str, Any]]:
+    """References from what the slots hold, empty slots left out. Slots are read unprocessed: see `received`."""
+    pairs = zip(raw[0::2], raw[1::2], strict=True)
+    return [{"path": received(image), "keep_background": bool(keep)} for image, keep in pairs if received(image)]
+
+
+def show(references: Sequence[Any], *, count: int) -> list[Any]:
+    """What the slots should hold for these references."""
+    shown: list[Any] = []
+    for index in range(count):
+        reference = _reference(references[index]) if index < len(references) else None
+        there = reference is not None and Path(reference["path"]).is_file()
+        shown += [served(reference["path"]) if there else None, reference["keep_background"] if there else True]
+    return shown
+
+
+def preview(path: str | None, keep_background: bool, *, width: int, height: int, as_published: bool) -> str:
+    """The picture as the model will see it, or the sentence why it cannot be used."""
+    if path is None:
+        return ""
+    try:
+        picture = open_picture(Path(path), as_published=as_published)
+        cut = None if keep_background or as_published else cut_out(picture)
+        canvas = fit_on_canvas(cut.image if cut else picture, width=width, height=height)
+    except MediaError as error:
+        return f'<p class="problem" role="alert">{escape(error.message)}</p>'
+    canvas.thumbnail((_PREVIEW_SIDE, _PREVIEW_SIDE))
+    note = "No background found to remove" if cut and not cut.found else "The model sees"
+    return figure(canvas, alt="The picture on the canvas of the clip", caption=note)
+
+
+def look(image: Any, keep_background: Any, size: Any, as_published: Any = False) -> list[Any]:
+    """What one slot shows besides its picture. Outputs: preview, its three buttons, keep-background."""
+    path, canvas = received(image), sides(size)
+    there = path is not None
+    shown: Any = gr.skip()
+    if canvas is not None:
+        shown = preview(path, bool(keep_background), **canvas, as_published=bool(as_published))
+    return [shown, *(gr.update(visible=there) for _ in range(3)), gr.update(visible=there)]
+
+
+def sides(size: Any) -> dict[str, int] | None:
+    """Width and height from "96x64", within what can be drawn; None while somebody types."""
+    width, _, height = str(size).partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        return None
+    return {"width": min(int(width), 4096), "height": min(int(height), 4096)}
+
+
+def figure(picture: Image.Image, *, alt: str, caption: str) -> str:
+    """A small picture with its caption as HTML."""
+    data = io.BytesIO()
+    picture.save(data, "PNG")
+    source = f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
+    return f'<figure><img src="{source}" alt="{alt}"><figcaption>{escape(caption)}</figcaption></figure>'
+
+
+def _move(index: int, by: int) -> Any:
+    """An event that lets two neighbouring slots change places. Takes and gives all slots."""
+
+    def move(*raw: Any) -> list[Any]:
+        pairs = [[received(raw[place]), raw[place + 1]] for place in range(0, len(raw), 2)]
+        other = index + by
+        if 0 <= other < len(pairs):
+            pairs[index], pairs[other] = pairs[other], pairs[index]
+        return [value for pair in pairs for value in pair]
+
+    return move
+
+
+def _reference(value: Any) -> dict[str, Any]:
+    """A reference as a mapping, whether it is one or an object."""
+    values = value if isinstance(value, Mapping) else value.model_dump()
+    return {"path": str(values["path"]), "keep_background": values.get("keep_background", True)}

@@ -1,0 +1,84 @@
+"""The page: a header, one tab per engine, and the history."""
+
+from __future__ import annotations
+
+import os
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from studio.page import api, history, send, tab
+from studio.page.plumbing import HIDDEN
+from studio.page.theme import THEME
+from studio.service import Studio
+
+HERE = Path(__file__).parent
+LOGO = (HERE / "logo.svg").read_text(encoding="utf-8")
+
+
+def build(studio: Studio) -> gr.Blocks:
+    """The page of a studio, not yet served."""
+    with gr.Blocks(title="Kinora", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as page:
+        # The secret only tells this page's entry from others in the browser: gradio ships it to every visitor.
+        api.expose(studio)  # first, so that its names are the plain ones
+        browser = gr.BrowserState({}, storage_key="kinora", secret="kinora")
+        with gr.Row(elem_classes="top"):
+            gr.HTML(f"{LOGO}<div><h1>Kinora</h1><p>Pictures in, moving pictures out.</p></div>", elem_classes="brand")
+            chip = gr.HTML(elem_classes="chip", elem_id="devices")
+        with gr.Tabs(elem_id="tabs") as tabs:
+            rendered: dict[str, tab.Tab] = {}
+            for spec in studio.specs.values():
+                with gr.Tab(spec.tab, id=spec.name):
+                    rendered[spec.name] = tab.render(studio, spec, browser=browser)
+            with gr.Tab("History", id="history") as history_tab:
+                book = history.render(studio, rendered, tabs=tabs, opened=history_tab, browser=browser)
+        forms = {name: one.form for name, one in rendered.items()}
+        for sender in (*(one.sender for one in rendered.values()), book):
+            send.wire(studio, sender, forms, tabs=tabs, browser=browser)
+        for form in forms.values():
+            send.wire_newest(studio, form, browser=browser)
+        for one in rendered.values():
+            page.load(one.panel.load, browser, [browser, *one.result], **HIDDEN)
+        watch = gr.Timer(2.0)
+        gr.on([page.load, watch.tick], lambda: devices(studio), None, [chip, watch], **HIDDEN)
+    return page
+
+
+def devices(studio: Studio) -> list[Any]:
+    """The device chip, and whether it still has to be looked for."""
+    found = studio.executor.devices()
+    if not found:
+        return ["<span>Looking at this machine…</span>", gr.skip()]
+    names = " + ".join(_device(state) for state in found)
+    return [f'<span title="Clips are made on this device">{escape(names)}</span>', gr.Timer(active=False)]
+
+
+def _device(state: Any) -> str:
+    if state.name == "cpu":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return f"CPU · {cores} cores"
+    return f"{state.title} · {state.total_bytes / 2**30:.0f} GB" if state.total_bytes else str(state.title)
+
+
+def launch(studio: Studio, page: gr.Blocks, *, block: bool = True) -> Any:
+    """Serve the page until it is stopped."""
+    settings = studio.settings
+    page.queue(default_concurrency_limit=8)
+    return page.launch(
+        server_name=settings.host,
+        server_port=settings.port,
+        auth=settings.auth,
+        inbrowser=settings.open_browser,
+        prevent_thread_lock=not block,
+        show_error=False,
+        quiet=True,
+        ssr_mode=False,
+        run_history=False,
+        footer_links=["api", "settings"],
+        max_file_size="50mb",
+        theme=THEME,
+        css=(HERE / "page.css").read_text(encoding="utf-8"),
+        head=f"<script>{(HERE / 'page.js').read_text(encoding='utf-8')}</script>",
+    )
