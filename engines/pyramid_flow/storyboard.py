@@ -1,11 +1,13 @@
 """A storyboard: one prompt per range of seconds, each for the units that begin in it. Imports no torch.
 
-Written one range a line, `0-2: a red star moves right`; the ranges cover the clip from its start to its end.
+Written one range a line, `0-2: a red star moves right`; the ranges cover the clip from its start to its end. Digits,
+dashes, colons and blanks may be those of any keyboard.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +18,22 @@ from engines.wording import given
 UNIT_FRAMES = 8  # frames of a unit; the video's first frame is a unit of its own
 FIRST_WORDS = 40
 
-# No two parts in a row may take the same characters: a long line of blanks would be read for hours.
-_LINE = re.compile(r"(\d+(?:\.\d+)?)(?:[s\s–-]|to)+(\d+(?:\.\d+)?)[s\s]*:\s*(.*)", re.DOTALL)
+# Read in one pass: every repetition is possessive, for a long line of blanks would be read for hours otherwise.
+_NUMBER = r"(?>\d{1,9}(?:[.,]\d{1,9})?)"
+_CLOCK = r"(?>\d{1,4}:[0-5]\d(?:[.,]\d{1,9})?)"
+_LINE = r"""
+    [ \t]*+ [(\[]?+ [ \t]*+ ({time}) {unit}
+    [ \t]*+ (?: -++ >?+ | \.\.++ | (?:to|until|till|bis|à|hasta|до|到|至|から)(?![^\W\d]) ) [ \t]*+
+    ({time}) {unit}
+    (?: [ \t]*+ [)\]] [ \t]*+ [:;,.=|]?+ | [ \t]*+ [:;,.=|] | [ ]*+ \t | [ ]++ -++ [ ] ) [ \t]*+
+"""
+_UNIT = r"(?: [ \t]*+ (?:s|secs?|seconds?|sek|с|сек|秒) (?![^\W\d]) )?+"
+_LINES = [
+    re.compile(_LINE.format(time=time, unit=_UNIT), re.VERBOSE | re.IGNORECASE) for time in (_NUMBER, _CLOCK)
+]  # both times as seconds, or both as minutes:seconds
+# What stands on a keyboard where another has "-", ":", "," or ".", as far as Unicode does not say so itself.
+_KEYS = {"-": "~∼〜−⁃ー→…‒", ":": "∶꞉ː։׃", ",": "、،؛､", ".": "٫。｡", "|": "│", "[": "【〔", "]": "】〕"}
+_SIGNS = {there: here for here, others in _KEYS.items() for there in others}
 
 
 @dataclass(frozen=True)
@@ -36,11 +52,14 @@ def parse(text: str) -> list[Scene]:
         ValueError: with the sentence to show; the first line that cannot be read.
     """
     scenes = []
-    for line in filter(str.strip, text.splitlines()):
-        found = _LINE.fullmatch(line.strip())
+    for line in text.splitlines():
+        plain = "".join(map(_plain, line)).rstrip()
+        if not plain.strip():
+            continue
+        found = next(filter(None, (pattern.match(plain) for pattern in _LINES)), None)
         if found is None:
             raise ValueError(f"Write each line of the storyboard as 0-2: what happens; you gave {given(line.strip())}.")
-        start, end, prompt = float(found[1]), float(found[2]), found[3]
+        start, end, prompt = _in_seconds(found[1]), _in_seconds(found[2]), line[found.end() : len(plain)]
         if not prompt:
             raise ValueError(
                 f"The storyboard says nothing for {_seconds(start, end)}: write a prompt behind the colon."
@@ -56,6 +75,8 @@ def parse(text: str) -> list[Scene]:
 def problem(scenes: Sequence[Scene], *, frames: int, fps: int) -> str | None:
     """What is wrong with the scenes of a clip: gaps, overlaps, too short or too long; None if they fit."""
     length = frames / fps
+    if not scenes:
+        return "The storyboard holds no scene: write lines as 0-2: what happens, or empty it."
     scenes = sorted(scenes, key=lambda scene: scene.start)
     if scenes[0].start > 0:
         return f"The storyboard has no prompt for {_seconds(0, scenes[0].start)}: begin its first range at 0."
@@ -115,6 +136,26 @@ def unit_scenes(scenes: Sequence[Scene], *, units: int, fps: int) -> list[Scene]
     ordered = sorted(scenes, key=lambda scene: scene.start)
     middles = [0.0] + [(1 + UNIT_FRAMES * (unit - 0.5)) / fps for unit in range(1, units)]
     return [next(scene for scene in reversed(ordered) if scene.start <= middle) for middle in middles]
+
+
+def _plain(letter: str) -> str:
+    """One letter as an English keyboard has it; invisible ones are blanks. Never more or fewer than one."""
+    if letter.isdecimal():
+        return str(unicodedata.decimal(letter))
+    if letter in _SIGNS:
+        return _SIGNS[letter]
+    kind = unicodedata.category(letter)
+    if kind in ("Zs", "Cf"):
+        return " "
+    usual = unicodedata.normalize("NFKC", letter)
+    usual = usual if len(usual) == 1 else letter
+    return "-" if unicodedata.category(usual) == "Pd" else _SIGNS.get(usual, usual)
+
+
+def _in_seconds(text: str) -> float:
+    """ "1,5" or "1:30" in seconds."""
+    minutes, _, seconds = text.rpartition(":")
+    return 60 * int(minutes or 0) + float(seconds.replace(",", "."))
 
 
 def _seconds(start: float, end: float) -> str:

@@ -95,14 +95,59 @@ def test_latents_that_lie_about_themselves_are_no_latents(tmp_path: Path, change
     assert read_facts(tmp_path / "cut.safetensors") is None
 
 
-@pytest.mark.parametrize(
-    "line", ["0-2: a fox", "0 - 2 s: a fox", "0s-2s:a fox", "0 to 2: a fox", " 0.0 – 2.0 :  a fox "]
+# One way a line: separators, digits and blanks as keyboards, phones, chats and tables give them.
+WAYS = (
+    """
+0-2: a fox|0 - 2 s: a fox|0s-2s:a fox|0 to 2: a fox| 0.0 – 2.0 :  a fox |0to2: a fox|00-02: a fox|0S-2S: a fox
+0-2：a fox|０－２：a fox|0〜2：a fox|0～2、a fox|0~2: a fox|0ー2：a fox|0到2秒：a fox|【0-2】a fox|0-2﹕a fox|0-2∶a fox
+٠-٢: a fox|۰–۲؛ a fox|०-२: a fox|0٫0-2٫0: a fox|0,0-2,0: a fox|0-2، a fox|0-2 sek: a fox|0 bis 2: a fox
+0—2: a fox|0−2: a fox|0‑2: a fox|0 -- 2: a fox|0->2: a fox|0→2: a fox|0..2: a fox|0…2: a fox|0-2 — a fox
+0:00-0:02: a fox|[0-2] a fox|(0-2 s): a fox|0-2, a fox|0-2; a fox|0-2. a fox|0-2s. a fox|0-2 seconds: a fox|0-2 = a fox
+""".strip()
+    .replace("\n", "|")
+    .split("|")
 )
-def test_ways_to_write_a_range(line: str) -> None:
-    assert storyboard.parse(f"\n{line}\n\n") == [storyboard.Scene(0, 2, "a fox")]
+INVISIBLE = ["0\xa0–\xa02\u202fs\xa0:\xa0a fox", "0-2\ta fox", "0\t-\t2:\ta fox", "\ufeff0-2: a fox\u200b",
+             "\u200f0-2\u200f:\u200fa fox", "0\xad-2: a fox", "0\u2060-2: a fox"]  # fmt: skip
 
 
-@pytest.mark.parametrize("text", ["0" + " " * 19_000, "0-1" + " s" * 9_000, "1." * 9_000, "0 to " * 4_000])
+@pytest.mark.parametrize("line", WAYS + INVISIBLE)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\u2028", "\x85"])
+def test_ways_to_write_a_range(line: str, end: str) -> None:
+    assert storyboard.parse(f"{end}{line}{end}{end}2-3: a dog") == [
+        storyboard.Scene(0, 2, "a fox"), storyboard.Scene(2, 3, "a dog"),
+    ]  # fmt: skip
+
+
+def test_a_prompt_stays_as_it_was_written() -> None:
+    (scene,) = storyboard.parse("1:30～2:00：５つの星 – 「赤」: 3-4")
+    assert scene == storyboard.Scene(90, 120, "５つの星 – 「赤」: 3-4")
+    assert storyboard.parse("0-2:50 stars") == [storyboard.Scene(0, 2, "50 stars")]
+
+
+@pytest.mark.parametrize("line", ["0-2.5 a fox", "0-2,5 stars", "0-2 a fox", "0-2-4: a fox", "2: a fox"])
+def test_what_could_mean_two_things_is_refused(line: str) -> None:
+    with pytest.raises(ValueError, match="Write each line"):
+        storyboard.parse(line)
+
+
+def test_a_storyboard_of_invisible_letters_is_empty() -> None:
+    assert storyboard.parse("\ufeff\u200b\n\xa0") == []
+    with pytest.raises(InvalidRequest, match="holds no scene"):
+        build_request(PYRAMID_FLOW, GOOD | {"storyboard": "\u200b"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0" + " " * 19_000,
+        "0-1" + " s" * 9_000,
+        "1." * 9_000,
+        "0 to " * 4_000,
+        "0-1" + "\xa0 " * 9_000,
+        "0" + "-" * 19_000,
+    ],
+)
 def test_a_long_line_that_is_no_range_is_refused_at_once(text: str) -> None:
     with pytest.raises(ValueError, match="Write each line"):
         storyboard.parse(text + "x")
