@@ -26,14 +26,14 @@ def predict(
 
     Args:
         latents: [B,C,F,h,w], for image-to-video with the condition's channels appended.
-        timestep: whole number(s) in 0..1000, a scalar for the whole batch or [B].
+        timestep: whole number(s) in 0..1000, a scalar for the whole batch, [B], or of every token [B,L] (Wan 2.2 5B).
         text: padded text states [B,text_len,D].
         image: image states [B,257,1280] of image-to-video networks.
     """
     dtype = network.patch_embedding.weight.dtype
     velocity = network(
         hidden_states=latents.to(dtype),
-        timestep=timestep.to(latents.device).expand(latents.shape[0]),
+        timestep=timestep.to(latents.device).expand(latents.shape[0], *timestep.shape[1:]),
         encoder_hidden_states=text.to(latents.device, dtype),
         encoder_hidden_states_image=None if image is None else image.to(latents.device, dtype),
         return_dict=False,

@@ -11,7 +11,8 @@ import torch
 from tests.golden.case import Case, Verdict, compare
 
 # The engine of a case -> the module that runs its components.
-ADAPTERS = {name: f"tests.golden.adapters.{name}" for name in ("phantom_wan", "flashi2v", "pyramid_flow")}
+ENGINES = ("phantom_wan", "flashi2v", "pyramid_flow", "phantom_physics")
+ADAPTERS = {name: f"tests.golden.adapters.{name}" for name in ENGINES}
 
 
 def find(root: Path) -> list[Path]:

@@ -13,6 +13,7 @@ import torch
 from engines.flashi2v.keys import FLASHI2V
 from engines.loading.checkpoints import Checkpoint, load
 from engines.loading.key_rules import Architecture, strip_prefix
+from engines.phantom_physics.keys import BRANCH, VIDEO_ENCODER
 from engines.pyramid_flow import keys as pyramid_flow
 from engines.wan.encoder_keys import IMAGE_ENCODER, TEXT_ENCODER
 from engines.wan.transformer_keys import TRANSFORMER
@@ -20,7 +21,7 @@ from engines.wan.vae_keys import VAE
 
 # The first that knows a file's keys has it: those with the narrower signature stand first.
 ARCHITECTURES: tuple[Architecture, ...] = (
-    FLASHI2V, TRANSFORMER, VAE, TEXT_ENCODER, IMAGE_ENCODER,
+    FLASHI2V, BRANCH, TRANSFORMER, VAE, TEXT_ENCODER, IMAGE_ENCODER, VIDEO_ENCODER,
     pyramid_flow.MMDIT, pyramid_flow.MINIFLUX, pyramid_flow.VAE, pyramid_flow.T5,
     pyramid_flow.PROJECTED_CLIP, pyramid_flow.CLIP,
 )  # fmt: skip

@@ -1,0 +1,47 @@
+"""A complete Phantom-physics model of a few kilobytes: Wan 2.2's kind of networks, V-JEPA 2's, and a physics branch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers import WanTransformer3DModel
+
+from engines.phantom_physics.encoder import VideoEncoder, build_encoder
+from engines.phantom_physics.keys import native_name
+from engines.phantom_physics.latents import PhysicsSpace
+from engines.phantom_physics.network import PhysicsBranch
+from tests.engines.tiny_wan import RESIDUAL_VAE, TRANSFORMER, seeded
+from tests.golden import recipe
+
+VISUAL = TRANSFORMER
+VAE = RESIDUAL_VAE
+CHANNELS = 24  # of V-JEPA features
+PHYSICS = VISUAL | {"patch_size": [1, 1, 1], "in_channels": CHANNELS, "out_channels": CHANNELS}
+COUPLING = {"visual_width": 32, "coupling_head_dim": 16}
+ENCODER = {
+    "crop_size": 64, "frames_per_clip": 16, "hidden_size": CHANNELS, "num_hidden_layers": 2, "num_attention_heads": 2,
+}  # fmt: skip
+SPACE = PhysicsSpace(size=64, pool=2, max_frames=8)
+
+
+def visual() -> WanTransformer3DModel:
+    return seeded(lambda: WanTransformer3DModel(**VISUAL))
+
+
+def branch(**changes: Any) -> PhysicsBranch:
+    """A fresh branch: its couplings start at zero."""
+    return seeded(lambda: PhysicsBranch(**(PHYSICS | COUPLING | changes)))
+
+
+def spoken(**changes: Any) -> PhysicsBranch:
+    """A branch with the golden recipe's weights, whose couplings say something."""
+    network = branch(**changes)
+    with torch.no_grad():
+        for name, value in network.named_parameters():
+            value.copy_(torch.from_numpy(recipe.weight(native_name(name), value.shape, "tiny")))
+    return network
+
+
+def encoder() -> VideoEncoder:
+    return seeded(lambda: build_encoder(ENCODER))
