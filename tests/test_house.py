@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,20 @@ def test_readme_and_ci_use_the_same_commands() -> None:
     assert test in blocks
     assert ci[-1].replace("pip install -q", "pip install") == test
     assert "pip install -r requirements.txt && python app.py" in blocks
+
+
+def test_ci_checks_before_it_tests_and_prints_the_coverage() -> None:
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert ci.index("\n.ci/check\n") < ci.index("--cov") < ci.index("python -m pytest")
+    check = (ROOT / ".ci" / "check").read_text(encoding="utf-8")
+    assert all(f"python -m {tool}" in check for tool in ("ruff check", "ruff format --check", "mypy"))
+
+
+def test_the_seams_are_type_checked_and_no_test_runs_for_ever() -> None:
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    assert tools["mypy"]["strict"] and len(tools["mypy"]["files"]) >= 9
+    assert [file for file in tools["mypy"]["files"] if not (ROOT / file).is_file()] == []
+    assert 0 < tools["pytest"]["ini_options"]["timeout"] <= 300
 
 
 def test_readme_front_matter_is_what_a_space_needs() -> None:

@@ -156,7 +156,8 @@ def load(
                 release_pages(stored)
         state[name] = tensor.reshape(expected[name])
     for alias, name in architecture.aliases.items():
-        state.setdefault(name, state.get(alias))
+        if name not in state:
+            state[name] = state[alias]
         state[alias] = state[name]
     module.load_state_dict(state, strict=True, assign=True)
     architecture.restore(module)
@@ -169,7 +170,8 @@ def construct(
     """The empty network on the meta device, one at a time in this process."""
     try:
         with CONSTRUCTION, torch.device("meta"):
-            return architecture.construct(dict(config))
+            network: torch.nn.Module = architecture.construct(dict(config))
+            return network
     except (TypeError, ValueError, KeyError, IndexError, ZeroDivisionError) as error:
         raise IncompatibleCheckpoint(
             f"{name} describes {architecture.title} that cannot be built.", hint="Download the file again."

@@ -112,7 +112,7 @@ class VideoWriter:
         stream.time_base = stream.codec_context.time_base = Fraction(1, self._fps)
         codec = stream.codec_context
         # With more threads x264 gives other pixels from run to run on a busy machine. One thread is not the whole cure:
-        # see the open case in tests/engines/test_media.py.
+        # see the test of it in tests/engines/test_media.py.
         codec.thread_count = 1
         codec.colorspace = codec.color_primaries = codec.color_trc = codec.color_range = _BT709
         return stream

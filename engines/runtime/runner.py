@@ -6,7 +6,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def run(
     pace: Pace | None = None,
     engine: Any = None,
     keep: Callable[[], bool] = lambda: False,
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """Make the clip of `request` and yield Stage, Step, Preview, Note and, last, Done.
 
     Closing the generator cancels the run: nothing of it stays on the disk. Once `keep` is true, the run ends early and

@@ -8,6 +8,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import av
@@ -102,17 +103,17 @@ def test_odd_sizes_are_padded_not_refused(tmp_path):
     assert np.abs(decoded[:, :65, :97].astype(int) - pixels).mean() < 4
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="x264 itself: on a busy machine about one file in a hundred differs in a few B-frames though its input is "
-    "the same (7 of 600; 0 of 600 with its AVX-512 code off, which has no portable switch)",
-)
 def test_the_same_frames_give_the_same_file(tmp_path):
-    """Faint noise on grey, longer than the encoder looks ahead: what several encoder threads did not repeat."""
+    """Faint noise on grey, longer than the encoder looks ahead: what several encoder threads did not repeat.
+
+    One file in five may differ: on a busy machine with AVX-512, x264 itself gives about one in a hundred other B-frames
+    (7 of 600; 0 of 600 with that code off, which has no portable switch). Threads differ far more often.
+    """
     pixels = np.random.default_rng(0).integers(120, 136, (60, 120, 208, 3), dtype=np.uint8)
-    files = [write(tmp_path / f"{chunk}.mp4", pixels, chunk=chunk) for chunk in (4, 60, 4)]
+    files = [write(tmp_path / f"{index}.mp4", pixels, chunk=chunk) for index, chunk in enumerate((4, 60, 4, 7, 60))]
     # By their hashes: a difference of whole files takes pytest minutes to show.
-    assert len({hashlib.sha256(file.read_bytes()).hexdigest() for file in files}) == 1
+    counts = Counter(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+    assert counts.most_common(1)[0][1] >= 4
 
 
 def test_one_frame_is_a_clip(tmp_path):
