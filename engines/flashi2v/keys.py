@@ -9,7 +9,7 @@ from typing import Any
 
 from engines.flashi2v.network import FlashI2VTransformer3DModel
 from engines.loading.key_rules import Architecture, Layout, Shapes
-from engines.wan.transformer_keys import DIFFUSERS, NATIVE, TRANSFORMER, configure
+from engines.wan.transformer_keys import DIFFUSERS, MINDSPEED, NATIVE, TRANSFORMER, configure
 
 # Either of the picture's two paths: a file with one of them is told what it lacks, one with none is another network.
 _PICTURE = r"(patch_embedding\.)?(learnable_proj|fourier_embedding)\..*"
@@ -17,26 +17,18 @@ _PATHS = (
     (r"^fourier_embedding\.", "patch_embedding.fourier_embedding."),
     (r"^learnable_proj\.proj\.", "learnable_proj."),
 )
-_UNUSED = (r".*\._extra_state",)  # what the training framework's parallel layers leave behind
 
 MAIN = Layout(
     name="FlashI2V main",
     signature=(*NATIVE.signature, _PICTURE),
     renames=(*_PATHS, *NATIVE.renames),
-    ignored=_UNUSED,
+    ignored=MINDSPEED.ignored,
 )
 NPU = Layout(
     name="FlashI2V npu",
-    signature=(r"patch_embedding\.weight", r"blocks\.0\.self_attn\.proj_q\.weight", r"head\.modulation", _PICTURE),
-    renames=(
-        *_PATHS,
-        (r"^text_embedding\.linear_", "condition_embedder.text_embedder.linear_"),
-        (r"_attn\.proj_([qkv])\.", r"_attn.\1."),
-        (r"_attn\.proj_out\.", "_attn.o."),
-        (r"_attn\.([qk])_norm\.", r"_attn.norm_\1."),
-        *NATIVE.renames,
-    ),
-    ignored=_UNUSED,
+    signature=(*MINDSPEED.signature, _PICTURE),
+    renames=(*_PATHS, *MINDSPEED.renames),
+    ignored=MINDSPEED.ignored,
 )
 OWN = Layout(name="diffusers", signature=(*DIFFUSERS.signature, _PICTURE), renames=_PATHS, ignored=DIFFUSERS.ignored)
 

@@ -22,13 +22,44 @@ def fit_on_canvas(image: Image.Image, *, width: int, height: int) -> Image.Image
     ratio = image.width / image.height
     size = (width, int(width / ratio)) if ratio > width / height else (int(height * ratio), height)
     if 0 in size:
-        raise MediaError(
-            f"A picture of {image.width}x{image.height} pixels is too thin for a clip of {width}x{height}: "
-            "crop it to its subject."
-        )
+        raise _too_thin(image, width, height)
     canvas = Image.new("RGB", (width, height), WHITE)
     canvas.paste(image.resize(size, Image.Resampling.LANCZOS), ((width - size[0]) // 2, (height - size[1]) // 2))
     return canvas
+
+
+class Masked(NamedTuple):
+    """A picture and its mask, L of the same size: 255 where the subject lies, 0 elsewhere."""
+
+    image: Image.Image
+    mask: Image.Image
+
+
+def letterbox(image: Image.Image, *, width: int, height: int, mask: Image.Image | None = None) -> Masked:
+    """The RGB picture centred on a black canvas of width x height: shrunk where it is larger, never enlarged.
+
+    BindWeave's RefTransform: sides are truncated, the odd pixel goes right and below.
+    Golden case bindweave/preprocess_refs.
+
+    Args:
+        mask: of the subject in the picture, L of its size; the whole picture's without one.
+    """
+    ratio = min(width / image.width, height / image.height, 1)
+    size = (int(image.width * ratio), int(image.height * ratio))
+    if 0 in size:
+        raise _too_thin(image, width, height)
+    corner = ((width - size[0]) // 2, (height - size[1]) // 2)
+    canvas, inside = Image.new("RGB", (width, height)), Image.new("L", (width, height))
+    canvas.paste(image.resize(size, Image.Resampling.LANCZOS), corner)
+    inside.paste(Image.new("L", size, 255) if mask is None else mask.resize(size, Image.Resampling.BILINEAR), corner)
+    return Masked(canvas, inside)
+
+
+def _too_thin(image: Image.Image, width: int, height: int) -> MediaError:
+    return MediaError(
+        f"A picture of {image.width}x{image.height} pixels is too thin for a clip of {width}x{height}: "
+        "crop it to its subject."
+    )
 
 
 class Crop(NamedTuple):
@@ -84,20 +115,36 @@ _NEAR = 16.0
 
 
 def cut_out(image: Image.Image) -> CutOut:
-    """The subject of an RGB picture on white, by OpenCV's GrabCut; offline, deterministic, no network.
+    """The subject of an RGB picture on white; see `silhouette`."""
+    mask = silhouette(image)
+    return CutOut(image, found=False) if mask is None else CutOut(_on_white(image, mask), found=True)
+
+
+def boxed_subject(image: Image.Image) -> Masked | None:
+    """The subject of an RGB picture on white, cut to its box, and its silhouette; None where none is found."""
+    mask = silhouette(image)
+    if mask is None:
+        return None
+    box = mask.getbbox()
+    return Masked(_on_white(image, mask).crop(box), mask.crop(box))
+
+
+def silhouette(image: Image.Image) -> Image.Image | None:
+    """L of an RGB picture's size, 255 on its subject, by OpenCV's GrabCut; offline, deterministic, no network.
 
     What the borders of the picture share is taken as background, so a subject may be cut by one side, as
-    portraits are. Works for one clear subject; where nothing sensible is found, says so and changes nothing.
+    portraits are. Works for one clear subject; None where nothing sensible is found.
     """
     scale = min(1.0, _WORKING_SIDE / max(image.size))
     small = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BOX)
     mask = _subject_mask(np.ascontiguousarray(np.asarray(small)[:, :, ::-1]))
-    if mask is None:
-        return CutOut(image, found=False)
-    alpha = Image.fromarray(mask).resize(image.size, Image.Resampling.BICUBIC)
+    return None if mask is None else Image.fromarray(mask).resize(image.size, Image.Resampling.BICUBIC)
+
+
+def _on_white(image: Image.Image, mask: Image.Image) -> Image.Image:
     seen = Image.new("RGB", image.size, WHITE)
-    seen.paste(image, mask=alpha)
-    return CutOut(seen, found=True)
+    seen.paste(image, mask=mask)
+    return seen
 
 
 def _subject_mask(pixels: np.ndarray) -> np.ndarray | None:

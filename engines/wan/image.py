@@ -1,6 +1,6 @@
 """Pictures -> states of the CLIP image encoder, for the image-to-video networks of Wan.
 
-Source: Wan2.1 wan/modules/clip.py; the library's own processor resizes with antialiasing and does not match it.
+Source: Wan2.1 wan/modules/clip.py; the library's own processor crops, and resizes with antialiasing, as Wan does not.
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 
 
-def pixel_values(image: torch.Tensor, *, size: int) -> torch.Tensor:
-    """Picture [3,H,W] in [-1,1] -> [1,3,size,size]: squeezed by plain bicubic interpolation, then CLIP's statistics."""
-    resized = torch.nn.functional.interpolate(image[None], size=(size, size), mode="bicubic", align_corners=False)
+def pixel_values(
+    image: torch.Tensor, *, size: int, interpolation: str = "bicubic", antialias: bool = False
+) -> torch.Tensor:
+    """Picture [3,H,W] in [-1,1] -> [1,3,size,size]: squeezed as Wan does or as told, then CLIP's statistics."""
+    resized = torch.nn.functional.interpolate(
+        image[None], size=(size, size), mode=interpolation, align_corners=False, antialias=antialias
+    )
     mean, deviation = (torch.tensor(values).view(1, 3, 1, 1).to(resized) for values in (MEAN, DEVIATION))
     return (resized * 0.5 + 0.5 - mean) / deviation
 

@@ -45,6 +45,19 @@ NATIVE = Layout(
         (r"^head\.head\.", "proj_out."),
     ),
 )
+# Wan as the MindSpeed-MM runtime names it; the files of systems built there.
+MINDSPEED = Layout(
+    name="MindSpeed-MM",
+    signature=(r"patch_embedding\.weight", r"blocks\.0\.self_attn\.proj_q\.weight", r"head\.modulation"),
+    renames=(
+        (r"^text_embedding\.linear_", "condition_embedder.text_embedder.linear_"),
+        (r"_attn\.proj_([qkv])\.", r"_attn.\1."),
+        (r"_attn\.proj_out\.", "_attn.o."),
+        (r"_attn\.([qk])_norm(_img)?\.", r"_attn.norm_\1\2."),
+        *NATIVE.renames,
+    ),
+    ignored=(r".*\._extra_state",),  # what the training framework's parallel layers leave behind
+)
 DIFFUSERS = Layout(
     name="diffusers",
     signature=(r"patch_embedding\.weight", r"blocks\.0\.attn1\.to_q\.weight", r"proj_out\.weight"),

@@ -11,7 +11,7 @@ import torch
 from tests.golden.case import Case, Verdict, compare
 
 # The engine of a case -> the module that runs its components.
-ENGINES = ("phantom_wan", "flashi2v", "pyramid_flow", "phantom_physics")
+ENGINES = ("phantom_wan", "flashi2v", "pyramid_flow", "phantom_physics", "bindweave")
 ADAPTERS = {name: f"tests.golden.adapters.{name}" for name in ENGINES}
 
 

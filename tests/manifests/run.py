@@ -10,18 +10,20 @@ from typing import Any
 
 import torch
 
+from engines.bindweave.keys import BINDWEAVE
 from engines.flashi2v.keys import FLASHI2V
 from engines.loading.checkpoints import Checkpoint, load
 from engines.loading.key_rules import Architecture, strip_prefix
 from engines.phantom_physics.keys import BRANCH, VIDEO_ENCODER
 from engines.pyramid_flow import keys as pyramid_flow
+from engines.qwen.keys import QWEN
 from engines.wan.encoder_keys import IMAGE_ENCODER, TEXT_ENCODER
 from engines.wan.transformer_keys import TRANSFORMER
 from engines.wan.vae_keys import VAE
 
 # The first that knows a file's keys has it: those with the narrower signature stand first.
 ARCHITECTURES: tuple[Architecture, ...] = (
-    FLASHI2V, BRANCH, TRANSFORMER, VAE, TEXT_ENCODER, IMAGE_ENCODER, VIDEO_ENCODER,
+    FLASHI2V, BINDWEAVE, BRANCH, TRANSFORMER, VAE, TEXT_ENCODER, IMAGE_ENCODER, QWEN, VIDEO_ENCODER,
     pyramid_flow.MMDIT, pyramid_flow.MINIFLUX, pyramid_flow.VAE, pyramid_flow.T5,
     pyramid_flow.PROJECTED_CLIP, pyramid_flow.CLIP,
 )  # fmt: skip
@@ -34,7 +36,9 @@ SAME_ARGUMENTS = {
     "num_res_blocks": ("num_res_blocks",), "temperal_downsample": ("temperal_downsample",), "eps": ("eps",),
     "vocab": ("vocab_size",), "num_buckets": ("relative_attention_num_buckets",),
     "vision_heads": ("num_attention_heads",), "vision_layers": ("num_hidden_layers",), "image_size": ("image_size",),
-    "d_kv": ("d_kv",), "d_ff": ("d_ff",),
+    "d_kv": ("d_kv",), "d_ff": ("d_ff",), "clip_token_len": ("clip_token_len",), "img_dim": ("image_dim",),
+    "text_config": ("text_config",), "vision_config": ("vision_config",), "image_token_id": ("image_token_id",),
+    "num_attention_heads": ("num_attention_heads",), "num_hidden_layers": ("num_hidden_layers",),
 }  # fmt: skip
 
 
@@ -80,11 +84,19 @@ def check(manifest: dict[str, Any]) -> Verdict:
         return Verdict(False, f"{parameters:,} parameters, the manifest declares {declared:,}")
     for theirs, ours in SAME_ARGUMENTS.items():
         for name in ours:
-            has = getattr(network.config, name, None)
-            if theirs in manifest.get("config", {}) and has is not None and has != manifest["config"][theirs]:
-                return Verdict(False, f"{name} is {has}, the manifest has {manifest['config'][theirs]}")
+            has, wants = getattr(network.config, name, None), manifest.get("config", {}).get(theirs)
+            if has is not None and wants is not None and not agree(has, wants):
+                return Verdict(False, f"{name} is {has}, the manifest has {wants}")
     left = f", {len(ignored)} of {len(short)} keys ignored by name" if ignored else ""
     return Verdict(True, f"{architecture.class_name}: {len(used)} keys, {parameters:,} parameters{left}")
+
+
+def agree(has: Any, wants: Any) -> bool:
+    """Whether a value of a configuration is what the manifest wants; of a nested one, every value it names."""
+    if not isinstance(wants, dict):
+        return has == wants or (isinstance(wants, list) and list(has) == wants)
+    values = has if isinstance(has, dict) else has.to_dict()
+    return all(agree(values.get(name), value) for name, value in wants.items())
 
 
 def run_all(root: Path) -> Iterator[tuple[str, Verdict]]:
