@@ -39,6 +39,11 @@ class Geometry:
     max_frames: int
     min_side: int = 64
 
+    @property
+    def lengths(self) -> range:
+        """Frame counts that the model can make, shortest first."""
+        return range(1, self.max_frames + 1, self.frame_stride)
+
     def problems(self, *, width: int, height: int, frames: int) -> list[Problem]:
         """What is wrong with a size and a length, and what would be right; empty if the model can do them."""
         return self._size_problems(width, height) + self._length_problems(frames)

@@ -20,11 +20,7 @@ class Example:
     given: dict[str, Any]
 
     @property
-    def fields(self) -> list[str]:
-        """The request fields it fills."""
-        return list(self.given)
-
-    def values(self, spec: EngineSpec) -> dict[str, Any]:
+    def values(self) -> dict[str, Any]:
         """Its request values, pictures as paths of this machine."""
         return {name: _with_paths(value) for name, value in self.given.items()}
 

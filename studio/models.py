@@ -8,9 +8,13 @@ from typing import Literal
 
 from engines.loading.store import ModelState, Store, parse_override
 from engines.types import EngineSpec, ModelSpec
-from engines.wording import gigabytes
+from engines.wording import both, gigabytes
 from studio.jobs.worker_process import DeviceState
 from studio.settings import Settings
+
+# Licences that ask for no more than to be named.
+_FREE = ("Apache-2.0", "MIT", "BSD-3-Clause")
+_TITLES = {"stabilityai-ai-community": "Stability AI Community License"}
 
 
 @dataclass(frozen=True)
@@ -45,17 +49,46 @@ def availability(
     gpus = [device for device in devices if device.name != "cpu"]
     largest = max((device.total_bytes for device in gpus), default=0)
     wants = f"wants a GPU with {_memory(model.device_bytes)}" if model.device_bytes else "runs on any machine"
+    here = f"the largest here has {_memory(largest)}" if gpus else "there is none here"
     if state.state in ("missing", "partial"):
         left = state.total_bytes - state.found_bytes
         if not any(weights.repo for weights in model.weights):
             return Availability(state, f"{model.title} is not complete: get a full copy of the project.")
-        return Availability(state, f"{model.title} is not installed: {gigabytes(left)} to download, {wants}.")
-    if model.device_bytes > largest:
-        found = f"the largest here has {_memory(largest)}" if gpus else "there is none here"
+        short = f"; {here}" if devices and model.device_bytes > largest else ""
+        return Availability(state, f"{model.title} is not installed: {gigabytes(left)} to download, {wants}{short}.")
+    if devices and model.device_bytes > largest:
         if public:
-            return Availability(state, f"{model.title} {wants}; {found}.")
-        return Availability(state, warning=f"It {wants}, and {found}: expect it to be very slow.")
+            return Availability(state, f"{model.title} {wants}; {here}.")
+        return Availability(state, warning=f"It {wants}, and {here}: expect it to be very slow.")
     return Availability(state)
+
+
+def built_in(model: ModelSpec) -> bool:
+    """Whether the model is one of the small ones that are shipped with this project."""
+    return not any(weights.repo for weights in model.weights)
+
+
+def is_free(model: ModelSpec) -> bool:
+    """Whether all files of the model may be used for anything."""
+    return all(weights.licence in _FREE for weights in model.weights)
+
+
+def licence(model: ModelSpec) -> str:
+    """Under which licences the model's files are published, in one line; "" for what is part of this project."""
+    if built_in(model):
+        return ""
+    names = {weights.licence: weights.repo for weights in model.weights if weights.repo}
+    limited = {name: repo for name, repo in names.items() if name not in _FREE}
+    if not limited:
+        return f"Licence of its files: {both([*names])}."
+    titles = both([_TITLES.get(name, name) for name in limited])
+    pages = both([f"huggingface.co/{repo}" for repo in dict.fromkeys(limited.values())])
+    return f"Not free for every use: its files are under the {titles}. Read at {pages} what it allows."
+
+
+def download_command(spec: EngineSpec, model: ModelSpec) -> str:
+    """What a person types to install the model."""
+    return f"python -m studio models --download {spec.name}/{model.name}"
 
 
 def _memory(size_bytes: int) -> str:

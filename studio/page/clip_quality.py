@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from contextlib import closing
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engines.errors import MediaError
 from engines.media.pictures import cover_frame, open_picture
 from engines.media.video import read_frames
 from engines.types import EngineSpec
 from studio.jobs.store import Job
 from studio.kept_pictures import first_frame
+from studio.page.markup import Row
 
 if TYPE_CHECKING:
     from engines.media.quality import Quality
@@ -27,50 +27,63 @@ _FLICKER = (2.0, 5.0)
 _DRIFT = (6.0, 15.0)
 _STILL_PERCENT = 0.4
 
-_known: dict[str, Quality] = {}
+_MOST_KNOWN = 200
 
 
-def shown(spec: EngineSpec, job: Job, *, measure: bool = False) -> str:
-    """The figures of a clip as HTML, measured now or known from before; "" if there are none yet."""
-    if measure and job.id not in _known:
-        try:
-            _known[job.id] = _measured(spec, job)
-        except MediaError as error:
-            return f'<p class="problem" role="alert">{escape(error.message)}</p>'
-    if job.id not in _known:
-        return ""
-    rows = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(verdict)}<small>{escape(figure)}</small></td></tr>'
-        for name, verdict, figure in words(_known[job.id])
-    )
-    return f'<table class="facts">{rows}</table>'
+class Figures:
+    """The figures of the clips measured last, of one studio."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, Quality] = OrderedDict()
+
+    def known(self, job: Job) -> list[Row]:
+        """The figures of a clip in words; empty if it was not measured yet."""
+        return rows(self._known[job.id]) if job.id in self._known else []
+
+    def measure(self, spec: EngineSpec | None, job: Job) -> list[Row]:
+        """The same, measured now where they are not known; `spec` is None where the clip's engine is gone.
+
+        Raises:
+            MediaError: the clip or its picture cannot be read.
+        """
+        if job.id not in self._known:
+            self._known[job.id] = _measured(spec, job)
+            while len(self._known) > _MOST_KNOWN:
+                self._known.popitem(last=False)
+        self._known.move_to_end(job.id)
+        return self.known(job)
+
+    def forget(self, job_id: str) -> None:
+        """The clip is gone."""
+        self._known.pop(job_id, None)
 
 
-def words(found: Quality) -> list[tuple[str, str, str]]:
-    """Rows of name, plain words and figures."""
+def rows(found: Quality) -> list[Row]:
+    """Figures with plain words for them."""
     rows = []
     if found.first_frame_psnr is not None and found.first_frame_ssim is not None:
         close = ("keeps your picture", "resembles your picture", "is not your picture any more")
         verdict = close[_grade(-found.first_frame_psnr, *(-limit for limit in _LIKENESS_DB))]
         figure = f"PSNR {found.first_frame_psnr:.1f} dB, SSIM {found.first_frame_ssim:.2f}"
-        rows.append(("First frame", verdict, figure))
+        rows.append(Row("First frame", verdict, figure))
     if found.motion is not None and found.flicker is not None:
         still = "stands still" if found.motion < _STILL_PERCENT else "moves a little"
         figure = f"fastest parts {found.motion:.1f} % of the short side in an eighth of a second"
-        rows.append(("Motion", "moves clearly" if found.moves else still, figure))
+        rows.append(Row("Motion", "moves clearly" if found.moves else still, figure))
         verdict = ("steady", "slightly restless", "flickers")[_grade(found.flicker, *_FLICKER)]
-        rows.append(("Flicker", verdict, f"{found.flicker:.1f} of 255 grey levels from frame to frame"))
+        rows.append(Row("Flicker", verdict, f"{found.flicker:.1f} of 255 grey levels from frame to frame"))
     verdict = ("colours stay", "colours drift a little", "colours drift visibly")[_grade(max(found.drift), *_DRIFT)]
     curve = " · ".join(f"{distance:.1f}" for distance in found.drift)
-    rows.append(("Colour", verdict, f"CIELAB distance to the start, every {found.chunk_seconds:g} s: {curve}"))
+    rows.append(Row("Colour", verdict, f"CIELAB distance to the start, every {found.chunk_seconds:g} s: {curve}"))
     return rows
 
 
-def _measured(spec: EngineSpec, job: Job) -> Quality:
+def _measured(spec: EngineSpec | None, job: Job) -> Quality:
     """Measure the clip of a finished job, against its picture where the clip begins with one."""
     from engines.media.quality import measure  # reads scikit-image: not before somebody asks
 
-    request, reference = job.request, first_frame(spec, job.request)
+    request = job.request
+    reference = first_frame(spec, request) if spec is not None else None
     picture = None
     if reference is not None:
         image = open_picture(Path(reference["path"]), as_published=bool(request.get("published_pictures")))

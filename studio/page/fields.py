@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import gradio as gr
+from gradio.components import Component
 from pydantic.fields import FieldInfo
 
 from engines.errors import InvalidRequest, Problem
@@ -39,7 +40,7 @@ class Control:
     """
 
     names: tuple[str, ...]
-    components: list[Any]
+    components: list[Component]
     read: Read
     show: Show
     follows_model: bool = True

@@ -2,28 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from engines.errors import InvalidRequest
-from studio import continuing
+from engines.errors import MediaError
+from engines.wording import printable
+from studio import continuing, remaking
 from studio.jobs.store import Job
-from studio.page import clip_quality, panel, send
-from studio.page.handlers import visitor
-from studio.page.plumbing import HIDDEN
+from studio.page import clip_quality, markup, panel, send
+from studio.page.clip_quality import Figures
+from studio.page.plumbing import HIDDEN, Updates, warn
+from studio.page.result import CLIP_CLASSES, classes, player
 from studio.page.send import Sender
 from studio.page.tab import Tab
 from studio.page.uploads import served
+from studio.page.visitor import visitor
 from studio.service import Studio
 
 SHOWN = 60
+_CAPTION_CHARACTERS = 60
 
 
-def render(studio: Studio, tabs_by_engine: Mapping[str, Tab], *, tabs: Any, opened: Any, browser: Any) -> Sender:
+@dataclass(frozen=True)
+class Column:
+    """The tab's components that events change.
+
+    Attributes:
+        listed: the ids of the jobs in the gallery, in its order; `chosen` is the id of the one that is open.
+        notice: what a person should know of the open clip before using it again.
+    """
+
+    empty: gr.HTML
+    gallery: gr.Gallery
+    listed: gr.State
+    chosen: gr.State
+    detail: gr.Column
+    notice: gr.HTML
+    video: gr.Video
+    use: gr.Button
+    use_anew: gr.Button
+    download: gr.DownloadButton
+    longer: gr.Button
+    delete: gr.Button
+    figures: gr.HTML
+    measure: gr.Button
+    facts: gr.HTML
+
+
+def render(
+    studio: Studio, tabs_by_engine: Mapping[str, Tab], *, tabs: gr.Tabs, opened: gr.Tab, browser: gr.BrowserState
+) -> Sender:
     """Draw the tab and wire its events; returns the row that sends a frame elsewhere."""
-    book = History(studio, tabs_by_engine)
+    column, sender = draw(studio)
+    book = History(studio, tabs_by_engine, column, tabs=tabs)
+    listing = [column.empty, column.gallery, column.listed, column.chosen, column.detail]
+    shown = [column.notice, column.video, column.download, column.longer, column.figures, column.facts]
+    forms = [component for tab in tabs_by_engine.values() for component in tab.form.components]
+    results = [component for tab in tabs_by_engine.values() for component in tab.result.components]
+    clip = [browser, column.chosen]
+    opened.select(book.list, browser, listing, **HIDDEN)
+    column.gallery.select(
+        book.open, [browser, column.listed], [column.chosen, column.detail, *shown], **HIDDEN
+    )  # fmt: skip
+    column.delete.click(book.delete, clip, [*listing, *results], **HIDDEN)
+    for button, new_seed in ((column.use, False), (column.use_anew, True)):
+        button.click(book.use(new_seed=new_seed), clip, [tabs, *forms], **HIDDEN)
+    column.longer.click(book.go_on, clip, [tabs, *forms], **HIDDEN)
+    column.measure.click(
+        book.measure, clip, column.figures, api_visibility="private", concurrency_limit=1, concurrency_id="measure"
+    )
+    return sender
+
+
+def draw(studio: Studio) -> tuple[Column, Sender]:
+    """Draw the tab without its events, and the row that sends a frame elsewhere."""
     listed, chosen = gr.State([]), gr.State("")
     with gr.Row(elem_classes="workspace"):
         with gr.Column(scale=6, min_width=320):
@@ -32,117 +87,138 @@ def render(studio: Studio, tabs_by_engine: Mapping[str, Tab], *, tabs: Any, open
                 show_label=False, columns=4, height="auto", object_fit="cover", allow_preview=False, buttons=[],
                 elem_id="history", elem_classes="history", visible=False,
             )  # fmt: skip
-        with gr.Column(scale=5, min_width=320, visible=False, elem_classes="result") as detail:
-            video = gr.Video(
-                interactive=False, autoplay=True, loop=True, show_label=False, buttons=[], elem_id="history-video",
-                elem_classes="clip",
-            )  # fmt: skip
+        with gr.Column(scale=5, min_width=320, visible=False, elem_classes=["result", "opened"]) as detail:
+            video = player("history-video")
+            notice = gr.HTML(elem_id="history-notice", elem_classes="hint")
             with gr.Row(elem_classes="actions"):
-                keep = gr.Button("Use these settings", variant="primary", elem_id="history-use")
-                fresh = gr.Button("With a new seed")
+                use = gr.Button("Use these settings", variant="primary", elem_id="history-use")
+                use_anew = gr.Button("With a new seed")
             with gr.Row(elem_classes="actions"):
                 download = gr.DownloadButton("Download video")
                 longer = gr.Button("Continue", visible=False, elem_id="history-continue")
                 delete = gr.Button("Delete", variant="stop", elem_id="history-delete")
             sender = send.render(studio.specs.values(), name="history", clip=chosen, video=video)
             with gr.Accordion("Quality", open=False, elem_id="history-quality"):
-                gr.HTML(f"<p>{clip_quality.PURPOSE}</p>", elem_classes="hint")
-                measured = gr.HTML(elem_id="history-figures")
+                gr.HTML(markup.lines([markup.Line(clip_quality.PURPOSE)]), elem_classes="hint")
+                figures = gr.HTML(elem_id="history-figures")
                 measure = gr.Button("Measure", size="sm", elem_id="history-measure")
-            facts = gr.HTML()
-    listing = [empty, gallery, listed, chosen, detail]
-    opened.select(book.list, browser, listing, **HIDDEN)
-    gallery.select(book.open, [browser, listed], [chosen, detail, video, download, longer, facts, measured], **HIDDEN)
-    delete.click(book.delete, [browser, chosen], listing, **HIDDEN)
-    forms = [component for tab in tabs_by_engine.values() for component in tab.form.components]
-    for button, new_seed in ((keep, False), (fresh, True)):
-        button.click(book.use(new_seed=new_seed), [browser, chosen], [tabs, *forms], **HIDDEN)
-    longer.click(book.go_on, [browser, chosen], [tabs, *forms], **HIDDEN)
-    measure.click(
-        book.measure, [browser, chosen], measured, api_visibility="private", concurrency_limit=1,
-        concurrency_id="measure",
+            facts = gr.HTML(elem_id="history-facts")
+    column = Column(
+        empty, gallery, listed, chosen, detail, notice, video, use, use_anew, download, longer, delete, figures,
+        measure, facts,
     )  # fmt: skip
-    return sender
+    return column, sender
 
 
 class History:
-    """The events of the History tab."""
+    """The events of the History tab; each returns what it changes."""
 
-    def __init__(self, studio: Studio, tabs: Mapping[str, Tab]) -> None:
-        self.studio, self.tabs = studio, tabs
+    def __init__(self, studio: Studio, engine_tabs: Mapping[str, Tab], column: Column, *, tabs: gr.Tabs) -> None:
+        self.studio, self.engine_tabs, self.column, self.tabs = studio, engine_tabs, column, tabs
+        self.figures = Figures()
 
-    def list(self, browser: Any) -> list[Any]:
-        """Outputs: words for an empty list, gallery, ids, chosen id, detail column."""
+    def list(self, browser: Any) -> Updates:
+        """The clips of this visitor, none of them open."""
         owner = visitor(self.studio, browser)["owner"]
         jobs = [job for job in self.studio.store.finished(owner=owner, limit=SHOWN) if job.result]
         cards, ids = [], []
         for job in jobs:
             try:
-                cards.append((served(job.result.poster), _caption(job)))  # type: ignore[union-attr]
+                cards.append((served(job.result.poster), caption(job)))  # type: ignore[union-attr]
             except OSError:
                 continue  # somebody removed its files from the outputs folder
             ids.append(job.id)
-        words = "" if cards else '<div class="card empty"><b>No clips yet</b><p>What you make is kept here.</p></div>'
-        gallery = gr.update(value=cards, visible=bool(cards), selected_index=None)
-        return [words, gallery, ids, "", gr.update(visible=False)]
+        nothing = "" if cards else markup.card(markup.Card("empty", "No clips yet", "What you make is kept here."))
+        return {
+            self.column.empty: nothing,
+            self.column.gallery: gr.update(value=cards, visible=bool(cards), selected_index=None),
+            self.column.listed: ids,
+            self.column.chosen: "",
+            self.column.detail: gr.update(visible=False),
+        }
 
-    def open(self, browser: Any, ids: Any, event: gr.SelectData) -> list[Any]:
-        """Outputs: chosen id, detail column, video, download, the button to continue, facts, quality."""
-        job = self._job(browser, ids[event.index] if event.index < len(ids) else "")
+    def open(self, browser: Any, ids: Any, event: gr.SelectData) -> Any:
+        """Play a clip and tell how it was made."""
+        column = self.column
+        job = self._job(browser, ids[event.index] if 0 <= event.index < len(ids) else "")
         if job is None or job.result is None:
-            return [gr.skip() for _ in range(7)]
-        path = served(job.result.video)
-        spec = self.studio.spec(job.engine)
-        longer = gr.update(visible=continuing.possible(spec, job))
-        return [
-            job.id, gr.update(visible=True), path, path, longer, panel.facts(spec, job), clip_quality.shown(spec, job)
-        ]  # fmt: skip
+            return gr.skip()
+        path, spec = served(job.result.video), self.studio.specs.get(job.engine)
+        small = panel.own_pixels(spec, job)
+        about = [markup.Line(remaking.obstacle(self.studio.specs, job), "problem")]
+        if small:
+            about.append(markup.Line(panel.own_pixels_line(job)))
+        return {
+            column.chosen: job.id,
+            column.detail: gr.update(visible=True),
+            column.notice: markup.lines(about),
+            column.video: gr.update(value=path, elem_classes=classes(*CLIP_CLASSES, own_pixels=small)),
+            column.download: path,
+            column.longer: gr.update(visible=spec is not None and continuing.possible(spec, job)),
+            column.figures: markup.table(self.figures.known(job)),
+            column.facts: markup.table(panel.facts(spec, job)),
+        }
 
     def measure(self, browser: Any, job_id: str) -> str:
-        """The quality figures of the chosen clip."""
+        """The quality figures of the open clip."""
         job = self._job(browser, job_id)
         if job is None or job.result is None:
             return ""
-        return clip_quality.shown(self.studio.spec(job.engine), job, measure=True)
+        try:
+            return markup.table(self.figures.measure(self.studio.specs.get(job.engine), job))
+        except MediaError as error:
+            return markup.lines([markup.Line(error.message, "problem")])
 
-    def delete(self, browser: Any, job_id: str) -> list[Any]:
-        """Remove the chosen clip. Outputs: as for list."""
-        self.studio.delete(job_id, owner=visitor(self.studio, browser)["owner"])
-        return self.list(browser)
+    def delete(self, browser: Any, job_id: str) -> Updates:
+        """Remove the open clip, here and where its tab still shows it."""
+        known = visitor(self.studio, browser)
+        job = self._job(browser, job_id)
+        self.studio.delete(job_id, owner=known["owner"])
+        self.figures.forget(job_id)
+        tab = self.engine_tabs.get(job.engine) if job else None
+        return self.list(browser) | (tab.events.updates(known, {}) if tab else {})
 
-    def use(self, *, new_seed: bool) -> Any:
-        """An event that puts the chosen clip's settings back. Outputs: tabs, then every tab's form."""
+    def use(self, *, new_seed: bool) -> Callable[[Any, str], Any]:
+        """An event that puts the open clip's settings back into its tab."""
 
-        def put_back(browser: Any, job_id: str) -> list[Any]:
-            job = self._job(browser, job_id)
-            updates: list[Any] = [gr.update(selected=job.engine) if job else gr.skip()]
-            for name, tab in self.tabs.items():
-                if job is None or name != job.engine:
-                    updates += [gr.skip() for _ in tab.form.components]
-                    continue
-                request = job.result.request if job.result else job.request
-                values = tab.form.spec.default_values(request["model"]) | dict(request)
-                updates += tab.form.show(values | ({"seed": -1} if new_seed else {}))
-            return updates
+        def put_back(browser: Any, job_id: str) -> Any:
+            found = self._usable(browser, job_id)
+            if found is None:
+                return gr.skip()
+            job, tab = found
+            request = dict(job.result.request if job.result else job.request)
+            values = tab.form.spec.default_values(request["model"]) | request
+            return self._selected(job) | tab.form.show(values | ({"seed": -1} if new_seed else {}))
 
         return put_back
 
-    def go_on(self, browser: Any, job_id: str) -> list[Any]:
-        """Put what continues the chosen clip into its tab. Outputs: tabs, then every tab's form."""
+    def go_on(self, browser: Any, job_id: str) -> Any:
+        """Put what continues the open clip into its tab."""
+        found = self._usable(browser, job_id)
+        if found is None:
+            return gr.skip()
+        job, tab = found
+        updates = tab.events.go_on(browser, job_id)
+        return updates if updates == gr.skip() else self._selected(job) | updates
+
+    def _usable(self, browser: Any, job_id: str) -> tuple[Job, Tab] | None:
+        """The clip and the tab that its settings belong to; None, and a sentence why, where there is no such tab."""
         job = self._job(browser, job_id)
-        updates: list[Any] = [gr.update(selected=job.engine) if job else gr.skip()]
-        for name, tab in self.tabs.items():
-            mine = job is not None and name == job.engine
-            updates += tab.panel.continue_clip(browser, job_id) if mine else [gr.skip() for _ in tab.form.components]
-        return updates
+        problem = remaking.obstacle(self.studio.specs, job) if job else "This clip is not there any more."
+        if problem or job is None:
+            warn(problem)
+            return None
+        return job, self.engine_tabs[job.engine]
+
+    def _selected(self, job: Job) -> Updates:
+        return {self.tabs: gr.update(selected=job.engine)}
 
     def _job(self, browser: Any, job_id: str) -> Job | None:
-        try:
-            return self.studio.job(job_id, owner=visitor(self.studio, browser)["owner"])
-        except InvalidRequest:
-            return None
+        return self.studio.job(job_id, owner=visitor(self.studio, browser)["owner"])
 
 
-def _caption(job: Job) -> str:
-    prompt = str(job.request.get("prompt", ""))
-    return f"{prompt[:60]}{'…' if len(prompt) > 60 else ''}"
+def caption(job: Job) -> str:
+    """What a clip is about, short: its prompt, or the first line of what stands in its place."""
+    words = str(job.request.get("prompt") or job.request.get("storyboard") or "").split()
+    text = printable(" ".join(words), longest=10_000) or f"seed {job.request.get('seed')}"
+    return f"{text[:_CAPTION_CHARACTERS]}{'…' if len(text) > _CAPTION_CHARACTERS else ''}"

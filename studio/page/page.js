@@ -1,8 +1,81 @@
-// What gradio's components do not do by themselves: labels for buttons that need their context, progress in the
-// title of the browser's tab, the way to the result on a phone, and Ctrl+Enter for Generate.
+// What the page does in the browser itself. Gradio's events call the functions of `kinora` by name and hand over their
+// numbers and words as data (see `script` in plumbing.py); the rest watches the page.
 (() => {
-  const visible = (element) => element.offsetParent !== null;
+  // ---- data in, values out
 
+  const fill = (sentence, values) => sentence.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+  const escaped = (text) => String(text).replace(/[&<>"']/g, (sign) => `&#${sign.codePointAt(0)};`);
+  const quiet = (text) => `<span class="count">${escaped(text)}</span>`;
+  const exact = (frames, fps) => (frames / fps).toFixed(2);
+
+  // A model makes `first`, `first + step`, ... up to `last` frames.
+  const nearest = ({ first, step, last }, wanted) =>
+    first + step * Math.min(Math.max(0, Math.round((wanted - first) / step)), Math.floor((last - first) / step));
+
+  const constant = (value) => value;
+
+  const promptCount = (sentence, text) => quiet(fill(sentence, { count: (text || "").length.toLocaleString("en-US") }));
+
+  // One output takes a value, several take a list of them.
+  const presetSteps = (presets, model, name) => {
+    const counts = Object.values(presets[model][name]);
+    return counts.length > 1 ? counts : counts[0];
+  };
+
+  const lengthCaption = ({ models, sentences }, fps, model, frames, size) => {
+    const { first, step, last, unit } = models[model];
+    const units = (frames - first) / step + 1;
+    const parts = unit ? [fill(units === 1 ? sentences.unit : sentences.units, { units })] : [];
+    parts.push(fill(sentences.length, { frames, fps, seconds: exact(frames, fps) }));
+    if (unit && size) parts.push(String(size));
+    parts.push(fill(sentences.most, { seconds: exact(last, fps) }));
+    return parts.join(", ");
+  };
+
+  // Seconds are another way to set the frames: they go to the nearest length that the model can make.
+  const framesFromSeconds = (rules, seconds, fps, model, frames) =>
+    seconds > 0 && fps > 0 ? nearest(rules.models[model], seconds * fps) : frames;
+
+  // The frames are what counts, so the seconds follow them, unless somebody has just typed a number that means the same.
+  const secondsFromFrames = (rules, seconds, fps, model, frames, size) => {
+    const same = seconds > 0 && framesFromSeconds(rules, seconds, fps, model, frames) === frames;
+    return [same ? seconds : Number(exact(frames, fps)), quiet(lengthCaption(rules, fps, model, frames, size))];
+  };
+
+  // Leaving the field shows what will be made, and says so where that is not what was asked for.
+  const settledSeconds = (rules, seconds, fps, model, frames, size) => {
+    const { last } = rules.models[model];
+    const { tooLong, tooShort } = rules.sentences;
+    const made = exact(frames, fps);
+    const words = seconds > Number(exact(last, fps)) ? tooLong : !(seconds > 0) ? tooShort : "";
+    const remark = words ? `<span class="remark" role="status">${escaped(fill(words, { asked: seconds ?? 0, seconds: made }))}</span> ` : "";
+    return [Number(made), remark + quiet(lengthCaption(rules, fps, model, frames, size))];
+  };
+
+  // How much larger a small clip is drawn: a whole number of times, so that each of its pixels is a square.
+  const enlargement = (most, width, available) => Math.max(1, Math.min(most, Math.floor(available / width)));
+
+  // ---- what gradio's events do to the page
+
+  // The clip itself shows which frame is picked: its video stops there.
+  const showFrame = (name, frame, count) => {
+    const video = document.querySelector(`#${name}-video video`);
+    if (!video || !video.duration || !count) return;
+    video.pause();
+    video.currentTime = ((frame - 0.5) / count) * video.duration;
+  };
+
+  globalThis.kinora = {
+    constant, promptCount, presetSteps, framesFromSeconds, secondsFromFrames, settledSeconds, enlargement, showFrame,
+  };
+  if (typeof document === "undefined") return;
+
+  // ---- watching the page
+
+  const visible = (element) => element.offsetParent !== null;
+  const onPhone = () => innerWidth <= 768;
+
+  // Buttons that need their context in their name.
   const label = () => {
     document.querySelectorAll(".slots").forEach((board) =>
       board.querySelectorAll(".slot").forEach((slot, index) => {
@@ -16,28 +89,53 @@
     );
   };
 
+  const currentCard = () => [...document.querySelectorAll(".status .card")].find(visible);
+
+  // Progress in the title of the browser's tab.
   const title = () => {
-    const card = [...document.querySelectorAll(".status .card")].find(visible);
+    const card = currentCard();
     const share = card?.querySelector(".bar")?.getAttribute("aria-valuenow");
     const prefix = card?.matches(".running, .waiting") ? `(${share ?? 0} %) ` : card?.matches(".done") ? "✓ " : "";
     if (document.title !== `${prefix}Kinora`) document.title = `${prefix}Kinora`;
   };
 
-  // On a phone the result stands below the form: go there when a clip begins.
+  // On a phone the result stands below the form, and a clip of the history below the list: go there.
   let wasActive = false;
+  let wasOpen = false;
   const follow = () => {
-    const card = [...document.querySelectorAll(".status .card")].find(visible);
+    const card = currentCard();
     const active = card?.matches(".running, .waiting") ?? false;
-    if (active && !wasActive && innerWidth <= 768) card.scrollIntoView({ block: "start", behavior: "smooth" });
+    if (active && !wasActive && onPhone()) card.scrollIntoView({ block: "start", behavior: "smooth" });
     wasActive = active;
+    const opened = document.querySelector(".opened");
+    const open = Boolean(opened && visible(opened));
+    if (open && !wasOpen && onPhone()) opened.scrollIntoView({ block: "start", behavior: "smooth" });
+    wasOpen = open;
+  };
+
+  // Clips of the small built-in models keep their own pixels: the element that plays one says how often at most.
+  const enlarge = () => {
+    document.querySelectorAll(".own-pixels video, .own-pixels .preview img").forEach((shown) => {
+      const width = shown.videoWidth || shown.naturalWidth;
+      const height = shown.videoHeight || shown.naturalHeight;
+      const room = shown.closest(".own-pixels")?.clientWidth;
+      if (!width || !room) return;
+      const times = enlargement(4, width, room);
+      const [wide, high] = [`${width * times}px`, `${height * times}px`];
+      if (shown.style.width !== wide) shown.style.width = wide;
+      if (shown.style.height !== high) shown.style.height = high;
+    });
   };
 
   let planned = false;
-  new MutationObserver(() => {
+  const look = () => {
     if (planned) return;
     planned = true;
-    setTimeout(() => { planned = false; label(); title(); follow(); }, 200);
-  }).observe(document.documentElement, { childList: true, subtree: true });
+    setTimeout(() => { planned = false; label(); title(); follow(); enlarge(); }, 200);
+  };
+  new MutationObserver(look).observe(document.documentElement, { childList: true, subtree: true });
+  addEventListener("resize", look);
+  for (const loaded of ["loadedmetadata", "load"]) document.addEventListener(loaded, enlarge, true);
 
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;

@@ -1,20 +1,21 @@
-"""What the result panel shows, as pure functions from jobs to text and HTML. Knows no component."""
+"""What the result panel shows of a batch of jobs, as data. Knows no component and writes no HTML."""
 
 from __future__ import annotations
 
-import base64
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
-from engines.errors import Problem
 from engines.types import EngineSpec
-from studio import continuing
+from studio import continuing, models
 from studio.jobs.progress import Progress
 from studio.jobs.store import Job
+from studio.measures import clip_length, frame_size, time_span
+from studio.page.markup import Card, Row
 from studio.service import Studio
+
+# Told in one line of their own, or not worth a line.
+_TOLD_TOGETHER = ("prompt", "model", "width", "height", "frames", "fps")
 
 
 @dataclass(frozen=True)
@@ -22,45 +23,51 @@ class View:
     """One look at a batch of jobs.
 
     Attributes:
-        status: what goes on, as HTML.
-        preview: the clip as it stands, as HTML; "" if there is nothing to see.
-        playback: its finished part, as HTML; "" if there is none.
+        card: what goes on.
+        preview: the clip as it stands, WebP; empty before its first picture, None where nothing is being made.
+        playback: its finished part, WebP; empty if there is none.
         clip: the finished job whose clip is shown.
         active: jobs of the batch that wait or run.
         keepable: whether what the running job has finished could be kept.
+        own_pixels: whether what is shown comes from a small built-in model, whose pixels are drawn as they are.
     """
 
-    status: str
-    preview: str = ""
+    card: Card
+    preview: bytes | None = None
+    playback: bytes = b""
     clip: Job | None = None
     active: int = 0
-    playback: str = ""
     keepable: bool = False
+    own_pixels: bool = False
 
 
 def view(studio: Studio, spec: EngineSpec, batch: str, *, owner: str) -> View:
     """What to show of the jobs submitted together as `batch`."""
     jobs = [job for job in studio.store.batch(batch) if job.owner == owner] if batch else []
     if not jobs:
-        return View(_empty(spec))
+        return View(Card("empty", "Your clip will appear here", f"{spec.purpose} Press Generate, or Ctrl and Enter."))
     done = [job for job in jobs if job.state == "done"]
     clip = done[-1] if done else None
     active = [job for job in jobs if job.active]
+    small = own_pixels(spec, jobs[-1])
     place = f"Clip {len(jobs) - len(active) + 1} of {len(jobs)} · " if len(jobs) > 1 and active else ""
     running = next((job for job in active if job.state == "running"), None)
     if running is not None:
         progress = studio.executor.progress(running.id) or Progress(started=time.time())
         keepable = bool(progress.playback) and not progress.keeping and not progress.cancelling
-        return View(_running(progress, place), _preview(progress), None, len(active), _playback(progress), keepable)
+        return View(
+            _running(progress, place), progress.preview, progress.playback, None, len(active), keepable, small
+        )  # fmt: skip
     if active:
-        return View(_waiting(studio, active[0], place), "", clip, len(active))
+        return View(_waiting(studio, active[0], place), clip=clip, active=len(active), own_pixels=small)
     last = jobs[-1]
     if last.state == "failed" and last.failure is not None:
-        return View(_failed(last), "", clip)
+        text = f"{last.failure.message} {last.failure.hint}".strip()
+        return View(Card("failed", "This clip could not be made", text), clip=clip, own_pixels=small)
     if clip is None:
-        return View(_card("cancelled", "Cancelled", "Nothing was kept."))
+        return View(Card("cancelled", "Cancelled", "Nothing was kept."))
     made = f"{len(done)} of {len(jobs)} clips done" if len(jobs) > 1 else "Done"
-    return View(finished(spec, clip, title=made), "", clip)
+    return View(finished(spec, clip, title=made), clip=clip, own_pixels=small)
 
 
 def clips(studio: Studio, batch: str, *, owner: str) -> list[Job]:
@@ -68,136 +75,77 @@ def clips(studio: Studio, batch: str, *, owner: str) -> list[Job]:
     return [job for job in studio.store.batch(batch) if job.owner == owner and job.state == "done" and job.result]
 
 
-def finished(spec: EngineSpec, clip: Job, *, title: str = "Done") -> str:
+def own_pixels(spec: EngineSpec | None, job: Job) -> bool:
+    """Whether a small built-in model makes the job's clip."""
+    known = spec.models if spec is not None else ()
+    return any(models.built_in(model) for model in known if model.name == job.request.get("model"))
+
+
+def finished(spec: EngineSpec, clip: Job, *, title: str = "Done") -> Card:
     """A finished clip in a few words."""
     request = clip.result.request if clip.result else clip.request
-    model = next((model for model in spec.models if model.name == request["model"]), None)
-    parts = [f"seed {request['seed']}", f"{request['width']} × {request['height']}"]
-    parts.append(duration(clip.frames, request["fps"]))
+    parts = [f"seed {request['seed']}", frame_size(request["width"], request["height"])]
+    parts.append(clip_length(clip.frames, request["fps"]))
     if clip.result is not None:
-        parts.append(f"made in {seconds(clip.result.seconds.get('total', 0.0))}")
-    notes = list(clip.result.notes) if clip.result else []
-    if model is not None and not any(weights.repo for weights in model.weights):
-        notes.append("Made with the built-in demonstration model: choose a full model for real footage.")
-    return _card("done", title, " · ".join(parts), notes=notes)
+        parts.append(f"made in {time_span(clip.result.seconds.get('total', 0.0))}")
+    notes = clip.result.notes if clip.result else ()
+    if own_pixels(spec, clip):
+        notes = (*notes, own_pixels_line(clip))
+    return Card("done", title, " · ".join(parts), notes=tuple(notes))
 
 
-def problems(found: Sequence[Problem]) -> str:
-    """Problems of a request as a list beside the form."""
-    if not found:
-        return ""
-    items = "".join(f"<li>{escape(problem.message)}</li>" for problem in found)
-    return f'<ul class="problems" role="alert">{items}</ul>'
-
-
-def reading(text: str, *, wrong: bool = False) -> str:
-    """What a field's text means, or what is wrong with it, as a line below the field; "" for nothing."""
-    if not text:
-        return ""
-    kind = 'class="problem" role="alert"' if wrong else 'role="status"'
-    return f"<p {kind}>{escape(text)}</p>"
-
-
-def facts(spec: EngineSpec, job: Job) -> str:
-    """The settings of a finished clip as a table."""
-    request = dict(job.result.request if job.result else job.request)
-    rows = [("Prompt", request.get("prompt", ""))]
-    model = next((model for model in spec.models if model.name == request.get("model")), None)
-    rows.append(("Model", model.title if model else request.get("model", "")))
-    rows.append(("Size", f"{request['width']} × {request['height']}, {duration(job.frames, request['fps'])}"))
-    for name, info in spec.request_type.model_fields.items():
-        value = request.get(name)
-        if name in ("prompt", "model", "width", "height", "frames", "fps") or value in (None, "", [], ()):
-            continue
-        rows.append((info.title or name, Path(value).name if name == continuing.FIELD else _readable(value)))
-    if job.result is not None:
-        rows.append(("Made in", f"{seconds(job.result.seconds.get('total', 0.0))}"))
-        rows += [("Note", note) for note in job.result.notes]
-    cells = "".join(
-        f"<tr><th scope='row'>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in rows
+def own_pixels_line(job: Job) -> str:
+    """What the clip of a small built-in model is."""
+    size = frame_size(job.request["width"], job.request["height"])
+    return (
+        f"Made by the built-in demonstration model, {size} pixels, drawn larger without smoothing. "
+        "A full model makes real footage."
     )
-    return f'<table class="facts">{cells}</table>'
 
 
-def duration(frames: int, fps: int) -> str:
-    """33, 12 -> "33 frames @ 12 fps = 2.75 s"."""
-    return f"{frames} frames @ {fps} fps = {frames / fps:.2f} s"
+def facts(spec: EngineSpec | None, job: Job) -> list[Row]:
+    """The settings of a finished clip; without its engine, under the names that they are stored by."""
+    request = dict(job.result.request if job.result else job.request)
+    models_ = {model.name: model.title for model in spec.models} if spec else {}
+    model = str(request.get("model", ""))
+    rows = [Row("Prompt", str(request.get("prompt") or "")), Row("Model", models_.get(model, model))]
+    if {"width", "height", "fps"} <= request.keys():
+        size = frame_size(request["width"], request["height"])
+        rows.append(Row("Size", f"{size}, {clip_length(job.frames, request['fps'])}"))
+    declared = spec.request_type.model_fields if spec else {}
+    for name in [*declared, *(other for other in request if other not in declared)]:
+        value = request.get(name)
+        if name in _TOLD_TOGETHER or value in (None, "", [], ()):
+            continue
+        title = (declared[name].title if name in declared else None) or name.replace("_", " ").capitalize()
+        rows.append(Row(title, Path(str(value)).name if name == continuing.FIELD else _readable(value)))
+    if job.result is not None:
+        rows.append(Row("Made in", time_span(job.result.seconds.get("total", 0.0))))
+        rows += [Row("Note", note) for note in job.result.notes]
+    return [row for row in rows if row.value]
 
 
-def seconds(value: float) -> str:
-    """A length of time for people: "8 s", "2 min 5 s", "1 h 3 min"."""
-    whole = max(0, round(value))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def _running(progress: Progress, place: str) -> str:
+def _running(progress: Progress, place: str) -> Card:
     now = time.time()
-    parts = [f"{seconds(now - progress.started)} so far"]
-    if progress.ends is not None:
-        parts.append(f"about {seconds(max(1, progress.ends - now))} left")
+    ending = "Cancelling…" if progress.cancelling else "Keeping what is finished…" if progress.keeping else ""
+    parts = [f"{time_span(now - progress.started)} so far"]
+    if progress.ends is not None and not ending:
+        parts.append(f"about {time_span(max(1, progress.ends - now))} left")
     if progress.device:
         parts.append(progress.device)
-    ending = "Cancelling…" if progress.cancelling else "Keeping what is finished…" if progress.keeping else ""
     title = ending or progress.stage
     if progress.total and not ending:
         title += f" · {progress.index} of {progress.total}"
     share = progress.index / progress.total if progress.total else None
-    return _card("running", place + title, " · ".join(parts), share=share, notes=progress.notes)
+    return Card("running", place + title, " · ".join(parts), share, tuple(progress.notes))
 
 
-def _waiting(studio: Studio, job: Job, place: str) -> str:
+def _waiting(studio: Studio, job: Job, place: str) -> Card:
     before = sum(other.number < job.number for other in studio.store.active())
     if not studio.executor.devices():
-        return _card("waiting", f"{place}Getting ready", "Looking at this machine's devices.")
+        return Card("waiting", f"{place}Getting ready", "Looking at this machine's devices.")
     clips = "1 clip is" if before == 1 else f"{before} clips are"
-    return _card("waiting", f"{place}Waiting", f"{clips} before this one." if before else "Next in line.")
-
-
-def _failed(job: Job) -> str:
-    failure = job.failure
-    text = f"{failure.message} {failure.hint}".strip() if failure else ""
-    return _card("failed", "This clip could not be made", text)
-
-
-def _card(kind: str, title: str, text: str, *, share: float | None = None, notes: Sequence[str] = ()) -> str:
-    bar = ""
-    if kind == "running":
-        percent = round(100 * (share or 0))
-        known = f'aria-valuenow="{percent}"' if share is not None else ""
-        style = f'style="width:{percent}%"' if share is not None else 'class="unknown"'
-        role = 'role="progressbar" aria-label="Progress" aria-valuemax="100"'
-        bar = f'<div class="bar" {role} {known}><i {style}></i></div>'
-    items = "".join(f"<p class='note'>{escape(note)}</p>" for note in notes)
-    role = 'role="alert"' if kind == "failed" else 'role="status"'
-    return f'<div class="card {kind}" {role}><b>{escape(title)}</b><p>{escape(text)}</p>{bar}{items}</div>'
-
-
-def _empty(spec: EngineSpec) -> str:
-    words = f"{escape(spec.purpose)} Press Generate, or Ctrl and Enter."
-    return f'<div class="card empty"><b>Your clip will appear here</b><p>{words}</p></div>'
-
-
-def _preview(progress: Progress) -> str:
-    if not progress.preview:
-        return '<div class="preview blank" aria-hidden="true"></div>'
-    return f'<div class="preview">{_moving(progress.preview, alt="The clip as it stands")}</div>'
-
-
-def _playback(progress: Progress) -> str:
-    if not progress.playback:
-        return ""
-    moving = _moving(progress.playback, alt="The finished part of the clip")
-    return (
-        f'<figure class="playback"><div class="preview">{moving}</div><figcaption>Finished so far</figcaption></figure>'
-    )
-
-
-def _moving(webp: bytes, *, alt: str) -> str:
-    return f'<img src="data:image/webp;base64,{base64.b64encode(webp).decode()}" alt="{alt}">'
+    return Card("waiting", f"{place}Waiting", f"{clips} before this one." if before else "Next in line.")
 
 
 def _readable(value: object) -> str:

@@ -1,8 +1,31 @@
-"""How the page binds its own events: not part of the API, not queued, without a spinner."""
+"""How the page binds its own events: not part of the API, not queued, without a spinner; and how it speaks up."""
 
 from __future__ import annotations
 
+import json
+from html import escape
 from typing import Any
+
+import gradio as gr
+from gradio.components import Component
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 HIDDEN: dict[str, Any] = PRIVATE | {"show_progress": "hidden", "queue": False}
+
+# What an event changes on the page: a component -> its new value, or gr.update(...).
+Updates = dict[Component, Any]
+
+
+def changed(updates: Updates) -> Any:
+    """`updates` as an event with several outputs returns them: gradio takes no empty mapping."""
+    return updates or gr.skip()
+
+
+def script(name: str, *data: Any) -> str:
+    """What gradio's `js` takes: function `name` of page.js, called with `data` and then with the event's inputs."""
+    return f"(...values) => kinora.{name}({''.join(f'{json.dumps(one)}, ' for one in data)}...values)"
+
+
+def warn(sentence: str) -> None:
+    """A sentence over the page, shown as it is written: gradio would read it as HTML."""
+    gr.Warning(escape(sentence))

@@ -2,23 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from engines.prompting.rules import refine
 from engines.types import EngineSpec
-from studio.page.plumbing import HIDDEN
+from studio.page.plumbing import HIDDEN, PRIVATE, script
 from studio.page.uploads import received
 
 _HIDE = [gr.update(visible=False)] * 2
 
 
-def render(spec: EngineSpec) -> Any:
-    """Draw the row; returns `wire(prompt, model, pictures)` to call once these components stand on the page."""
+@dataclass(frozen=True)
+class Refining:
+    """The row's components.
+
+    Attributes:
+        ask: the button for a suggestion, `back` for the prompt as it was before one.
+        shown: the suggestion with its reasons, `choice` the buttons to take or to leave it.
+        suggested: the suggestion as text, `before` the prompt that it replaced.
+    """
+
+    spec: EngineSpec
+    ask: gr.Button
+    back: gr.Button
+    shown: gr.HTML
+    choice: gr.Row
+    accept: gr.Button
+    leave: gr.Button
+    suggested: gr.Textbox
+    before: gr.Textbox
+
+    def wire(self, prompt: Component, model: Component, pictures: Sequence[Component]) -> None:
+        """Bind the row's events, once these components stand on the page."""
+        self.ask.click(
+            self._suggest, [prompt, model, *pictures], [self.suggested, self.shown, self.choice], preprocess=False,
+            **HIDDEN,
+        )  # fmt: skip
+        self.accept.click(
+            lambda new, old: [new, old, *_HIDE, gr.update(visible=True)],
+            [self.suggested, prompt],
+            [prompt, self.before, self.shown, self.choice, self.back],
+            **HIDDEN,
+        )
+        self.leave.click(lambda: _HIDE, None, [self.shown, self.choice], **HIDDEN)
+        self.back.click(
+            lambda old: [old, gr.update(visible=False)], self.before, [prompt, self.back], **HIDDEN
+        )  # fmt: skip
+        # Undo would throw away what is written from here on.
+        prompt.input(None, None, self.back, js=script("constant", gr.update(visible=False)), **PRIVATE)
+
+    def _suggest(self, text: Any, name: Any, *pictures: Any) -> list[Any]:
+        paths = [Path(path) for path in map(received, pictures) if path]
+        known = {one.name: one for one in self.spec.models}
+        found = refine(str(text or ""), pictures=paths, words=known[name].words if name in known else "")
+        return [
+            found.text,
+            gr.update(value=explained(str(text or ""), found.text, found.reasons), visible=True),
+            gr.update(visible=found.text != (text or "").strip()),
+        ]
+
+
+def render(spec: EngineSpec) -> Refining:
+    """Draw the row of an engine's tab."""
     with gr.Row(elem_classes="pills"):
         ask = gr.Button("Refine prompt", size="sm", min_width=60, elem_id=f"{spec.name}-refine")
         back = gr.Button("Undo", size="sm", min_width=60, visible=False, elem_id=f"{spec.name}-refine-undo")
@@ -26,31 +79,7 @@ def render(spec: EngineSpec) -> Any:
     with gr.Row(elem_classes="pills", visible=False) as choice:
         accept = gr.Button("Use this", size="sm", min_width=60, elem_id=f"{spec.name}-refine-accept")
         leave = gr.Button("Keep mine", size="sm", min_width=60)
-    suggested, before = gr.Textbox(visible=False), gr.Textbox(visible=False)
-
-    def wire(prompt: Any, model: Any, pictures: list[Any]) -> None:
-        def suggest(text: Any, name: Any, *given: Any) -> list[Any]:
-            paths = [Path(path) for path in map(received, given) if path]
-            known = {one.name: one for one in spec.models}
-            found = refine(str(text or ""), pictures=paths, words=known[name].words if name in known else "")
-            changed = found.text != (text or "").strip()
-            return [
-                found.text,
-                gr.update(value=explained(str(text or ""), found.text, found.reasons), visible=True),
-                gr.update(visible=changed),
-            ]
-
-        ask.click(suggest, [prompt, model, *pictures], [suggested, shown, choice], preprocess=False, **HIDDEN)
-        accept.click(
-            lambda new, old: [new, old, *_HIDE, gr.update(visible=True)],
-            [suggested, prompt],
-            [prompt, before, shown, choice, back],
-            **HIDDEN,
-        )
-        leave.click(lambda: _HIDE, None, [shown, choice], **HIDDEN)
-        back.click(lambda old: [old, gr.update(visible=False)], before, [prompt, back], **HIDDEN)
-
-    return wire
+    return Refining(spec, ask, back, shown, choice, accept, leave, gr.Textbox(visible=False), gr.Textbox(visible=False))
 
 
 def explained(before: str, after: str, reasons: tuple[str, ...]) -> str:

@@ -12,22 +12,15 @@ from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
 from PIL import Image
 
-from engines.errors import InvalidRequest, MediaError
+from engines.errors import MediaError
 from engines.media.video import read_frame
 from engines.types import EngineSpec
 from studio.jobs.store import Job
 from studio.kept_pictures import holds
-from studio.page.handlers import Form, visitor
-from studio.page.plumbing import HIDDEN, PRIVATE
+from studio.page.form import Form
+from studio.page.plumbing import HIDDEN, PRIVATE, script, warn
+from studio.page.visitor import visitor
 from studio.service import Studio
-
-# The clip itself shows which frame is picked: its video stops there.
-_SHOW_JS = """(frame, count) => {
-  const video = document.querySelector("#%s-video video");
-  if (!video || !video.duration || !count) return;
-  video.pause();
-  video.currentTime = (frame - 0.5) / count * video.duration;
-}"""
 
 
 @dataclass(frozen=True)
@@ -42,16 +35,16 @@ class Sender:
     """
 
     name: str
-    clip: Any
-    video: Any
-    box: Any
-    frame: Any
-    count: Any
-    ends: tuple[Any, Any]
-    targets: Mapping[str, Any]
+    clip: gr.State
+    video: gr.Video
+    box: gr.Accordion
+    frame: gr.Slider
+    count: gr.Number
+    ends: tuple[gr.Button, gr.Button]
+    targets: Mapping[str, gr.Button]
 
 
-def render(specs: Iterable[EngineSpec], *, name: str, clip: Any, video: Any) -> Sender:
+def render(specs: Iterable[EngineSpec], *, name: str, clip: gr.State, video: gr.Video) -> Sender:
     """Draw the row, hidden until there is a clip; `video` is called `name`-video."""
     with gr.Accordion("Use a frame of this clip", open=False, visible=False, elem_id=f"{name}-send") as box:
         frame = gr.Slider(1, 2, value=2, step=1, label="Frame", elem_id=f"{name}-frame", interactive=True)
@@ -66,7 +59,7 @@ def render(specs: Iterable[EngineSpec], *, name: str, clip: Any, video: Any) -> 
     return Sender(name, clip, video, box, frame, gr.Number(visible=False), ends, targets)
 
 
-def wire(studio: Studio, sender: Sender, forms: Mapping[str, Form], *, tabs: Any, browser: Any) -> None:
+def wire(studio: Studio, sender: Sender, forms: Mapping[str, Form], *, tabs: gr.Tabs, browser: gr.BrowserState) -> None:
     """Bind the row's events, once every tab stands on the page."""
 
     def about(known: Any, clip: Any) -> list[Any]:
@@ -80,10 +73,10 @@ def wire(studio: Studio, sender: Sender, forms: Mapping[str, Form], *, tabs: Any
 
     # A state's own change is not told to the page in events that are not queued; the video's is.
     sender.video.change(about, [browser, sender.clip], [sender.box, sender.frame, sender.count], **HIDDEN)
-    sender.frame.input(None, [sender.frame, sender.count], None, js=_SHOW_JS % sender.name, **PRIVATE)
-    for button, js in zip(sender.ends, ("() => 1", "(count) => count"), strict=True):
+    sender.frame.input(None, [sender.frame, sender.count], None, js=script("showFrame", sender.name), **PRIVATE)
+    for button, js in zip(sender.ends, (script("constant", 1), script("constant")), strict=True):
         button.click(None, sender.count, sender.frame, js=js, **PRIVATE).then(
-            None, [sender.frame, sender.count], None, js=_SHOW_JS % sender.name, **PRIVATE
+            None, [sender.frame, sender.count], None, js=script("showFrame", sender.name), **PRIVATE
         )
     for engine, button in sender.targets.items():
         control = forms[engine].picture
@@ -97,7 +90,7 @@ def wire(studio: Studio, sender: Sender, forms: Mapping[str, Form], *, tabs: Any
             )
 
 
-def wire_newest(studio: Studio, form: Form, *, browser: Any) -> None:
+def wire_newest(studio: Studio, form: Form, *, browser: gr.BrowserState) -> None:
     """Bind the form's own button for the last frame of the clip made last, where it has one."""
     control = form.picture
     if control is None or control.board is None or control.board.last is None:
@@ -106,7 +99,7 @@ def wire_newest(studio: Studio, form: Form, *, browser: Any) -> None:
     def take(known: Any, *raw: Any) -> list[Any]:
         jobs = studio.store.finished(owner=visitor(studio, known)["owner"], limit=1)
         if not jobs:
-            gr.Warning("There is no clip yet: make one first.", title="No frame to take")
+            warn("There is no clip yet: make one first.")
         placed = _placed(form, jobs[0], -1, raw) if jobs else None
         return placed or [gr.skip() for _ in raw]
 
@@ -133,7 +126,7 @@ def _placed(form: Form, job: Job, index: int, raw: Any) -> list[Any] | None:
     try:
         pixels = read_frame(Path(job.result.video), index) if job.result else None
     except MediaError as error:
-        gr.Warning(str(error), title="No frame to take")
+        warn(str(error))
         return None
     if pixels is None:
         return None
@@ -141,14 +134,11 @@ def _placed(form: Form, job: Job, index: int, raw: Any) -> list[Any] | None:
     path = save_pil_to_cache(image, cache_dir=get_upload_folder(), name=name, format="png")  # not gradio's lossy WebP
     placed = form.picture.board.take(path, raw)
     if placed is None:
-        gr.Warning("Every slot holds a picture: clear one first.", title=form.spec.tab)
+        warn("Every slot holds a picture: clear one first.")
     return placed
 
 
 def finished_job(studio: Studio, browser: Any, clip: Any) -> Job | None:
     """The finished clip of this id, if this visitor may see it."""
-    try:
-        job = studio.job(str(clip), owner=visitor(studio, browser)["owner"]) if clip else None
-    except InvalidRequest:
-        return None
+    job = studio.job(str(clip), owner=visitor(studio, browser)["owner"]) if clip else None
     return job if job is not None and job.result is not None else None

@@ -14,7 +14,7 @@ from PIL import Image
 
 from engines.errors import MediaError
 from engines.media.pictures import cut_out, fit_on_canvas, open_picture
-from studio.page.plumbing import HIDDEN, PRIVATE
+from studio.page.plumbing import HIDDEN, PRIVATE, script
 from studio.page.uploads import received, served
 
 _PREVIEW_SIDE = 192
@@ -93,7 +93,7 @@ class Board(list[Any]):
             left, right, clear = buttons
             left.click(_move(index, -1), list(self), list(self), preprocess=False, **HIDDEN)
             right.click(_move(index, +1), list(self), list(self), preprocess=False, **HIDDEN)
-            clear.click(None, None, image, js="() => null", **PRIVATE)
+            clear.click(None, None, image, js=script("constant", None), **PRIVATE)
 
     def take(self, path: str, raw: Sequence[Any]) -> list[Any] | None:
         """What the slots should hold so that the first empty one has this picture too; None if all are full.

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from studio.page import api, history, send, tab
+from studio.page import api, history, model_list, send, tab
 from studio.page.plumbing import HIDDEN
 from studio.page.theme import THEME
 from studio.service import Studio
@@ -40,7 +40,8 @@ def build(studio: Studio) -> gr.Blocks:
         for form in forms.values():
             send.wire_newest(studio, form, browser=browser)
         for one in rendered.values():
-            page.load(one.panel.load, browser, [browser, *one.result], **HIDDEN)
+            page.load(one.events.load, browser, [browser, *one.result.components], **HIDDEN)
+        model_list.follow(studio, [one.controls.models for one in rendered.values()], page)
         watch = gr.Timer(2.0)
         gr.on([page.load, watch.tick], lambda: devices(studio), None, [chip, watch], **HIDDEN)
     return page

@@ -13,7 +13,7 @@ from engines.flashi2v.network import FlashI2VTransformer3DModel
 from engines.media.video import read_frame
 from engines.registry import SPECS
 from studio.jobs.local import LocalExecutor
-from studio.page import clip_quality, send
+from studio.page import clip_quality, markup, send
 from studio.service import Studio, open_studio
 from studio.settings import Settings
 from tests.engines import tiny_wan
@@ -52,7 +52,7 @@ def test_a_picture_of_another_shape_becomes_a_clip_that_is_measured_and_sent_on(
     assert done.request["picture"]["position"] == 0.2
     assert done.request["picture"]["path"].startswith(str(studio.settings.outputs)), "kept for as long as the clip"
 
-    html = clip_quality.shown(SPEC, done, measure=True)
+    html = markup.table(clip_quality.Figures().measure(SPEC, done))
     assert re.findall(r'scope="row">([\w ]+)', html) == ["First frame", "Motion", "Flicker", "Colour"]
     assert send.finished_job(studio, {}, done.id) == studio.store.get(done.id)
 

@@ -17,7 +17,7 @@ from engines.media.video import read_frames
 from studio import continuing
 from studio.jobs.local import LocalExecutor, worker_command
 from studio.jobs.store import Job
-from studio.page import history, panel, tab
+from studio.page import history, markup, panel, tab
 from studio.page.api import Calls
 from studio.service import Studio, open_studio
 from studio.settings import Settings
@@ -77,7 +77,7 @@ def until(there: Callable[[], Any], *, timeout_s: float = 240) -> None:
 def test_finished_units_play_while_later_ones_are_made(stopped: tuple[Job, panel.View]) -> None:
     _, seen = stopped
     assert seen.keepable and seen.active == 1
-    assert "data:image/webp" in seen.playback and "Finished so far" in seen.playback
+    assert seen.playback.startswith(b"RIFF") and "Finished so far" in markup.playback(seen.playback)
 
 
 def test_a_job_is_stopped_and_what_it_finished_is_kept(studio: Studio, stopped: tuple[Job, panel.View]) -> None:
@@ -87,8 +87,12 @@ def test_a_job_is_stopped_and_what_it_finished_is_kept(studio: Studio, stopped: 
     assert sum(1 for _ in read_frames(Path(job.result.video))) == job.frames
     assert job.result.notes == (f"Stopped after {job.frames} of 241 frames.",)
     shown = panel.view(studio, SPEC, job.batch, owner="")
-    assert not shown.keepable and f"{job.frames} frames @ 24 fps" in shown.status and "Stopped after" in shown.status
-    assert f"{job.frames} frames" in panel.facts(SPEC, job)
+    assert (
+        not shown.keepable
+        and f"{job.frames} frames @ 24 fps" in shown.card.text
+        and "Stopped after" in shown.card.notes[0]
+    )
+    assert f"{job.frames} frames" in markup.table(panel.facts(SPEC, job))
 
 
 def test_a_kept_clip_goes_on_from_its_latents(studio: Studio, stopped: tuple[Job, panel.View]) -> None:
@@ -102,7 +106,9 @@ def test_a_kept_clip_goes_on_from_its_latents(studio: Studio, stopped: tuple[Job
     before, after = (load_file(continuing.kept(SPEC, one))["latents"] for one in (job, done))
     assert (after[:, :, : before.shape[2]] == before).all() and after.shape[2] == before.shape[2] + 1
     assert continuing.values(SPEC, done)["frames"] == min(241, 2 * done.frames - 1)
-    assert str(studio.settings.outputs) not in panel.facts(SPEC, done), "no folder of this machine is told"
+    assert str(studio.settings.outputs) not in markup.table(panel.facts(SPEC, done)), (
+        "no folder of this machine is told"
+    )
 
 
 def test_only_an_own_finished_clip_can_be_continued(studio: Studio, stopped: tuple[Job, panel.View]) -> None:
@@ -123,41 +129,42 @@ def test_a_waiting_job_has_nothing_to_keep(studio: Studio) -> None:
 
 def test_history_and_the_list_fill_the_form(studio: Studio, stopped: tuple[Job, panel.View]) -> None:
     job, _ = stopped
-    with gr.Blocks(analytics_enabled=False):
-        rendered = tab.render(studio, SPEC, browser=gr.BrowserState({}))
-    form, book = rendered.form, history.History(studio, {SPEC.name: rendered})
-    selected, *updates = book.go_on({}, job.id)
-    assert selected["selected"] == SPEC.name
-    shown = {
-        name: update
-        for control, update in zip(form.controls, grouped(form, updates), strict=True)
-        for name in control.names
-    }
-    assert shown["continues"][0]["value"] == job.id
-    assert (continuing.title(job), job.id) in shown["continues"][0]["choices"]
-    assert (shown["width"][0]["value"], shown["frames"][0]["value"], shown["seed"][0]["value"]) == ("64x64", 241, 4)
-    assert shown["prompt"][0]["value"] == "a red star"
+    rendered, book = pages(studio)
+    form, events = rendered.form, rendered.events
+    updates = book.go_on({}, job.id)
+    assert updates[book.tabs]["selected"] == SPEC.name
+    shown = {name: updates[form.component(name)] for name in ("continues", "width", "frames", "seed", "prompt")}
+    assert shown["continues"]["value"] == job.id
+    assert (continuing.title(job), job.id) in shown["continues"]["choices"]
+    assert (shown["width"]["value"], shown["frames"]["value"], shown["seed"]["value"]) == ("64x64", 241, 4)
+    assert shown["prompt"]["value"] == "a red star"
 
-    chosen = dict(zip(form.components, rendered.panel.fit_earlier({}, job.id), strict=True))
+    chosen = events.fit_earlier({}, job.id)
     assert chosen[form.component("frames")]["value"] == 241
     assert chosen[form.component("seed")]["value"] == 4, "or it would not go on as if never interrupted"
-    assert chosen[form.component("prompt")] == gr.skip(), "what was written stays"
-    assert all(update == gr.skip() for update in rendered.panel.fit_earlier({}, "unknown"))
+    assert form.component("prompt") not in chosen, "what was written stays"
+    assert events.fit_earlier({}, "unknown") == gr.skip()
 
     listed = book.open({}, [job.id], type("Chosen", (), {"index": 0}))
-    assert listed[4]["visible"], "the button to continue it"
-    raw = [update["value"] if isinstance(update, dict) else update for update in updates]
+    assert listed[book.column.longer]["visible"], "the button to continue it"
+    held = [updates.get(component) for component in form.components]
+    raw = [update["value"] if isinstance(update, dict) else update for update in held]
     assert form.read(raw)["continues"] == job.id
 
 
-def grouped(form: Any, updates: list[Any]) -> list[list[Any]]:
-    rest = iter(updates)
-    return [[next(rest) for _ in control.components] for control in form.controls]
+def pages(studio: Studio) -> tuple[tab.Tab, history.History]:
+    """The tab and the history, drawn."""
+    with gr.Blocks(analytics_enabled=False):
+        browser = gr.BrowserState({})
+        with gr.Tabs() as tabs, gr.Tab():
+            rendered = tab.render(studio, SPEC, browser=browser)
+            column, _ = history.draw(studio)
+    return rendered, history.History(studio, {SPEC.name: rendered}, column, tabs=tabs)
 
 
 def test_a_storyboard_is_read_while_it_is_written(studio: Studio) -> None:
-    with gr.Blocks(analytics_enabled=False):
-        reading = tab.render(studio, SPEC, browser=gr.BrowserState({})).panel.reading
+    rendered, _ = pages(studio)
+    reading = rendered.events.reading
     assert "2 scenes: units 1-4, units 5-7." in reading("storyboard", "0-1.1: a fox\n1.1-2: <b>", 49, 24)
     wrong = reading("storyboard", "0-1: a fox", 49, 24)
     assert "problem" in wrong and "no prompt for 1-2.04 s" in wrong

@@ -11,7 +11,7 @@ import pytest
 from engines.errors import StudioError
 from studio.page import panel
 from studio.page.api import Calls
-from studio.page.handlers import visitor
+from studio.page.visitor import visitor
 from studio.service import MAX_ACTIVE_OF_VISITOR, Studio
 
 

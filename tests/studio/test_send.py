@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
@@ -15,7 +15,7 @@ from engines.media.video import read_frame
 from engines.registry import SPECS
 from studio.jobs.store import Job
 from studio.page import clip_quality, first_frame, panel, send
-from studio.page.handlers import Form
+from studio.page.form import Form
 from studio.service import Studio
 from tests.studio.conftest import LOOPS_LEFT_OPEN, values, wait_for
 from tests.studio.test_fields import rendered
@@ -90,11 +90,22 @@ def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_quality_is_measured_on_request_and_remembered(studio: Studio, made: Job) -> None:
-    spec = SPECS["phantom-wan"]
-    assert clip_quality.shown(spec, made) == ""
-    html = clip_quality.shown(spec, made, measure=True)
-    assert re.findall(r'scope="row">(\w+)', html) == ["Motion", "Flicker", "Colour"]
-    assert clip_quality.shown(spec, made) == html
+    figures = clip_quality.Figures()
+    assert figures.known(made) == []
+    rows = figures.measure(SPECS["phantom-wan"], made)
+    assert [row.label for row in rows] == ["Motion", "Flicker", "Colour"]
+    assert figures.known(made) == rows
+    assert clip_quality.Figures().known(made) == [], "another studio has figures of its own"
+    figures.forget(made.id)
+    assert figures.known(made) == []
+
+
+def test_figures_of_a_few_hundred_clips_are_kept_at_most(made: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clip_quality, "_MOST_KNOWN", 2)
+    figures, clips = clip_quality.Figures(), [replace(made, id=name) for name in ("a", "b", "c")]
+    for clip in clips:
+        figures.measure(None, clip)
+    assert [bool(figures.known(clip)) for clip in clips] == [False, True, True]
 
 
 def test_quality_tells_how_close_the_first_frame_is_to_its_picture(made: Job, drawing: Path) -> None:
@@ -106,7 +117,7 @@ def test_quality_tells_how_close_the_first_frame_is_to_its_picture(made: Job, dr
     for name in ("same.png", "disc.png"):
         reference = {"path": str(drawing.with_name(name)), "position": 0.5}
         job = Job(engine="flashi2v", request=clip | {"picture": reference}, result=made.result, id=name)
-        rows[name] = clip_quality.shown(SPECS["flashi2v"], job, measure=True)
+        rows[name] = [row.value for row in clip_quality.Figures().measure(SPECS["flashi2v"], job)]
     assert "keeps your picture" in rows["same.png"]
     assert "keeps your picture" not in rows["disc.png"]
 
@@ -115,7 +126,7 @@ def test_figures_become_plain_words() -> None:
     good = {"first_frame_psnr": 33.0, "first_frame_ssim": 0.96, "motion": 5.0, "moves": True, "flicker": 0.8}
     bad = {"first_frame_psnr": 12.0, "first_frame_ssim": 0.2, "motion": 0.1, "moves": False, "flicker": 9.0}
     told = [
-        [row[1] for row in clip_quality.words(Quality(**figures, drift=drift, chunk_seconds=0.5))]
+        [row.value for row in clip_quality.rows(Quality(**figures, drift=drift, chunk_seconds=0.5))]
         for figures, drift in ((good, (0.5, 2.0)), (bad, (0.5, 22.0)))
     ]
     assert told == [
@@ -126,4 +137,4 @@ def test_figures_become_plain_words() -> None:
 
 def test_facts_do_not_tell_where_pictures_are_kept(made: Job) -> None:
     request = SPECS["flashi2v"].default_values("starter") | {"picture": {"path": "/secret/a.png", "position": 0.5}}
-    assert "secret" not in panel.facts(SPECS["flashi2v"], Job(engine="flashi2v", request=request))
+    assert "secret" not in str(panel.facts(SPECS["flashi2v"], Job(engine="flashi2v", request=request)))

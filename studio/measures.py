@@ -1,0 +1,31 @@
+"""Lengths, times and sizes as people read them: each sentence is written here and nowhere else."""
+
+from __future__ import annotations
+
+# With fields, for the page fills it in anew in the browser while a slider moves.
+CLIP_LENGTH = "{frames} frames @ {fps} fps = {seconds} s"
+
+
+def clip_length(frames: int, fps: int) -> str:
+    """33, 12 -> "33 frames @ 12 fps = 2.75 s"."""
+    return CLIP_LENGTH.format(frames=frames, fps=fps, seconds=clip_seconds(frames, fps))
+
+
+def clip_seconds(frames: int, fps: int) -> str:
+    """33, 12 -> "2.75"."""
+    return f"{frames / fps:.2f}"
+
+
+def frame_size(width: int, height: int) -> str:
+    """96, 64 -> "96 × 64"."""
+    return f"{width} × {height}"
+
+
+def time_span(seconds: float) -> str:
+    """A length of time: "8 s", "2 min 5 s", "1 h 3 min"."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,172 @@
+"""The left column of a tab: every field of the engine's request, group by group, and the buttons between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from engines.request import MAX_PROMPT_CHARACTERS, control
+from engines.types import EngineSpec
+from studio import examples
+from studio.page import duration, fields, model_list, presets, refining
+from studio.page.form import Form
+from studio.page.model_list import ModelList
+from studio.page.plumbing import HIDDEN, PRIVATE, changed, script
+from studio.service import MAX_VARIATIONS, Studio
+
+_PROMPT_COUNT = f"{{count}} / {MAX_PROMPT_CHARACTERS:,}"
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What stands in the column besides the form's own components."""
+
+    form: Form
+    models: ModelList
+    variations: gr.Slider
+    reuse: gr.Button
+    problems: gr.HTML
+    generate: gr.Button
+    readings: Mapping[str, gr.HTML]
+
+
+class _Fields:
+    """Puts each field of a request on the page once, by the group it was declared in."""
+
+    def __init__(self, form: Form, values: Mapping[str, Any]) -> None:
+        self.form, self.values = form, values
+        self.readings: dict[str, gr.HTML] = {}
+        self._groups: dict[str, list[str]] = {}
+        for name, declared in form.spec.request_type.model_fields.items():
+            if name != "model" and name not in fields.TOGETHER:
+                extra = control(declared)
+                self._groups.setdefault("advanced" if extra.get("advanced") else str(extra.get("group")), []).append(
+                    name
+                )
+
+    def put(self, group: str) -> None:
+        """Draw the fields of a group, none if they are drawn already."""
+        spec = self.form.spec
+        for name in self._groups.pop(group, ()):
+            self.form.controls.append(fields.render(spec, name, values=self.values))
+            if name in spec.readings:
+                self.readings[name] = gr.HTML(elem_id=f"{spec.name}-{name}-reading", elem_classes="hint")
+
+    @property
+    def left(self) -> list[str]:
+        """Groups that are not drawn yet, the folded one aside."""
+        return [name for name in self._groups if name != "advanced"]
+
+
+def render(studio: Studio, spec: EngineSpec) -> Controls:
+    """Draw the column of `spec` and wire what needs nothing beyond it."""
+    form, shown = Form(spec), examples.of(spec)
+    values = spec.default_values(model_list.first(studio, spec)) | (shown[0].values if shown else {})
+    put = _Fields(form, values)
+    put.put("picture")
+    refine = _prompt(put)
+    tries = _examples(shown)
+    listed = model_list.render(studio, form, values["model"])
+    length = _clip(put)
+    quality = _quality(put)
+    variations, reuse = _seed(put)
+    for group in put.left:
+        put.put(group)
+    with gr.Accordion("Advanced settings", open=False, elem_classes="advanced"):
+        put.put("advanced")
+    problems, generate = _dock(spec)
+    # Wired once every component stands on the page.
+    boards = [entry.board for entry in form.controls if entry.board is not None]
+    framing = [
+        form.component(name) for name in ("width", "published_pictures") if name in spec.request_type.model_fields
+    ]
+    for board in boards:
+        board.wire(framing)
+    refine.wire(form.component("prompt"), listed.chosen, [image for board in boards for image in board.images])
+    _wire_examples(form, tries, listed.chosen)
+    duration.wire(form, length, listed.chosen)
+    presets.wire(form, quality, listed.chosen)
+    _wire_problems(form, problems)
+    return Controls(form, listed, variations, reuse, problems, generate, put.readings)
+
+
+def _prompt(put: _Fields) -> refining.Refining:
+    """The prompt with its count, and the row that refines it."""
+    with gr.Column(elem_classes="captioned"):
+        put.put("prompt")
+        count = gr.HTML(elem_classes="counter")
+    prompt = put.form.component("prompt")
+    loaded = gr.context.Context.root_block.load
+    gr.on([loaded, prompt.change], None, prompt, count, js=script("promptCount", _PROMPT_COUNT), **PRIVATE)
+    return refining.render(put.form.spec)
+
+
+def _examples(shown: Sequence[examples.Example]) -> list[tuple[examples.Example, gr.Button]]:
+    """A button for each shipped example."""
+    if not shown:
+        return []
+    with gr.Row(elem_classes="pills"):
+        gr.HTML("<span>Try</span>")
+        return [(example, gr.Button(example.title, size="sm", min_width=60)) for example in shown]
+
+
+def _wire_examples(form: Form, tries: Sequence[tuple[examples.Example, gr.Button]], chosen: gr.Dropdown) -> None:
+    """An example sets the whole form anew, so that nothing of what stood there before gets into its clip."""
+    for example, button in tries:
+
+        def fill(model: Any, example: examples.Example = example) -> Any:
+            known = model if model in {one.name for one in form.spec.models} else form.spec.models[0].name
+            return changed(form.show(form.spec.default_values(known) | example.values))
+
+        button.click(fill, chosen, form.components, **HIDDEN)
+
+
+def _clip(put: _Fields) -> duration.Duration:
+    """Size and length, the length in frames and in seconds."""
+    with gr.Row(elem_classes="pair"):
+        put.put("clip")
+        seconds = duration.field(put.form.spec, put.values)
+    return duration.Duration(seconds, gr.HTML(elem_classes="duration", elem_id=f"{put.form.spec.name}-length"))
+
+
+def _quality(put: _Fields) -> gr.Radio:
+    with gr.Row(elem_classes="pair"):
+        quality = presets.render(put.form.spec, put.values)
+        put.put("quality")
+    return quality
+
+
+def _seed(put: _Fields) -> tuple[gr.Slider, gr.Button]:
+    """Seed and number of variations; the button whose seed comes from a clip is the tab's to wire."""
+    with gr.Row(elem_classes="pair"):
+        put.put("seed")
+        variations = gr.Slider(
+            1, MAX_VARIATIONS, value=1, step=1, label="Variations", elem_id=f"{put.form.spec.name}-count"
+        )
+    with gr.Row(elem_classes="pills"):
+        random = gr.Button("Random seed", size="sm", min_width=60)
+        reuse = gr.Button("Seed of the clip shown", size="sm", min_width=60, elem_id=f"{put.form.spec.name}-reuse")
+    random.click(None, None, put.form.component("seed"), js=script("constant", -1), **PRIVATE)
+    return variations, reuse
+
+
+def _dock(spec: EngineSpec) -> tuple[gr.HTML, gr.Button]:
+    """What is wrong, and Generate: always in sight."""
+    with gr.Column(elem_classes="dock"):
+        problems = gr.HTML(elem_id=f"{spec.name}-problems")
+        generate = gr.Button("Generate", variant="primary", size="lg", elem_classes="go", elem_id=f"{spec.name}-go")
+    return problems, generate
+
+
+def _wire_problems(form: Form, problems: gr.HTML) -> None:
+    """What was wrong is no longer said once something is changed."""
+    changes = [component.input for component in form.components if _has(component, "input")]
+    gr.on(changes, None, None, problems, js=script("constant", ""), **PRIVATE)
+
+
+def _has(component: Component, event: str) -> bool:
+    return any(str(one) == event for one in component.EVENTS)

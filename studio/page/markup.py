@@ -1,0 +1,113 @@
+"""The HTML of the page, made in one place from data. Everything given is text and is shown as it is written."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Literal
+
+from engines.errors import Problem
+
+Kind = Literal["empty", "waiting", "running", "done", "failed", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What goes on, in a few words.
+
+    Attributes:
+        share: how much is done, 0..1; None where nobody knows.
+        notes: sentences below.
+    """
+
+    kind: Kind
+    title: str
+    text: str = ""
+    share: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One fact: what it is called, its value, and perhaps the figure behind it."""
+
+    label: str
+    value: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One sentence below a control. `mark` is "", or what sets it apart: "problem", "licence" or "command"."""
+
+    text: str
+    mark: str = ""
+
+
+def card(shown: Card) -> str:
+    """A card. Its title is what a screen reader speaks; the text below changes every second and is not spoken."""
+    role = 'role="alert"' if shown.kind == "failed" else 'role="status"'
+    text = f"<p>{escape(shown.text)}</p>" if shown.text else ""
+    bar = _bar(shown.share) if shown.kind == "running" else ""
+    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in shown.notes)
+    return f'<div class="card {shown.kind}"><b {role}>{escape(shown.title)}</b>{text}{bar}{notes}</div>'
+
+
+def table(rows: Iterable[Row]) -> str:
+    """Facts one below the other; "" without any."""
+    cells = "".join(
+        f'<tr><th scope="row">{escape(row.label)}</th><td>{escape(row.value)}'
+        f"{f'<small>{escape(row.detail)}</small>' if row.detail else ''}</td></tr>"
+        for row in rows
+    )
+    return f'<table class="facts">{cells}</table>' if cells else ""
+
+
+def lines(shown: Iterable[Line]) -> str:
+    """Sentences below a control, empty ones left out."""
+    return "".join(_line(line) for line in shown if line.text)
+
+
+def problems(found: Sequence[Problem]) -> str:
+    """Problems of a request beside the form: one as a sentence, several as a list."""
+    if not found:
+        return ""
+    if len(found) == 1:
+        return f'<p class="problems" role="alert">{escape(found[0].message)}</p>'
+    items = "".join(f"<li>{escape(problem.message)}</li>" for problem in found)
+    return f'<ul class="problems" role="alert">{items}</ul>'
+
+
+def preview(webp: bytes) -> str:
+    """A clip as it stands; a placeholder before there is one."""
+    if not webp:
+        return '<div class="preview blank" aria-hidden="true"></div>'
+    return f'<div class="preview">{_moving(webp, alt="The clip as it stands")}</div>'
+
+
+def playback(webp: bytes) -> str:
+    """The finished part of a clip; "" before there is one."""
+    if not webp:
+        return ""
+    shown = f'<div class="preview">{_moving(webp, alt="The finished part of the clip")}</div>'
+    return f'<figure class="playback">{shown}<figcaption>Finished so far</figcaption></figure>'
+
+
+def _line(line: Line) -> str:
+    if line.mark == "command":
+        return f"<p><code>{escape(line.text)}</code></p>"
+    role = ' class="problem" role="alert"' if line.mark == "problem" else f' class="{line.mark}"' if line.mark else ""
+    return f"<p{role}>{escape(line.text)}</p>"
+
+
+def _bar(share: float | None) -> str:
+    percent = round(100 * (share or 0))
+    known = f' aria-valuenow="{percent}"' if share is not None else ""
+    inner = f'<i style="width:{percent}%"></i>' if share is not None else '<i class="unknown"></i>'
+    return f'<div class="bar" role="progressbar" aria-label="Progress" aria-valuemax="100"{known}>{inner}</div>'
+
+
+def _moving(webp: bytes, *, alt: str) -> str:
+    return f'<img src="data:image/webp;base64,{base64.b64encode(webp).decode()}" alt="{escape(alt)}">'

@@ -1,0 +1,87 @@
+"""The right column of a tab: what goes on, the clip, and what can be done with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import gradio as gr
+from gradio.components import Component
+
+CLIP_CLASSES = ["clip"]
+OWN_PIXELS = "own-pixels"
+
+
+@dataclass(frozen=True)
+class ResultColumn:
+    """The components of the column.
+
+    Attributes:
+        seen: what the page has been sent last, so that nothing is sent twice: a video sent again starts over.
+        clip: the id of the job whose clip is shown.
+    """
+
+    status: gr.HTML
+    keep: gr.Button
+    cancel: gr.Button
+    playback: gr.HTML
+    preview: gr.HTML
+    video: gr.Video
+    strip: gr.Gallery
+    download: gr.DownloadButton
+    longer: gr.Button
+    timer: gr.Timer
+    seen: gr.State
+    clip: gr.State
+
+    @property
+    def components(self) -> list[Component]:
+        """All of them, as an event's outputs."""
+        return [getattr(self, one.name) for one in fields(self)]
+
+
+def render(name: str) -> ResultColumn:
+    """Draw the column of the engine `name`, with nothing to show yet."""
+    status = gr.HTML(elem_id=f"{name}-status", elem_classes="status")
+    with gr.Row(elem_classes="actions"):
+        keep = gr.Button("Stop and keep", visible=False, elem_id=f"{name}-keep")
+        cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id=f"{name}-cancel")
+    playback = gr.HTML(visible=False, elem_id=f"{name}-playback")
+    preview = gr.HTML(visible=False, elem_id=f"{name}-preview")
+    video = player(f"{name}-video", visible=False)
+    strip = gr.Gallery(
+        visible=False,
+        show_label=False,
+        columns=8,
+        height="auto",
+        object_fit="cover",
+        allow_preview=False,
+        buttons=[],
+        elem_id=f"{name}-variations",
+        elem_classes="strip",
+    )
+    with gr.Row(elem_classes="actions"):
+        download = gr.DownloadButton("Download video", visible=False, elem_id=f"{name}-download")
+        longer = gr.Button("Continue", visible=False, elem_id=f"{name}-continue")
+    timer = gr.Timer(1.0, active=False)
+    return ResultColumn(
+        status, keep, cancel, playback, preview, video, strip, download, longer, timer, gr.State({}), gr.State("")
+    )
+
+
+def player(elem_id: str, *, visible: bool = True) -> gr.Video:
+    """What plays a finished clip, over and over."""
+    return gr.Video(
+        visible=visible,
+        interactive=False,
+        autoplay=True,
+        loop=True,
+        show_label=False,
+        buttons=[],
+        elem_id=elem_id,
+        elem_classes=CLIP_CLASSES,
+    )
+
+
+def classes(*base: str, own_pixels: bool) -> list[str]:
+    """The classes of an element that shows a clip; page.js draws those of small models at their own pixels."""
+    return [*base, OWN_PIXELS] if own_pixels else [*base]

@@ -1,0 +1,198 @@
+"""Events of an engine's tab. They read the page, submit to the studio and read back; none of them makes a clip.
+
+Each returns what it changes: a component -> its new value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import gradio as gr
+
+from engines.errors import InvalidRequest, Problem, StudioError
+from engines.wording import given
+from studio import continuing
+from studio.jobs.store import Job
+from studio.page import markup, panel
+from studio.page.controls import Controls
+from studio.page.form import Form
+from studio.page.plumbing import Updates, changed, warn
+from studio.page.result import CLIP_CLASSES, ResultColumn, classes
+from studio.page.uploads import served
+from studio.page.visitor import visitor
+from studio.service import Studio
+
+
+class TabEvents:
+    """The events of one tab."""
+
+    def __init__(self, studio: Studio, controls: Controls, result: ResultColumn, *, browser: gr.BrowserState) -> None:
+        self.studio, self.controls, self.result, self.browser = studio, controls, result, browser
+        self.form: Form = controls.form
+        self.spec = controls.form.spec
+
+    def generate(self, browser: Any, variations: float, *raw: Any) -> Iterator[Updates]:
+        """Queue the clip that the form describes and show it waiting."""
+        known = visitor(self.studio, browser)
+        try:
+            values = self.form.read(raw)
+            jobs = self.studio.submit(self.spec.name, values, owner=known["owner"], variations=int(variations))
+        except InvalidRequest as error:
+            yield {self.controls.problems: markup.problems(error.problems)}
+            return
+        except StudioError as error:
+            yield {self.controls.problems: markup.problems([Problem("", str(error))])}
+            return
+        known[self.spec.name] = jobs[0].batch
+        yield {self.controls.problems: "", self.browser: known} | self.updates(known, {})
+        for _ in self.studio.executor.attend(jobs):
+            yield changed(self.updates(known, {}))
+
+    def load(self, browser: Any) -> Any:
+        """Find the clip that this browser, or the studio, is at."""
+        known = visitor(self.studio, browser)
+        known[self.spec.name] = self._batch(known)
+        return {self.browser: known} | self.updates(known, {})
+
+    def tick(self, browser: Any, seen: Any) -> Any:
+        """What changed since the last look."""
+        return changed(self.updates(visitor(self.studio, browser), seen or {}))
+
+    def cancel(self, browser: Any, seen: Any, *, keep: bool = False) -> Any:
+        """End the jobs shown, the last one first so that none of them begins meanwhile."""
+        known = visitor(self.studio, browser)
+        for job in reversed(self.studio.store.batch(self._batch(known))):
+            if job.active:
+                self.studio.cancel(job.id, owner=known["owner"], keep=keep)
+        return changed(self.updates(known, seen or {}))
+
+    def keep(self, browser: Any, seen: Any) -> Any:
+        """End the jobs shown, and make a clip of what the running one has finished."""
+        return self.cancel(browser, seen, keep=True)
+
+    def earlier_clips(self, browser: Any) -> Any:
+        """The clips that this visitor can continue, for the list of them."""
+        owner = visitor(self.studio, browser)["owner"]
+        return gr.update(choices=continuing.choices(self.studio, self.spec, owner=owner))
+
+    def continue_clip(self, browser: Any, clip: Any, *, names: set[str] | None = None) -> Updates:
+        """The form with all settings that continue a finished clip, or with those of `names` alone.
+
+        Nothing where there is no such clip.
+        """
+        owner = visitor(self.studio, browser)["owner"]
+        job = self.studio.job(str(clip or ""), owner=owner)
+        if job is None or not continuing.possible(self.spec, job):
+            return {}
+        updates = self.form.show(continuing.values(self.spec, job), names=names)
+        choices = continuing.choices(self.studio, self.spec, owner=owner)
+        return updates | {self.form.component(continuing.FIELD): gr.update(choices=choices, value=job.id)}
+
+    def go_on(self, browser: Any, clip: Any) -> Any:
+        """Fill the form with what continues the clip shown, or say why it cannot go on."""
+        updates = self.continue_clip(browser, clip)
+        if not updates:
+            warn("This clip cannot be continued: what it ended with is not there any more.")
+        return changed(updates)
+
+    def fit_earlier(self, browser: Any, clip: Any) -> Any:
+        """What a clip to be continued decides: model, size, length, seed and no picture; what was written stays."""
+        pictures = self.form.picture.names if self.form.picture else ()
+        return changed(self.continue_clip(browser, clip, names={"model", "width", "frames", "seed", *pictures}))
+
+    def reading(self, name: str, text: Any, frames: Any, fps: Any) -> str:
+        """What a text means for a clip of this length, or what is wrong with it, as HTML."""
+        longest = max(model.geometry.max_frames for model in self.spec.models)
+        if not (frames and fps and 1 <= frames <= longest and fps >= 1):  # a number is being typed
+            return ""
+        try:
+            line = markup.Line(self.spec.readings[name](str(text or ""), int(frames), int(fps)))
+        except ValueError as error:
+            line = markup.Line(str(error), "problem")
+        return markup.lines([line])
+
+    def pick(self, browser: Any, event: gr.SelectData) -> Any:
+        """Show another of the clips made together."""
+        known = visitor(self.studio, browser)
+        clips = panel.clips(self.studio, self._batch(known), owner=known["owner"])
+        if not 0 <= event.index < len(clips):
+            return gr.skip()
+        card = markup.card(panel.finished(self.spec, clips[event.index]))
+        return {self.result.status: card} | self._clip(clips[event.index])
+
+    def updates(self, known: Mapping[str, Any], seen: Mapping[str, Any]) -> Updates:
+        """What the result column should hold now, without what has been `seen`: a video sent again starts over."""
+        column, batch = self.result, self._batch(known)
+        now = panel.view(self.studio, self.spec, batch, owner=known["owner"])
+        parts: dict[str, tuple[Any, Updates]] = {
+            "status": (now.card, {column.status: markup.card(now.card)}),
+            "preview": (now.preview, {column.preview: self._picture(now, now.preview)}),
+            "playback": (now.playback, {column.playback: self._playback(now)}),
+            "keepable": (now.keepable, {column.keep: gr.update(visible=now.keepable)}),
+            "active": (now.active, self._activity(now.active)),
+        }
+        fresh = {name: str(hash(state)) for name, (state, _) in parts.items()}
+        fresh["clip"] = f"{batch}/{now.clip.id}" if now.clip else ""
+        updates: Updates = {}
+        for name, (_, shown) in parts.items():
+            if seen.get(name) != fresh[name]:
+                updates |= shown
+        if seen.get("clip") != fresh["clip"]:
+            updates |= self._clip(now.clip) | {column.strip: self._strip(batch, known["owner"], now.clip)}
+        return updates | {column.seen: fresh} if updates else {}
+
+    def _batch(self, known: Mapping[str, Any]) -> str:
+        """The jobs that the column shows: those asked for last, but what is still being made before what is over."""
+        last = str(known.get(self.spec.name, ""))
+        active = [job for job in self.studio.store.active(owner=known["owner"]) if job.engine == self.spec.name]
+        return active[0].batch if active and not any(job.batch == last for job in active) else last
+
+    def _clip(self, job: Job | None) -> Updates:
+        """The player and what can be done with the clip it plays; hidden without one."""
+        column = self.result
+        path = served(job.result.video) if job and job.result else None
+        small = job is not None and panel.own_pixels(self.spec, job)
+        longer = job is not None and continuing.possible(self.spec, job)
+        return {
+            column.video: gr.update(
+                value=path, visible=path is not None, elem_classes=classes(*CLIP_CLASSES, own_pixels=small)
+            ),
+            column.download: gr.update(value=path, visible=path is not None),
+            column.longer: gr.update(visible=longer),
+            column.clip: job.id if job else "",
+        }
+
+    def _strip(self, batch: str, owner: str, shown: Job | None) -> Any:
+        clips = panel.clips(self.studio, batch, owner=owner)
+        posters = [(served(one.result.poster), f"seed {one.request['seed']}") for one in clips if one.result]
+        return gr.update(value=posters, visible=len(posters) > 1 and shown is not None)
+
+    def _picture(self, now: panel.View, webp: bytes | None) -> Any:
+        shown = "" if webp is None else markup.preview(webp)
+        return gr.update(value=shown, visible=bool(shown), elem_classes=classes(own_pixels=now.own_pixels))
+
+    def _playback(self, now: panel.View) -> Any:
+        shown = markup.playback(now.playback)
+        return gr.update(value=shown, visible=bool(shown), elem_classes=classes(own_pixels=now.own_pixels))
+
+    def _activity(self, active: int) -> Updates:
+        word = "Cancel" if active < 2 else f"Cancel all {active}"
+        return {
+            self.result.cancel: gr.update(value=word, visible=active > 0),
+            self.result.timer: gr.Timer(active=active > 0),
+        }
+
+    def seed_shown(self, browser: Any, clip: Any) -> Any:
+        """The seed of the clip that the column shows, else of the one made last."""
+        owner = visitor(self.studio, browser)["owner"]
+        job = self.studio.job(str(clip or ""), owner=owner)
+        newest = [job] if job is not None else self.studio.store.finished(owner=owner, limit=1)
+        return newest[0].request["seed"] if newest else gr.skip()
+
+    def model_chosen(self, model: str) -> Any:
+        """The model's own choices and defaults."""
+        if model not in {known.name for known in self.spec.models}:
+            warn(f"There is no model {given(model)} here: choose one of the list.")
+            return gr.skip()
+        return changed(self.form.show(self.spec.default_values(model), only_model=True))

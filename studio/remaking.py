@@ -1,0 +1,31 @@
+"""An earlier clip made again: what of its making is still part of this studio."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from engines.types import EngineSpec, ModelSpec
+from engines.wording import given
+from studio.jobs.store import Job
+
+
+def model_of(specs: Mapping[str, EngineSpec], job: Job) -> ModelSpec | None:
+    """The model that made the clip, None where it or its engine is gone."""
+    spec = specs.get(job.engine)
+    return next((model for model in spec.models if model.name == job.request.get("model")), None) if spec else None
+
+
+def obstacle(specs: Mapping[str, EngineSpec], job: Job) -> str:
+    """Why the clip's settings cannot be used again, in a sentence; "" if they can."""
+    if job.engine not in specs:
+        return (
+            f"The engine that made this clip, {given(job.engine)}, is not part of this studio any more, "
+            "so its settings cannot be used again. The clip can be played, downloaded and deleted."
+        )
+    if model_of(specs, job) is None:
+        return (
+            f"The model that made this clip, {given(job.request.get('model'))}, is not part of "
+            f"{specs[job.engine].title} any more, so its settings cannot be used again. "
+            "The clip can be played, downloaded and deleted."
+        )
+    return ""
