@@ -6,7 +6,8 @@ StudioError
 ├── IncompatibleCheckpoint  a checkpoint file is damaged or belongs to another model
 ├── OutOfMemory             the device or the machine has too little memory for this request
 ├── DeviceError             the device failed or its worker process died
-└── MediaError              a picture or video could not be read or written
+├── MediaError              a picture or video could not be read or written
+└── RefinerError            a language model gave no usable prompt
 
 A message says what is wrong, a hint says what to change; both are shown to people and hold no absolute path.
 """
@@ -67,3 +68,7 @@ class DeviceError(StudioError):
 
 class MediaError(StudioError):
     """A picture could not be read, or a video could not be written."""
+
+
+class RefinerError(StudioError):
+    """A language model that was to refine a prompt gave none that can be used."""

@@ -1,0 +1,47 @@
+"""Text that arrives piece by piece from work in another thread, while this one can look up from waiting."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+
+HEARTBEAT_S = 0.5
+
+Put = Callable[[str], None]
+
+
+def pieces(work: Callable[[Put, threading.Event], None]) -> Iterator[str]:
+    """What `work` puts, in order, and "" whenever nothing came for a while, so that the caller can stop waiting.
+
+    Closing this generator sets the event that `work` was given, and does not wait for it.
+
+    Args:
+        work: (put, stopped) -> None, run in a thread; what it raises is raised here, after all it has put.
+    """
+    arrived: queue.SimpleQueue[str | BaseException | None] = queue.SimpleQueue()
+    stopped = threading.Event()
+
+    def run() -> None:
+        try:
+            work(arrived.put, stopped)
+        except BaseException as error:
+            arrived.put(error)
+        else:
+            arrived.put(None)
+
+    threading.Thread(target=run, name="answer", daemon=True).start()
+    try:
+        while True:
+            try:
+                piece = arrived.get(timeout=HEARTBEAT_S)
+            except queue.Empty:
+                yield ""
+                continue
+            if piece is None:
+                return
+            if isinstance(piece, BaseException):
+                raise piece
+            yield piece
+    finally:
+        stopped.set()
