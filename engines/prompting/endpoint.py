@@ -46,7 +46,7 @@ class Endpoint:
     """Where prompts are refined.
 
     Attributes:
-        address: up to and with the version, "https://host/v1".
+        address: up to and with the version, "https://models.example/v1".
         connect_s, silence_s, whole_s: longest waits for a connection, between two pieces, and for the whole answer.
         retries: how often a call is made again that failed before the answer began.
         pause_s: before the first repetition; doubled each time.
@@ -66,7 +66,7 @@ class Endpoint:
         if place.scheme not in ("http", "https") or not place.hostname or not self.model:
             raise RefinerError(
                 "The refiner's endpoint is not set up.",
-                hint=f'Set {ADDRESS} to an address such as "https://host/v1", and {MODEL} to one of its models.',
+                hint=f'Set {ADDRESS} to an address such as "https://models.example/v1", and {MODEL} to one of its models.',
             )
         if self.key and place.scheme == "http" and place.hostname not in _LOCAL:
             raise RefinerError(
