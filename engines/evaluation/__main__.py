@@ -1,12 +1,18 @@
 """Command line: python -m engines.evaluation starter NAME [--out FILE] [--count N] [--sheet PNG] [--transformer FILE]
               python -m engines.evaluation variants JSON JSON ... [--out FILE]
+              python -m engines.evaluation physics [--count N] [--out FILE]
+              python -m engines.evaluation physics-iq REAL GENERATED [--out FILE]
 
 `starter` prints measure, figure and target, and stores them as JSON (default docs/evaluation/NAME.json); with
 --transformer another file takes the place of the shipped one. `variants` writes such JSON files side by side, as a
-table and a plot (default docs/evaluation/flashi2v-variants).
+table and a plot (default docs/evaluation/flashi2v-variants). `physics` shows that the measures of the physics
+benchmark tell true clips of its scenes from trivial ones, without any network. `physics-iq` scores a folder of
+generated clips against one of real clips as the published scorer does.
 """
 
 import argparse
+import dataclasses
+import json
 import logging
 import sys
 from pathlib import Path
@@ -15,7 +21,7 @@ from PIL import Image
 
 from engines.training.sample import contact_sheet
 
-from . import figures, variants
+from . import figures, physics, physics_iq, variants
 from .starter import ASSETS, EVALUATIONS, Options, evaluate
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "evaluation"
@@ -24,8 +30,8 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "evaluation"
 def main(arguments: list[str] | None = None) -> int:
     """Run an evaluation; exit code 0 even when a target is missed: it is reported, not hidden."""
     parser = argparse.ArgumentParser(prog="python -m engines.evaluation", description=__doc__)
-    parser.add_argument("subject", choices=["starter", "variants"])
-    parser.add_argument("names", nargs="+", metavar="NAME", help=f"{', '.join(EVALUATIONS)}; or JSON files")
+    parser.add_argument("subject", choices=["starter", "variants", "physics", "physics-iq"])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(EVALUATIONS)}; JSON files; or folders")
     parser.add_argument("--out", type=Path, help="JSON file (default docs/evaluation/NAME.json)")
     parser.add_argument("--count", type=int, default=0, help="number of cases (default: the evaluation's own)")
     parser.add_argument("--folder", type=Path, default=ASSETS, help="folder of the starter files")
@@ -33,6 +39,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--transformer", type=Path, help="another trained file to measure")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    if options.subject == "physics":
+        return _physics(options.count or 16, options.out or DOCS / "physics.json")
+    if options.subject == "physics-iq":
+        if len(options.names) != 2:
+            parser.error("name the folder of real clips, then the folder of generated ones")
+        return _physics_iq(*map(Path, options.names), out=options.out)
+    if not options.names:
+        parser.error(f"name one of {', '.join(EVALUATIONS)}, or JSON files")
     if options.subject == "variants":
         out = options.out or DOCS / "flashi2v-variants"
         sys.stdout.write(variants.write([Path(name) for name in options.names], out) + "\n")
@@ -47,6 +61,38 @@ def main(arguments: list[str] | None = None) -> int:
     if options.sheet:
         shown = outcome.references[:24] if outcome.references else None
         Image.fromarray(contact_sheet(outcome.clips[:24], columns=6, references=shown)).save(options.sheet)
+    return 0
+
+
+def _physics(count: int, out: Path) -> int:
+    """The separation of true, frozen and constant-velocity clips, printed and stored."""
+    measured = physics.separation(count)
+    sys.stdout.write(physics.table(measured) + "\n")
+    rows = {scene: {clip: dataclasses.asdict(row) for clip, row in clips.items()} for scene, clips in measured.items()}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps({"evaluation": "physics", "clips": count, "scenes": rows}, indent=1) + "\n", "utf-8")
+    return 0
+
+
+def _physics_iq(real: Path, generated: Path, *, out: Path | None) -> int:
+    """The score of a folder; exit code 2 for folders that cannot be compared."""
+    for folder in (real, generated):
+        if not folder.is_dir():
+            sys.stderr.write(f"There is no folder {folder.name}.\n")
+            return 2
+    try:
+        found = physics_iq.score_folders(real, generated)
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    for name, value in dataclasses.asdict(found.made).items():
+        sys.stdout.write(f"{name:<16}{value:>8.4f}\n")
+    no_score = "no score: it needs second takes of the real clips, under the published names"
+    sys.stdout.write(
+        f"{found.clips} clips, " + (no_score if found.score is None else f"score {found.score:.2f}") + "\n"
+    )
+    if out:
+        out.write_text(json.dumps(dataclasses.asdict(found), indent=1) + "\n", "utf-8")
     return 0
 
 
