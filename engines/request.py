@@ -5,13 +5,14 @@ Type, default, bounds and help of a field drive the page, the command line, the 
 
 from __future__ import annotations
 
-from pathlib import Path
+import secrets
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 MAX_SEED = 2**32 - 1
+RANDOM_SEED = -1  # asks for a seed to be drawn
 MAX_PROMPT_CHARACTERS = 2_000
 
 Group = Literal["prompt", "picture", "clip", "quality", "guidance", "seed"]
@@ -31,11 +32,13 @@ def parameter(
     lines: int = 1,
     placeholder: str = "",
     advanced: bool = False,
+    presentation: bool = False,
 ) -> Any:
     """A request field. `minimum` and `maximum` are inclusive; `step` and `lines` only shape the control, and
     `placeholder` shows in an empty box what may be written; without one the help does.
 
     `default` is the published default; a ModelSpec overrides it where its checkpoint was published with another.
+    `presentation` says that the field decides how the frames are shown and never what is in them.
     """
     return Field(
         default,
@@ -51,30 +54,22 @@ def parameter(
             "lines": lines,
             "placeholder": placeholder,
             "advanced": advanced,
+            "presentation": presentation,
         },
     )
 
 
 def control(field: FieldInfo) -> dict[str, Any]:
-    """What `parameter` was told about the control: group, unit, step, lines, placeholder, advanced."""
+    """What a field was declared with beside its type: group, unit, step, lines, placeholder, advanced, presentation."""
     extra = field.json_schema_extra
     return extra if isinstance(extra, dict) else {}
 
 
-class Reference(BaseModel):
-    """One picture: a file on this machine, and how it is to be used.
-
-    Attributes:
-        keep_background: whether the background belongs to the subject; for engines that set subjects on a canvas.
-        position: where the clip's frame lies along the side that is cropped, 0 left or top, 1 right or bottom; for
-            engines whose picture fills the frame.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    path: Path
-    keep_background: bool = True
-    position: float = Field(0.5, ge=0, le=1)
+def bounds(field: FieldInfo) -> tuple[float | None, float | None]:
+    """Smallest and largest value of a field, None where it has none."""
+    low = next((bound.ge for bound in field.metadata if hasattr(bound, "ge")), None)
+    high = next((bound.le for bound in field.metadata if hasattr(bound, "le")), None)
+    return low, high
 
 
 class Request(BaseModel):
@@ -105,7 +100,7 @@ class Request(BaseModel):
     frames: int = parameter(81, label="Frames", help="Length of the clip in frames.", group="clip", minimum=1)
     fps: int = parameter(
         16, label="Frame rate", help="Frames shown per second.", group="clip", unit="fps", minimum=1, maximum=60,
-        advanced=True,
+        advanced=True, presentation=True,
     )  # fmt: skip
     steps: int = parameter(
         50,
@@ -118,11 +113,17 @@ class Request(BaseModel):
         advanced=True,
     )
     seed: int = parameter(
-        -1,
+        RANDOM_SEED,
         label="Seed",
         help="The same seed and settings give the same clip; -1 draws a new one.",
         group="seed",
-        minimum=-1,
+        minimum=RANDOM_SEED,
         maximum=MAX_SEED,
         step=1,
     )
+
+
+def seeds(seed: int, count: int = 1) -> list[int]:
+    """The seeds of `count` clips made together: one after another from `seed`, or from one drawn for RANDOM_SEED."""
+    first = secrets.randbelow(MAX_SEED - count + 2) if seed == RANDOM_SEED else seed
+    return [(first + index) % (MAX_SEED + 1) for index in range(count)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from engines.errors import Problem
+from engines.inputs import Kind, media_fields
 from engines.request import Request
 from engines.wording import either, number
 
@@ -143,10 +144,8 @@ class EngineSpec:
         tab: title of its tab.
         implementation: "module:Class" of the Engine, imported in the worker on first use.
         check: problems of a request beyond its field bounds and geometry; cheap, loads no weights.
-        max_references: reference pictures the engine takes.
         keeps_parts: whether finished frames are handed out while later ones are made, one frame_stride of them (a unit)
             at a time, so that a job can be stopped and what is finished kept.
-        continued_from: suffix of the file beside a clip that its field `continues` takes; "" if it has no such field.
         readings: text field -> what its text means for a clip of (text, frames, fps), in one sentence to show while it
             is written; raises ValueError with the sentence of what is wrong.
     """
@@ -159,10 +158,18 @@ class EngineSpec:
     models: tuple[ModelSpec, ...]
     implementation: str
     check: Callable[[Any, ModelSpec], list[Problem]]
-    max_references: int = 0
     keeps_parts: bool = False
-    continued_from: str = ""
     readings: Mapping[str, Callable[[str, int, int], str]] = field(default_factory=dict)
+
+    def field_of(self, *kinds: Kind) -> str | None:
+        """The first field that holds files of these kinds: see engines/inputs.py; None if there is none."""
+        return next(iter(media_fields(self.request_type, *kinds)), None)
+
+    @property
+    def continued_from(self) -> str:
+        """How the file beside a clip ends that its field of an "earlier job" takes; "" if it has no such field."""
+        name = self.field_of("earlier job")
+        return media_fields(self.request_type)[name].suffix if name else ""
 
     def model(self, name: str) -> ModelSpec:
         """The model called `name`; raises KeyError."""

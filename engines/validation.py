@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, get_args
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from engines.errors import InvalidRequest, Problem
-from engines.request import Reference, Request
+from engines.inputs import Media, entries, files, media_fields, media_of, with_parts
+from engines.media.clips import clip_problem
+from engines.media.files import file_problem
+from engines.media.pictures import picture_problem
+from engines.request import Request, bounds
 from engines.types import EngineSpec
 from engines.wording import either, given, number, printable
 
@@ -21,12 +25,18 @@ _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 _NOT_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 
 
-def build_request(spec: EngineSpec, values: Mapping[str, Any]) -> Request:
+def build_request(spec: EngineSpec, values: Mapping[str, Any], *, pixels: bool = True) -> Request:
     """The request that `values` make on top of the model's defaults; strings are read as the field's type.
+
+    A part of a file may stand in its value or have an entry of its own, "picture.position": see `inputs.with_parts`.
+
+    Args:
+        pixels: whether pictures are decoded to see that they are whole; who will decode them next looks at headers.
 
     Raises:
         InvalidRequest: with every problem found, before anything is loaded.
     """
+    values = with_parts(spec.request_type, values)
     name = values.get("model", spec.models[0].name)
     known = [model.name for model in spec.models]
     if name not in known:
@@ -41,10 +51,51 @@ def build_request(spec: EngineSpec, values: Mapping[str, Any]) -> Request:
     model = spec.model(name)
     problems = _unprintable_texts(request)
     problems += model.geometry.problems(width=request.width, height=request.height, frames=request.frames)
-    problems += spec.check(request, model)
+    problems += [*_file_problems(request, pixels=pixels), *spec.check(request, model)]
     if problems:
         raise InvalidRequest(problems)
     return request
+
+
+def prompt_problems(request: Request) -> list[Problem]:
+    """What to say where there is no prompt, for engines that cannot do without."""
+    if request.prompt.strip():
+        return []
+    return [Problem("prompt", "Write a prompt that says what happens in the clip.")]
+
+
+def _file_problems(request: Request, *, pixels: bool) -> Iterator[Problem]:
+    """Files that are missing, that cannot be used, or that are given parts which the engine does not obey."""
+    fields = type(request).model_fields
+    for name, declared in media_fields(type(request)).items():
+        if declared.needed and not entries(getattr(request, name)):
+            yield Problem(name, declared.needed)
+    for name, declared, item in files(request):
+        label = _label(name, fields[name])
+        unheeded = [part for part in _changed_parts(item) if part not in declared.parts]
+        if unheeded:
+            yield Problem(name, f'{label} has no setting "{unheeded[0]}" in this engine: leave it out.')
+        elif problem := _file_problem(declared, item, request, pixels=pixels):
+            yield Problem(name, problem)
+
+
+def _changed_parts(item: Any) -> list[str]:
+    """The parts of a file that are not as they are where nobody says anything."""
+    parts = {} if isinstance(item, Path) else type(item).model_fields
+    return [part for part, info in parts.items() if part != "path" and getattr(item, part) != info.get_default()]
+
+
+def _file_problem(declared: Media, item: Any, request: Request, *, pixels: bool) -> str | None:
+    """Why a file cannot be used as what its field says it is. The file of an earlier job is its engine's own affair."""
+    if declared.is_picture:
+        as_published = bool(declared.as_published) and getattr(request, declared.as_published)
+        return picture_problem(item.path, as_published=as_published, pixels=pixels)
+    match declared.kind:
+        case "clip":
+            return clip_problem(item.path)
+        case "adapter":
+            return file_problem(item.path, "file")
+    return None
 
 
 def _switches_for_numbers(spec: EngineSpec, values: Mapping[str, Any]) -> list[Problem]:
@@ -72,6 +123,10 @@ def _problem(spec: EngineSpec, detail: Mapping[str, Any]) -> Problem:
     fields = spec.request_type.model_fields
     field = fields.get(name)
     if field is None:
+        owner = fields.get(name.partition(".")[0])
+        if owner is not None and media_of(owner):
+            sentence = f'There is no file for "{printable(name)}": give it as "{name.partition(".")[0]}" first.'
+            return Problem(name.partition(".")[0], sentence)
         near = get_close_matches(name, fields, n=1)
         meant = f'did you mean "{near[0]}"?' if near else f"settings are {', '.join(sorted(fields))}."
         return Problem(name, f'There is no setting "{printable(name)}": {meant}')
@@ -84,6 +139,8 @@ def _problem(spec: EngineSpec, detail: Mapping[str, Any]) -> Problem:
         case "string_too_long":
             length, most = number(len(value)), number(context["max_length"])
             return Problem(name, f"{label} is {length} characters long: shorten it to at most {most}.")
+        case "too_long" if media_of(field):
+            return Problem(name, f"Use at most {context['max_length']} {label.lower()}; you gave {len(value)}.")
         case "string_unicode":
             return _no_text(name, field)
         case "literal_error" | "enum":
@@ -106,7 +163,8 @@ def _part_sentence(label: str, *place: int | str, kind: str, value: Any) -> str:
 
 def _wrong_kind(name: str, field: FieldInfo, value: Any) -> Problem:
     kinds = [_KINDS[kind] for kind in (field.annotation, *get_args(field.annotation)) if kind in _KINDS]
-    single = get_origin(field.annotation) is not tuple and Reference in get_args(field.annotation)
+    declared = media_of(field)
+    single = declared is not None and declared.most == 1
     must = kinds[0] if kinds else 'an object with a "path"' if single else "a list"
     return Problem(name, f"{_label(name, field)} must be {must}; you gave {given(value)}.")
 
@@ -118,8 +176,7 @@ def _no_text(name: str, field: FieldInfo) -> Problem:
 
 
 def _range(field: FieldInfo) -> str:
-    low = next((bound.ge for bound in field.metadata if hasattr(bound, "ge")), None)
-    high = next((bound.le for bound in field.metadata if hasattr(bound, "le")), None)
+    low, high = bounds(field)
     if low is None or high is None:
         return f"at least {number(low)}" if high is None else f"at most {number(high)}"
     return f"between {number(low)} and {number(high)}"

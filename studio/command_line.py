@@ -8,15 +8,16 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn
 
 from engines.errors import IncompatibleCheckpoint, InvalidRequest, MissingWeights, Problem, StudioError
+from engines.inputs import media_fields
 from engines.loading.store import parse_override
 from engines.registry import SPECS
 from engines.types import EngineSpec
 from engines.validation import build_request
 from engines.wording import either, gigabytes
-from studio import kept_pictures, models, one_clip
+from studio import kept_files, models, one_clip
 from studio.jobs.worker_process import find_devices
 from studio.settings import Settings, from_environment
 
@@ -120,11 +121,13 @@ def _values(spec: EngineSpec, options: argparse.Namespace) -> dict[str, Any]:
         if not equals:
             raise InvalidRequest([Problem("set", f'Write --set as name=value; you gave "{text}".')])
         name = name.strip().replace("-", "_")
-        info = spec.request_type.model_fields.get(name)
-        if info is not None and kept_pictures.holds(info.annotation):
-            raise InvalidRequest([Problem(name, "Give pictures with --ref PICTURE, not with --set.")])
-        is_file = info is not None and Path in get_args(info.annotation)
-        values[name] = str(Path(value).expanduser().absolute()) if is_file and value else value
+        declared = media_fields(spec.request_type).get(name)
+        if declared is None or not value:
+            values[name] = value
+            continue
+        path = str(Path(value).expanduser().absolute())
+        given: Any = path if declared.kind == "earlier job" else {"path": path}
+        values[name] = given if declared.most == 1 else [*values.get(name, ()), given]
     for name in ("model", "prompt", "seed", "frames"):
         if (value := getattr(options, name)) is not None:
             values[name] = value
@@ -134,7 +137,7 @@ def _values(spec: EngineSpec, options: argparse.Namespace) -> dict[str, Any]:
             raise InvalidRequest([Problem("width", f'Write --size as WxH, for example 96x64; not "{options.size}".')])
         values |= {"width": width, "height": height}
     if options.references:
-        values |= kept_pictures.as_values(spec, options.references)
+        values |= kept_files.as_values(spec, options.references)
     return values
 
 
@@ -220,5 +223,10 @@ def _machine_flags(command: argparse.ArgumentParser) -> None:
 
 
 def _settings_help() -> str:
-    names = {name: None for spec in SPECS.values() for name in spec.request_type.model_fields}
-    return f"any setting: {', '.join(names)}"
+    """Every setting of every engine, the parts of files included."""
+    names: dict[str, None] = {}
+    for spec in SPECS.values():
+        files = media_fields(spec.request_type)
+        for name in spec.request_type.model_fields:
+            names |= {name: None} | {f"{name}.{part}": None for part in (files[name].parts if name in files else ())}
+    return f"any setting: {', '.join(names)}; of several files, one is named as references.2.keep_background"

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from engines.errors import InvalidRequest, Problem
+from engines.inputs import PICTURES, media_fields
 from engines.types import EngineSpec
 from studio.jobs.store import Job
-from studio.kept_pictures import holds
 
 if TYPE_CHECKING:
     from studio.service import Studio
 
-FIELD = "continues"
 NOTHING = ("Nothing: a clip of its own", "")
 _PROMPT_CHARACTERS = 40
 
@@ -56,20 +55,38 @@ def values(spec: EngineSpec, job: Job) -> dict[str, Any]:
     geometry = spec.model(given["model"]).geometry
     longer = max(2 * job.frames - 1, 1 + geometry.frame_stride)
     frames = given["frames"] if job.frames < given["frames"] else min(geometry.max_frames, longer)
-    pictures = {name: None for name, info in spec.request_type.model_fields.items() if holds(info.annotation)}
-    return spec.default_values(given["model"]) | given | pictures | {"frames": frames, FIELD: job.id}
+    files = media_fields(spec.request_type, *PICTURES, "clip")
+    pictures = {name: None if declared.most == 1 else () for name, declared in files.items()}
+    continued = {str(spec.field_of("earlier job")): job.id}
+    return spec.default_values(given["model"]) | given | pictures | continued | {"frames": frames}
 
 
 def resolved(studio: Studio, spec: EngineSpec, given: Mapping[str, Any], *, owner: str) -> dict[str, Any]:
-    """Request values with the file in place of the job's id; raises InvalidRequest if this owner has no such clip."""
-    chosen = given.get(FIELD) if spec.continued_from else None
-    if not chosen:
-        return {name: value for name, value in given.items() if name != FIELD or not spec.continued_from}
+    """Request values with files in place of the ids of jobs; raises InvalidRequest if this owner has no such clip.
+
+    A field of a clip takes the video of a job named by its id, beside uploads, which are objects with a path.
+    """
+    values = dict(given)
+    for name, declared in media_fields(spec.request_type, "earlier job", "clip").items():
+        chosen = values.get(name)
+        if not chosen:
+            values.pop(name, None)
+        elif declared.kind == "earlier job":
+            job = _finished(studio, name, chosen, owner=owner)
+            values[name] = kept(spec, job) or _gone(name)
+        elif isinstance(chosen, str):
+            job = _finished(studio, name, chosen, owner=owner)
+            values[name] = {"path": job.result.video if job.result else ""}
+    return values
+
+
+def _finished(studio: Studio, field: str, chosen: Any, *, owner: str) -> Job:
     job = studio.job(str(chosen), owner=owner)
-    file = kept(spec, job) if job is not None else None
-    if file is None:
-        raise InvalidRequest([Problem(FIELD, "The clip to continue is not there any more: choose another one.")])
-    return dict(given) | {FIELD: file}
+    return job if job is not None and job.result is not None else _gone(field)
+
+
+def _gone(field: str) -> NoReturn:
+    raise InvalidRequest([Problem(field, "The clip to continue is not there any more: choose another one.")])
 
 
 def job_id(spec: EngineSpec, value: Any) -> str:

@@ -15,7 +15,7 @@ from engines.registry import SPECS
 from engines.request import MAX_SEED, Request
 from engines.types import EngineSpec
 from engines.validation import build_request
-from studio import continuing, kept_pictures, models
+from studio import continuing, kept_files, models
 from studio.jobs.executor import Executor
 from studio.jobs.store import Job, JobStore
 from studio.settings import Settings
@@ -50,7 +50,7 @@ class Studio:
         if not 1 <= variations <= MAX_VARIATIONS:
             raise InvalidRequest([Problem("seed", f"Choose 1 to {MAX_VARIATIONS} variations; you gave {variations}.")])
         self._check_limits(owner, variations)
-        request = kept_pictures.keep(request, self.settings.pictures)
+        request = kept_files.keep(request, self.settings.pictures)
         first = request.seed if request.seed >= 0 else secrets.randbelow(MAX_SEED - MAX_VARIATIONS + 2)
         batch = secrets.token_hex(8)
         seeds = [(first + index) % (MAX_SEED + 1) for index in range(variations)]
@@ -81,7 +81,7 @@ class Studio:
             for name in (job.result.video, job.result.sidecar, job.result.poster, *job.result.beside):
                 self._remove(Path(name))
         needed = self.store.pictures_in_use()
-        for path in kept_pictures.paths(dict(job.request)):
+        for path in kept_files.paths(dict(job.request)):
             if str(path) not in needed:
                 self._remove(path)
 

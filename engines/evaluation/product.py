@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from engines.inputs import PICTURES, Reference, media_fields
 from engines.loading.store import Store
 from engines.registry import SPECS, implementation
-from engines.request import Reference
 from engines.runtime.session import Session
 from engines.types import Frames
 
@@ -39,9 +39,8 @@ class Product:
                 paths.append(Path(name) / f"{index}.png")
                 Image.fromarray(picture).save(paths[-1])
             shown = tuple(Reference(path=path) for path in paths)
-            fields = self.spec.request_type.model_fields
-            takes = next(name for name in ("references", "picture", "first_picture") if name in fields)
-            pictures = {takes: shown if takes == "references" else shown[0]} if shown else {}
+            takes, declared = next(iter(media_fields(self.spec.request_type, *PICTURES).items()))
+            pictures = {takes: shown if declared.most > 1 else shown[0]} if shown else {}
             told = {"prompt": prompt, "seed": seed, **pictures, **settings}
             values = self.spec.default_values(self.model.name) | told
             request = self.spec.request_type(**values)

@@ -9,17 +9,20 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from engines.inputs import PICTURES, media_fields
+from engines.registry import SPECS
 from engines.training.world import WorldConfig, make_clip
 
 from .product import Product
 
-ENGINES = ("phantom-wan", "flashi2v", "pyramid-flow")
+ENGINES = tuple(SPECS)
 PROMPT = "a blue circle moves right, sand background"
 
 
 def _pictures(engine: str) -> tuple[np.ndarray, ...]:
-    """What the engine's clip is made from besides the prompt: long video needs none."""
-    if engine == "pyramid-flow":
+    """What the engine's clip is made from besides the prompt: a picture where it needs one."""
+    needed = [declared for declared in media_fields(SPECS[engine].request_type, *PICTURES).values() if declared.needed]
+    if not needed:
         return ()
     return (make_clip((49, 0), WorldConfig(two_subjects=0.0)).frames[0],)
 

@@ -6,9 +6,10 @@ Defaults: FlashI2V configs/infer (49 frames of 832x480 at 16 fps, 50 steps, shif
 from __future__ import annotations
 
 from engines.errors import Problem
-from engines.media.pictures import picture_problem
-from engines.request import Reference, Request, parameter
+from engines.inputs import Reference, media
+from engines.request import Request, parameter
 from engines.types import EngineSpec, Geometry, ModelSpec, Weights
+from engines.validation import prompt_problems
 from engines.wan.weights import PUBLISHED, STARTER_NOTE, STARTER_WORDS
 from engines.wan.weights import STARTER as STARTER_FILES
 
@@ -24,12 +25,14 @@ NEGATIVE_PROMPT = (
 class FlashI2VRequest(Request):
     """One picture becomes the first frame of a clip, and the prompt says what happens in it."""
 
-    picture: Reference | None = parameter(
-        None,
+    picture: Reference | None = media(
+        "first frame",
         label="First frame",
         help="The clip begins with this picture. It is never stretched: it covers the clip's frame, and what sticks "
         "out is cut off.",
-        group="picture",
+        parts=("position",),
+        needed="Add a picture: it becomes the first frame of the clip.",
+        as_published="published_pictures",
     )
     guidance: float = parameter(
         5.0,
@@ -72,19 +75,8 @@ class FlashI2VRequest(Request):
 
 
 def check(request: FlashI2VRequest, model: ModelSpec) -> list[Problem]:
-    """Problems of the prompt and the picture."""
-    problems = []
-    if not request.prompt.strip():
-        problems.append(Problem("prompt", "Write a prompt that says what happens in the picture."))
-    if request.picture is None:
-        problems.append(Problem("picture", "Add a picture: it becomes the first frame of the clip."))
-    elif problem := picture_problem(request.picture.path):
-        problems.append(Problem("picture", problem))
-    elif not request.picture.keep_background:
-        problems.append(
-            Problem("picture", "Keep the picture's background: the whole picture becomes the first frame here.")
-        )
-    return problems
+    """Problems of the prompt."""
+    return prompt_problems(request)
 
 
 STARTER = ModelSpec(
@@ -130,5 +122,4 @@ FLASHI2V = EngineSpec(
     models=(STARTER, FLASHI2V_1_3B),
     implementation="engines.flashi2v.engine:FlashI2V",
     check=check,
-    max_references=1,
 )

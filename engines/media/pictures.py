@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
-import stat
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, features
 
 from engines.errors import MediaError
+from engines.media.files import shown_name, usable_file
+from engines.media.formats import Format
 from engines.media.framing import CutOut, cover_frame, crop_to_cover, cut_out, fit_on_canvas
 
 __all__ = ["CutOut", "cover_frame", "crop_to_cover", "cut_out", "fit_on_canvas", "open_picture", "picture_problem"]
@@ -27,16 +29,28 @@ MAX_ASPECT = 20
 # Only formats that Pillow decodes by itself: EPS, for one, would start another program.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+# What the bytes of files in these formats are called; such a file that does not open is damaged.
+_READABLE = (*(f"a {name} picture" for name in ("PNG", "JPEG", "WebP", "GIF", "BMP", "TIFF")),
+             *(("an AVIF picture",) if features.check("avif") else ()))  # fmt: skip
+_VISIBLE = 8  # of 255: with less, a viewer shows the background alone
 _SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", *_SIXTEEN_BIT)
 
 _filters = threading.Lock()
 
 
-def picture_problem(path: Path) -> str | None:
-    """Why the picture at `path` cannot be used, in one sentence; None if it can."""
+def picture_problem(path: Path, *, as_published: bool = False, pixels: bool = True) -> str | None:
+    """Why the picture at `path` cannot be used, in one sentence; None if it can.
+
+    Args:
+        as_published: how it will be opened, see `open_picture`.
+        pixels: whether it is decoded, once while the file stays the same; else its header alone is looked at.
+    """
     try:
-        _read(path)
+        if pixels:
+            _verdict(path, as_published=as_published)
+        else:
+            _opened(path)
     except MediaError as error:
         return error.message
     return None
@@ -52,50 +66,82 @@ def open_picture(path: Path, *, as_published: bool) -> Image.Image:
     Raises:
         MediaError: with the sentence of `picture_problem`.
     """
-    image = _read(path)
-    with _no_warnings():
-        return image.convert("RGB") if as_published else _as_seen(image)
+    stamp = _stamp(path, as_published)
+    try:
+        image = _decoded(path)
+        with _no_warnings():
+            seen = image.convert("RGB") if as_published else _as_seen(image, shown_name(path))
+    except MediaError as error:
+        _remember(stamp, error.message)
+        raise
+    _remember(stamp, None)
+    return seen
 
 
-def _read(path: Path) -> Image.Image:
-    """The decoded picture in its own mode. What the header tells is refused before any pixel is decoded."""
-    path = Path(path)
-    name = _shown_name(path)
+def _verdict(path: Path, *, as_published: bool) -> None:
+    """Raises MediaError for a picture that `open_picture` refuses; decodes only what was not decoded before."""
+    stamp = _stamp(path, as_published)
+    if stamp not in _verdicts:
+        open_picture(path, as_published=as_published)
+    elif (problem := _verdicts[stamp]) is not None:
+        raise MediaError(problem)
+
+
+# What became of pictures that were opened, for as long as their files stay the same: (file, way) -> problem or None.
+_verdicts: dict[Any, str | None] = {}
+_MOST_VERDICTS = 512
+
+
+def _stamp(path: Path, as_published: bool) -> Any:
+    """Names a file's present content; None if there is none, which is remembered of nothing."""
     try:
         status = path.stat()
-    except FileNotFoundError:
-        raise MediaError(f"There is no picture {name}: check the file name.") from None
     except (OSError, ValueError):
-        raise MediaError(f"{name} cannot be opened: check the file name and its permissions.") from None
-    if not stat.S_ISREG(status.st_mode):
-        raise MediaError(f"{name} is not a file: choose a picture file.")
-    if status.st_size == 0:
-        raise MediaError(f"{name} is empty: choose another file.")
-    if status.st_size > MAX_FILE_BYTES:
-        megabytes = status.st_size / 1e6
-        raise MediaError(f"{name} is {megabytes:,.0f} MB large: save it with at most {MAX_FILE_BYTES / 1e6:.0f} MB.")
+        return None
+    return path, status.st_ino, status.st_size, status.st_mtime_ns, as_published
+
+
+def _remember(stamp: Any, problem: str | None) -> None:
+    if stamp is None:
+        return
+    while len(_verdicts) >= _MOST_VERDICTS:
+        _verdicts.pop(next(iter(_verdicts)), None)
+    _verdicts[stamp] = problem
+
+
+def _opened(path: Path) -> Image.Image:
+    """The picture with its header read and no pixel decoded. What the header tells is refused here."""
+    path = Path(path)
+    kind = usable_file(path, "picture", most_bytes=MAX_FILE_BYTES)
+    name = shown_name(path)
     try:
         data = io.BytesIO(path.read_bytes())
     except OSError:
         raise MediaError(f"{name} cannot be opened: check its permissions.") from None
-
     with _no_warnings():
         try:
             image = Image.open(data, formats=_FORMATS)
+            problem = _header_problem(image)
         except Image.DecompressionBombError:
             raise MediaError(f"{name} is far too large: {_SIZE_LIMIT}") from None
         except Exception:  # a damaged header makes Pillow raise almost anything
-            raise MediaError(f"{name} {_what_else(path)}") from None
+            raise MediaError(f"{name} {_what_else(path, kind)}") from None
+    if problem:
+        raise MediaError(f"{name} {problem}")
+    return image
+
+
+def _decoded(path: Path) -> Image.Image:
+    """The decoded picture in its own mode."""
+    image = _opened(path)
+    with _no_warnings():
         try:
-            problem = _header_problem(image)
-            if not problem:
-                image.load()
-        except Exception:  # damaged data, likewise
-            problem = "is damaged or incomplete: save or download it again."
-        if problem:
-            raise MediaError(f"{name} {problem}")
+            image.load()
+        except Exception:  # damaged data makes Pillow raise almost anything
+            name = shown_name(path)
+            raise MediaError(f"{name} is damaged or incomplete: save or download it again.") from None
         if image.mode == "I" and not 0 <= image.getextrema()[0] <= image.getextrema()[1] < 2**16:
-            raise MediaError(f"{name} has 32-bit pixels: save it with 8 or 16 bits a channel.")
+            raise MediaError(f"{shown_name(path)} has 32-bit pixels: save it with 8 or 16 bits a channel.")
     return image
 
 
@@ -126,8 +172,8 @@ def _header_problem(image: Image.Image) -> str | None:
     return None
 
 
-def _as_seen(image: Image.Image) -> Image.Image:
-    """RGB as a viewer shows the picture."""
+def _as_seen(image: Image.Image, name: str) -> Image.Image:
+    """RGB as a viewer shows the picture; raises MediaError if a viewer shows nothing."""
     profile = image.info.get("icc_profile")
     with suppress(Exception):  # a damaged EXIF block does not spoil the picture
         image = ImageOps.exif_transpose(image)
@@ -139,6 +185,8 @@ def _as_seen(image: Image.Image) -> Image.Image:
         image = image.convert("RGB")
     alpha = image.getchannel("A") if image.mode == "RGBA" else None
     if alpha is not None:
+        if alpha.getextrema()[1] < _VISIBLE:
+            raise MediaError(f"{name} is transparent everywhere, so nothing of it can be seen: save it without alpha.")
         image = image.convert("RGB")
     if profile:
         # A profile that is broken or meant for other channels is no profile.
@@ -153,16 +201,19 @@ def _as_seen(image: Image.Image) -> Image.Image:
     return seen
 
 
-def _what_else(path: Path) -> str:
-    if path.suffix.lower() in _SUFFIXES:
-        return "is not a picture, whatever its name says: choose a PNG, JPEG or WebP file."
-    return "is not a picture that can be read: save it as PNG, JPEG or WebP."
-
-
-def _shown_name(path: Path) -> str:
-    """The file's own name in quotes, fit for a sentence: no folder, no control characters, not endless."""
-    name = "".join(letter if letter.isprintable() else "?" for letter in path.name)
-    return f'"{name}"' if len(name) <= 80 else f'"{name[:40]}...{name[-37:]}"'
+def _what_else(path: Path, kind: Format | None) -> str:
+    """What to say of a file that Pillow does not open: what it is, and what to do."""
+    if kind is None:
+        said = "is not a picture, whatever its name says" if path.suffix.lower() in _SUFFIXES else "is no known picture"
+        return f"{said}: choose a PNG, JPEG or WebP file."
+    match kind.sort:
+        case "video":
+            return f"is {kind.name}: save one frame of it as a picture."
+        case "picture" if kind.name in _READABLE:
+            return f"is {kind.name}, but damaged or incomplete: save or download it again."
+        case "picture":
+            return f"is {kind.name}, which is not read here: save it as PNG, JPEG or WebP."
+    return f"is {kind.name}, not a picture: save what it shows as PNG, JPEG or WebP."
 
 
 @contextmanager

@@ -6,13 +6,12 @@ Defaults: Phantom README and generate.py (s2v-1.3B, s2v-14B); reference pictures
 from __future__ import annotations
 
 from engines.errors import Problem
-from engines.media.pictures import picture_problem
-from engines.request import Reference, Request, parameter
+from engines.inputs import Reference, media
+from engines.request import Request, parameter
 from engines.types import EngineSpec, Geometry, ModelSpec, Weights
+from engines.validation import prompt_problems
 from engines.wan.weights import PUBLISHED, STARTER_NOTE, STARTER_WORDS
 from engines.wan.weights import STARTER as STARTER_FILES
-
-MAX_REFERENCES = 4
 
 # What Wan 2.1 and Phantom were published with (sample_neg_prompt), character for character.
 NEGATIVE_PROMPT = (
@@ -25,11 +24,14 @@ NEGATIVE_PROMPT = (
 class PhantomWanRequest(Request):
     """Subjects from one to four reference pictures act out the prompt."""
 
-    references: tuple[Reference, ...] = parameter(
-        (),
+    references: tuple[Reference, ...] = media(
+        "subject",
         label="Reference pictures",
-        help="One to four pictures, each of one subject: a person, an animal, an object or a scene.",
-        group="picture",
+        help="Pictures, each of one subject: a person, an animal, an object or a scene.",
+        parts=("keep_background",),
+        most=4,
+        needed="Add a reference picture: this engine needs at least one.",
+        as_published="published_pictures",
     )
     image_guidance: float = parameter(
         5.0,
@@ -71,19 +73,8 @@ class PhantomWanRequest(Request):
 
 
 def check(request: PhantomWanRequest, model: ModelSpec) -> list[Problem]:
-    """Problems of the prompt and the reference pictures."""
-    problems = []
-    if not request.prompt.strip():
-        problems.append(Problem("prompt", "Write a prompt that says what the subject does."))
-    count = len(request.references)
-    if count == 0:
-        problems.append(Problem("references", "Add a reference picture: this engine needs one to four."))
-    if count > MAX_REFERENCES:
-        problems.append(Problem("references", f"Use at most {MAX_REFERENCES} reference pictures; you gave {count}."))
-    for reference in request.references[:MAX_REFERENCES]:
-        if problem := picture_problem(reference.path):
-            problems.append(Problem("references", problem))
-    return problems
+    """Problems of the prompt."""
+    return prompt_problems(request)
 
 
 STARTER = ModelSpec(
@@ -165,5 +156,4 @@ PHANTOM_WAN = EngineSpec(
     models=(STARTER, PHANTOM_1_3B, PHANTOM_14B),
     implementation="engines.phantom_wan.engine:PhantomWan",
     check=check,
-    max_references=MAX_REFERENCES,
 )

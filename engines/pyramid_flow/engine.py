@@ -57,10 +57,13 @@ class PyramidFlow:
             finished = load_file(request.continues)["latents"].float()
         elif request.first_picture is not None:
             yield Stage(name="Reading the picture")
-            picture = open_picture(request.first_picture.path, as_published=False)
-            if not request.first_picture.keep_background:
-                picture, _ = cut_out(picture)
-            pixels = np.asarray(fill(picture.convert("RGB"), width=request.width, height=request.height))
+            given = request.first_picture
+            picture = open_picture(given.path, as_published=False)
+            if not given.keep_background:
+                picture, found = cut_out(picture)
+                if not found:
+                    yield Note(message="No clear subject was found in the picture: its background was kept.")
+            pixels = np.asarray(fill(picture, width=request.width, height=request.height, position=given.position))
             moments = model.picture_moments(context, pixels)
             draw = unit_draws(request.seed, 0)
             finished = model.statistics.normalised(moments.sample(draw(tuple(moments.mean.shape))))

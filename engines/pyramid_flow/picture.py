@@ -1,4 +1,4 @@
-"""The picture a video starts from: scaled to cover the frame, cut to its middle.
+"""The picture a video starts from: scaled to cover the frame, cut where the frame lies.
 
 Source: Pyramid-Flow app.py (resize_crop_image).
 """
@@ -10,13 +10,15 @@ import torch
 from PIL import Image
 
 
-def fill(picture: Image.Image, *, width: int, height: int) -> Image.Image:
-    """RGB picture -> width x height: Lanczos to cover, then the middle; nothing is stretched."""
+def fill(picture: Image.Image, *, width: int, height: int, position: float = 0.5) -> Image.Image:
+    """RGB picture -> width x height: Lanczos to cover, then cut; nothing is stretched.
+
+    `position` is where the frame lies along the side that is cut: 0 left or top, 1 right or bottom; published: 0.5.
+    """
     scale = max(width / picture.width, height / picture.height)
     size = (round(picture.width * scale), round(picture.height * scale))
-    left, top = ((side - wanted) / 2 for side, wanted in zip(size, (width, height), strict=True))
-    resized = picture.resize(size, Image.Resampling.LANCZOS)
-    return resized.crop((round(left), round(top), round(left + width), round(top + height)))
+    left, top = (round((side - wanted) * position) for side, wanted in zip(size, (width, height), strict=True))
+    return picture.resize(size, Image.Resampling.LANCZOS).crop((left, top, left + width, top + height))
 
 
 def to_pixels(picture: np.ndarray) -> torch.Tensor:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from engines.errors import Problem
-from engines.media.pictures import picture_problem
+from engines.inputs import Reference, media
 from engines.pyramid_flow import storyboard
-from engines.request import MAX_PROMPT_CHARACTERS, Reference, Request, parameter
+from engines.request import MAX_PROMPT_CHARACTERS, Request, parameter
 from engines.types import EngineSpec, Geometry, ModelSpec, Weights
+from engines.validation import prompt_problems
 from engines.wan.weights import STARTER_NOTE, STARTER_TEXT, STARTER_WORDS
 from engines.wording import either
 
@@ -34,11 +35,11 @@ class PyramidFlowRequest(Request):
         24, label="Frame rate", help="Frames shown per second.", group="clip", unit="fps", minimum=1, maximum=60,
         advanced=True,
     )  # fmt: skip
-    first_picture: Reference | None = parameter(
-        None,
+    first_picture: Reference | None = media(
+        "first frame",
         label="First picture",
         help="The picture that the video starts from; without one, it starts from the prompt alone.",
-        group="picture",
+        parts=("position", "keep_background"),
     )
     storyboard: str = parameter(
         "",
@@ -49,11 +50,11 @@ class PyramidFlowRequest(Request):
         lines=4,
         placeholder="0-2: a red star moves right\n2-5: the red star turns blue",
     )
-    continues: Path | None = parameter(
-        None,
+    continues: Path | None = media(
+        "earlier job",
         label="Continue",
         help="An earlier clip that this one goes on from, up to the new length: exactly as if never interrupted.",
-        group="picture",
+        suffix=LATENTS_SUFFIX,
     )
     steps: int = parameter(
         20,
@@ -129,9 +130,7 @@ def _size_problems(request: PyramidFlowRequest, model: ModelSpec) -> list[Proble
 
 def _prompt_problems(request: PyramidFlowRequest) -> list[Problem]:
     if not request.storyboard.strip():
-        if request.prompt.strip():
-            return []
-        return [Problem("prompt", "Write a prompt that says what happens, also for a clip that starts from a picture.")]
+        return prompt_problems(request)
     try:
         scenes = storyboard.parse(request.storyboard)
     except ValueError as error:
@@ -149,8 +148,7 @@ def _picture_problems(request: PyramidFlowRequest, model: ModelSpec) -> list[Pro
         return [Problem("first_picture", "A clip that continues another cannot start from a picture: remove one.")]
     if request.frames == 1:
         return [Problem("frames", "A clip of one frame from a picture is that picture: choose at least 9 frames.")]
-    problem = picture_problem(request.first_picture.path)
-    return [Problem("first_picture", problem)] if problem else []
+    return []
 
 
 def _continue_problems(request: PyramidFlowRequest) -> list[Problem]:
@@ -359,8 +357,6 @@ PYRAMID_FLOW = EngineSpec(
     models=MODELS,
     implementation="engines.pyramid_flow.engine:PyramidFlow",
     check=check,
-    max_references=1,
     keeps_parts=True,
-    continued_from=LATENTS_SUFFIX,
     readings={"storyboard": storyboard.reading},
 )

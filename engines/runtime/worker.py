@@ -133,7 +133,7 @@ class Worker:
             spec = registry.SPECS.get(engine)
             if spec is None:
                 raise StudioError(f'There is no engine "{engine}" here.')
-            request = build_request(spec, values)
+            request = build_request(spec, values, pixels=False)  # the engine decodes them
             from engines.runtime.runner import run
 
             session = self._session or self._open_session()

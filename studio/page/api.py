@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
 
 from engines.errors import InvalidRequest, Problem, StudioError
-from studio import kept_pictures
+from engines.inputs import Media, entries, media_fields
+from engines.types import EngineSpec
+from studio import kept_files
 from studio.jobs.store import Job
 from studio.page.uploads import received, served
 from studio.service import Studio
@@ -36,19 +39,15 @@ class Calls:
             prompt: what happens in the clip.
             references: reference pictures, as handle_file() gives them; may be empty.
             settings: any other setting by name: model, seed, width, height, frames, steps, ...; a clip to be
-                continued is named by the id of its job.
+                continued is named by the id of its job, a file is given as handle_file() makes it, and a part of a
+                file by its own name: "picture.position", "references.2.keep_background".
             variations: how many clips with seeds one after another.
         """
         try:
             spec = self._studio.spec(engine)
-            for name in settings:
-                info = spec.request_type.model_fields.get(name)
-                if info is not None and kept_pictures.holds(info.annotation):
-                    raise InvalidRequest(
-                        [Problem(name, 'Give pictures as the parameter "references", each made by handle_file().')]
-                    )
             given = [{"path": path} for path in map(received, references)]
-            values = {"prompt": prompt} | settings | (kept_pictures.as_values(spec, given) if given else {})
+            values = {"prompt": prompt} | _with_uploads(spec, settings)
+            values |= kept_files.as_values(spec, given) if given else {}
             jobs = self._studio.submit(engine, values, variations=variations)
         except StudioError as error:
             raise gr.Error(str(error), title="Not queued", print_exception=False) from None
@@ -100,3 +99,23 @@ class Calls:
         if job is None:
             raise gr.Error("There is no job with this id.", title="Unknown job", print_exception=False)
         return job
+
+
+def _with_uploads(spec: EngineSpec, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with uploaded files in the fields that hold files; raises InvalidRequest for any other path."""
+    values = dict(settings)
+    for name, declared in media_fields(spec.request_type).items():
+        if declared.kind == "earlier job" or not values.get(name) or isinstance(values[name], str):
+            continue  # the id of a job, which is looked up for its owner
+        given = [_upload(name, declared, entry) for entry in entries(values[name])]
+        values[name] = given if declared.most > 1 else given[0]
+    return values
+
+
+def _upload(name: str, declared: Media, entry: Any) -> dict[str, Any]:
+    """An uploaded file, alone or as the "path" of an object with its parts."""
+    file = entry.get("path") if isinstance(entry, Mapping) else None
+    path = received(file if isinstance(file, Mapping) else entry)
+    if path is None:
+        raise InvalidRequest([Problem(name, f'Give the files of "{name}" as handle_file() makes them.')])
+    return {"path": path} | {part: entry[part] for part in declared.parts if part in entry}

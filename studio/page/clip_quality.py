@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engines.media.pictures import cover_frame, open_picture
+from engines.inputs import media_fields
+from engines.media.framing import cover_frame, cut_out
+from engines.media.pictures import open_picture
 from engines.media.video import read_frames
 from engines.types import EngineSpec
 from studio.jobs.store import Job
-from studio.kept_pictures import first_frame
 from studio.page.markup import Row
 
 if TYPE_CHECKING:
@@ -82,11 +83,13 @@ def _measured(spec: EngineSpec | None, job: Job) -> Quality:
     """Measure the clip of a finished job, against its picture where the clip begins with one."""
     from engines.media.quality import measure  # reads scikit-image: not before somebody asks
 
-    request = job.request
-    reference = first_frame(spec, request) if spec is not None else None
-    picture = None
-    if reference is not None:
-        image = open_picture(Path(reference["path"]), as_published=bool(request.get("published_pictures")))
+    request, picture = job.request, None
+    field = spec.field_of("first frame") if spec is not None else None
+    if spec is not None and field is not None and (reference := request.get(field)):
+        switch = media_fields(spec.request_type)[field].as_published
+        image = open_picture(Path(reference["path"]), as_published=bool(switch and request.get(switch)))
+        if not reference.get("keep_background", True):
+            image = cut_out(image).image
         position = reference.get("position", 0.5)
         picture = np.asarray(cover_frame(image, width=request["width"], height=request["height"], position=position))
     with closing(read_frames(Path(job.result.video if job.result else ""))) as frames:

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
+from engines.inputs import media_fields
 from engines.request import MAX_PROMPT_CHARACTERS, control
 from engines.types import EngineSpec
 from studio import examples
@@ -81,9 +82,8 @@ def render(studio: Studio, spec: EngineSpec) -> Controls:
     problems, generate = _dock(spec)
     # Wired once every component stands on the page.
     boards = [entry.board for entry in form.controls if entry.board is not None]
-    framing = [
-        form.component(name) for name in ("width", "published_pictures") if name in spec.request_type.model_fields
-    ]
+    switches = dict.fromkeys(declared.as_published for declared in media_fields(spec.request_type).values())
+    framing = [form.component(name) for name in ("width", *switches) if name]
     for board in boards:
         board.wire(framing)
     refine.wire(form.component("prompt"), listed.chosen, [image for board in boards for image in board.images])

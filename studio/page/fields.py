@@ -19,10 +19,12 @@ from gradio.components import Component
 from pydantic.fields import FieldInfo
 
 from engines.errors import InvalidRequest, Problem
-from engines.request import Reference, control
+from engines.inputs import Media, entries, media_of
+from engines.request import bounds, control
 from engines.types import EngineSpec, ModelSpec
 from studio import continuing
-from studio.page import first_frame, slots
+from studio.page import first_frame, parts, slots
+from studio.page.uploads import received, served
 
 Read = Callable[[Sequence[Any]], dict[str, Any]]
 Show = Callable[[Mapping[str, Any], ModelSpec], list[Any]]
@@ -56,12 +58,8 @@ def render(spec: EngineSpec, name: str, *, values: Mapping[str, Any]) -> Control
         return _size(common, values, model)
     if name == "frames":
         return _frames(common, values, model)
-    if kind is Reference:
-        return _first_frame(spec, name, info, values)
-    if Reference in typing.get_args(kind):
-        return _pictures(spec, name, info, values)
-    if kind is Path:
-        return _earlier_clip(spec, name, info, values, common)
+    if declared := media_of(info):
+        return _files(spec, name, info, declared, values, common)
     if kind is bool:
         box = gr.Checkbox(value=values[name], info=info.description, **common)
         return _plain(name, box)
@@ -165,32 +163,50 @@ def _frames(common: dict[str, Any], values: Mapping[str, Any], model: ModelSpec)
     )
 
 
-def _pictures(spec: EngineSpec, name: str, info: FieldInfo, values: Mapping[str, Any]) -> Control:
+def _files(
+    spec: EngineSpec, name: str, info: FieldInfo, declared: Media, values: Mapping[str, Any], common: dict[str, Any]
+) -> Control:
+    """The control of a field of files: its kind decides which one, its parts what can be changed in it."""
+    match declared.kind:
+        case "subject":
+            return _subjects(spec, name, info, declared, values)
+        case "first frame" | "mask":
+            return _first_frame(spec, name, info, declared, values)
+        case "earlier job":
+            return _earlier_clip(spec, name, info, values, common)
+    return _upload(spec, name, info, declared, values)
+
+
+def _subjects(spec: EngineSpec, name: str, info: FieldInfo, declared: Media, values: Mapping[str, Any]) -> Control:
     """Numbered slots for reference pictures."""
-    count = spec.max_references
     board = slots.render(
         f"{spec.name}-{name}",
+        declared,
         label=info.title or name,
         help_=info.description or "",
-        count=count,
-        references=list(values[name] or ()),
+        references=entries(values[name]),
         canvas=(values["width"], values["height"]),
     )
+
+    def read(raw: Sequence[Any]) -> dict[str, Any]:
+        given = slots.read(raw, declared)
+        return {name: given if declared.most > 1 else next(iter(given), None)}
 
     return Control(
         (name,),
         list(board),
-        read=lambda raw: {name: slots.read(raw)},
-        show=lambda values, model: slots.show(list(values[name] or ()), count=count),
+        read=read,
+        show=lambda values, model: slots.show(entries(values[name]), declared),
         follows_model=False,
         board=board,
     )
 
 
-def _first_frame(spec: EngineSpec, name: str, info: FieldInfo, values: Mapping[str, Any]) -> Control:
+def _first_frame(spec: EngineSpec, name: str, info: FieldInfo, declared: Media, values: Mapping[str, Any]) -> Control:
     """A field of a single picture: it fills the frame, so its crop is shown."""
     board = first_frame.render(
         f"{spec.name}-{name}",
+        declared,
         label=info.title or name,
         help_=info.description or "",
         reference=values[name],
@@ -199,11 +215,39 @@ def _first_frame(spec: EngineSpec, name: str, info: FieldInfo, values: Mapping[s
     return Control(
         (name,),
         list(board),
-        read=lambda raw: {name: first_frame.read(raw)},
-        show=lambda values, model: first_frame.show(values[name]),
+        read=lambda raw: {name: first_frame.read(raw, declared)},
+        show=lambda values, model: first_frame.show(values[name], declared),
         follows_model=False,
         board=board,
     )
+
+
+def _upload(spec: EngineSpec, name: str, info: FieldInfo, declared: Media, values: Mapping[str, Any]) -> Control:
+    """A file that is taken as it is, with its declared parts."""
+    fields = declared.part_fields()
+
+    def shown(values: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
+        given = values[name] if isinstance(values[name], Mapping) or values[name] is None else values[name].model_dump()
+        there = given is not None and Path(given["path"]).is_file()
+        held = {part: (given if there else {}).get(part, info.get_default()) for part, info in fields.items()}
+        return (str(given["path"]) if there else None), held
+
+    path, held = shown(values)
+    component = gr.Video if declared.kind == "clip" else gr.File
+    file = component(value=path, label=info.title, elem_id=f"{spec.name}-{name}", interactive=True)
+    drawn = parts.render(declared, held, elem_id=f"{spec.name}-{name}")
+
+    def show(values: Mapping[str, Any], model: ModelSpec) -> list[Any]:
+        path, held = shown(values)
+        return [served(path) if path else None, *(parts.shown(fields[part], value) for part, value in held.items())]
+
+    def read(raw: Sequence[Any]) -> dict[str, Any]:
+        payload = raw[0].get("video", raw[0]) if isinstance(raw[0], Mapping) else raw[0]
+        path = received(payload)
+        held = {part: parts.value_of(info, value) for (part, info), value in zip(fields.items(), raw[1:], strict=True)}
+        return {name: None if path is None else {"path": path} | held}
+
+    return Control((name,), [file, *drawn.values()], read=read, show=show, follows_model=False)
 
 
 def _earlier_clip(
@@ -219,13 +263,6 @@ def _earlier_clip(
 
     box = gr.Dropdown([continuing.NOTHING], value="", info=info.description, filterable=False, **common)
     return Control((name,), [box], read=lambda raw: {name: raw[0] or None}, show=show, follows_model=False)
-
-
-def bounds(info: FieldInfo) -> tuple[float | None, float | None]:
-    """Smallest and largest value of a field, None where it has none."""
-    low = next((bound.ge for bound in info.metadata if hasattr(bound, "ge")), None)
-    high = next((bound.le for bound in info.metadata if hasattr(bound, "le")), None)
-    return low, high
 
 
 def _kind(info: FieldInfo) -> tuple[Any, bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,22 @@ import gradio as gr
 from PIL import Image, ImageDraw
 
 from engines.errors import MediaError
-from engines.media.pictures import crop_to_cover, open_picture
+from engines.inputs import Media
+from engines.media.framing import crop_to_cover, cut_out
+from engines.media.pictures import open_picture
+from studio.page import parts
 from studio.page.plumbing import HIDDEN
 from studio.page.slots import figure, sides
 from studio.page.uploads import received, served
 
 _PREVIEW_SIDE = 420
-_MIDDLE = 50
 
 
-def render(elem_id: str, *, label: str, help_: str, reference: Any, frame: tuple[int, int]) -> FirstFrame:
-    """Draw the picture, holding `reference`; `frame` is width and height of the clip."""
-    path, position = _values(reference)
+def render(
+    elem_id: str, declared: Media, *, label: str, help_: str, reference: Any, frame: tuple[int, int]
+) -> FirstFrame:
+    """Draw the picture, holding `reference`, and its declared parts; `frame` is width and height of the clip."""
+    path, values = _values(reference, declared)
     gr.HTML(f"<h3>{escape(label)}</h3><p>{escape(help_)}</p>", elem_classes="section")
     with gr.Row(elem_classes="first-frame", elem_id=elem_id):
         with gr.Column(scale=1, min_width=200):
@@ -40,58 +45,70 @@ def render(elem_id: str, *, label: str, help_: str, reference: Any, frame: tuple
             )
             last = gr.Button("Use the last frame of the newest clip", size="sm", elem_id=f"{elem_id}-last")
         with gr.Column(scale=1, min_width=200):
-            shown = crop_view(path, position, width=frame[0], height=frame[1], as_published=False)
-            view = gr.HTML(shown, elem_classes="model-view crop-view")
-            slider = gr.Slider(
-                0, 100, value=position, step=1, label="Frame position (%)", elem_id=f"{elem_id}-position",
-                interactive=True, visible='class="movable"' in shown,
-            )  # fmt: skip
-    return FirstFrame(image, slider, view, last)
+            view = gr.HTML(
+                crop_view(path, width=frame[0], height=frame[1], **values), elem_classes="model-view crop-view"
+            )
+            drawn = parts.render(declared, values, elem_id=elem_id)
+            for name, component in drawn.items():
+                component.visible = _offered(name, path, str(view.value))
+    return FirstFrame(declared, image, drawn, view, last)
 
 
 class FirstFrame(list[Any]):
-    """The value components, picture and position, with what else belongs to them."""
+    """The value components, picture and declared parts, with what else belongs to them."""
 
-    def __init__(self, image: Any, position: Any, view: Any, last: Any) -> None:
-        super().__init__([image, position])
-        self.images, self.position, self.view, self.last = [image], position, view, last
+    def __init__(self, declared: Media, image: Any, drawn: Mapping[str, Any], view: Any, last: Any) -> None:
+        super().__init__([image, *drawn.values()])
+        self.declared, self.images, self.parts, self.view, self.last = declared, [image], dict(drawn), view, last
 
     def wire(self, framing: Sequence[Any]) -> None:
         """Previewing of the crop. `framing`: the size, and whether the picture is prepared as published."""
         (image,) = self.images
         gr.on(
-            [image.change, self.position.change, *(part.change for part in framing)],
-            look,
-            [image, self.position, *framing],
-            [self.view, self.position],
+            [image.change, *(part.change for part in (*self.parts.values(), *framing))],
+            partial(look, self.declared),
+            [*self, *framing],
+            [self.view, *self.parts.values()],
             preprocess=False,
             trigger_mode="always_last",
             **HIDDEN,
         )
-        image.input(lambda: _MIDDLE, None, self.position, **HIDDEN)
+        if self.parts:
+            fresh = show(None, self.declared)[1:]
+            image.input(lambda: fresh if len(fresh) > 1 else fresh[0], None, [*self.parts.values()], **HIDDEN)
 
     def take(self, path: str, raw: Sequence[Any]) -> list[Any]:
         """What the components should hold so that the clip begins with this picture."""
-        return [path, _MIDDLE]
+        return [path, *show(None, self.declared)[1:]]
 
 
-def read(raw: Sequence[Any]) -> dict[str, Any] | None:
+def read(raw: Sequence[Any], declared: Media) -> dict[str, Any] | None:
     """The reference that the components hold, read unprocessed; None without a picture."""
     path = received(raw[0])
-    return None if path is None else {"path": path, "position": _share(raw[1])}
+    return None if path is None else {"path": path} | _held(declared, raw[1:])
 
 
-def show(reference: Any) -> list[Any]:
+def show(reference: Any, declared: Media) -> list[Any]:
     """What the components should hold for a reference."""
-    path, position = _values(reference)
-    there = path is not None and Path(path).is_file()
-    return [served(path) if path and there else None, position if there else _MIDDLE]
+    path, values = _values(reference, declared)
+    if path is None or not Path(path).is_file():
+        path, values = None, _values(None, declared)[1]
+    fields = declared.part_fields()
+    return [served(path) if path else None, *(parts.shown(fields[name], value) for name, value in values.items())]
 
 
-def crop_view(path: str | None, position: float, *, width: int, height: int, as_published: bool) -> str:
+def crop_view(
+    path: str | None,
+    *,
+    width: int,
+    height: int,
+    position: float = 0.5,
+    keep_background: bool = True,
+    as_published: bool = False,
+) -> str:
     """The picture with what the clip does not show darkened, or the sentence why it cannot be used.
 
-    `position` is in percent. The text says "movable" to the page where the frame could lie elsewhere.
+    The text says "movable" to the page where the frame could lie elsewhere.
     """
     if path is None:
         return ""
@@ -99,7 +116,10 @@ def crop_view(path: str | None, position: float, *, width: int, height: int, as_
         picture = open_picture(Path(path), as_published=as_published)
     except MediaError as error:
         return f'<p class="problem" role="alert">{escape(error.message)}</p>'
-    crop = crop_to_cover(picture.size, width=width, height=height, position=position / 100)
+    found = True
+    if not keep_background:
+        picture, found = cut_out(picture)
+    crop = crop_to_cover(picture.size, width=width, height=height, position=position)
     cut = 1 - (width * height) / (crop.width * crop.height)
     scale = _PREVIEW_SIDE / max(crop.width, crop.height)
     shown = picture.resize([max(1, round(side * scale)) for side in (crop.width, crop.height)])
@@ -113,29 +133,41 @@ def crop_view(path: str | None, position: float, *, width: int, height: int, as_
     caption += f"; {100 * cut:.0f} % of the picture is cut off, nothing is stretched." if round(100 * cut) else "."
     if picture.width < crop.width / 1.5:
         caption += f" It is enlarged from {picture.width}×{picture.height}, so it will look soft."
+    if not found:
+        caption += " No background was found to remove."
     alt = "The picture with the frame of the clip on it"
     mark = "movable" if movable else "whole"
     return f'<div class="{mark}">{figure(seen, alt=alt, caption=caption)}</div>'
 
 
-def look(image: Any, position: Any, size: Any, as_published: Any = False) -> list[Any]:
-    """What the picture shows beside itself. Outputs: the view, the slider of its position."""
-    frame = sides(size)
+def look(declared: Media, image: Any, *raw: Any) -> list[Any]:
+    """What the picture shows beside itself. `raw`: its parts, the size, and whether it is prepared as published.
+
+    Outputs: the view, then the parts, each offered where it changes something.
+    """
+    count = len(declared.parts)
+    held, (size, *published) = raw[:count], raw[count:]
+    frame, path = sides(size), received(image)
     if frame is None:
-        return [gr.skip(), gr.skip()]
-    shown = crop_view(received(image), 100 * _share(position), **frame, as_published=bool(as_published))
-    return [shown, gr.update(visible='class="movable"' in shown)]
+        return [gr.skip() for _ in range(1 + count)]
+    shown = crop_view(path, **frame, **_held(declared, held), as_published=bool(published and published[0]))
+    return [shown, *(gr.update(visible=_offered(name, path, shown)) for name in declared.parts)]
 
 
-def _share(percent: Any) -> float:
-    """0..1 from the slider, whatever a client sends."""
-    known = isinstance(percent, int | float) and 0 <= percent <= 100
-    return percent / 100 if known else 0.5
+def _offered(part: str, path: str | None, view: str) -> bool:
+    return 'class="movable"' in view if part == "position" else path is not None
 
 
-def _values(reference: Any) -> tuple[str | None, float]:
-    """Path and position in percent of a reference, as a mapping or an object, or of none."""
+def _held(declared: Media, raw: Sequence[Any]) -> dict[str, Any]:
+    """The values of the parts from what their components hold."""
+    fields = declared.part_fields()
+    return {name: parts.value_of(info, held) for (name, info), held in zip(fields.items(), raw, strict=True)}
+
+
+def _values(reference: Any, declared: Media) -> tuple[str | None, dict[str, Any]]:
+    """Path and declared parts of a reference, as a mapping or an object, or of none."""
+    defaults = {name: info.get_default() for name, info in declared.part_fields().items()}
     if reference is None:
-        return None, _MIDDLE
+        return None, defaults
     values = reference if isinstance(reference, Mapping) else reference.model_dump()
-    return str(values["path"]), round(100 * values.get("position", 0.5))
+    return str(values["path"]), {name: values.get(name, default) for name, default in defaults.items()}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engines.types import EngineSpec
-from studio import continuing, models
+from studio import models
 from studio.jobs.progress import Progress
 from studio.jobs.store import Job
 from studio.measures import clip_length, frame_size, time_span
@@ -113,12 +113,13 @@ def facts(spec: EngineSpec | None, job: Job) -> list[Row]:
         size = frame_size(request["width"], request["height"])
         rows.append(Row("Size", f"{size}, {clip_length(job.frames, request['fps'])}"))
     declared = spec.request_type.model_fields if spec else {}
+    earlier = spec.field_of("earlier job") if spec else None
     for name in [*declared, *(other for other in request if other not in declared)]:
         value = request.get(name)
         if name in _TOLD_TOGETHER or value in (None, "", [], ()):
             continue
         title = (declared[name].title if name in declared else None) or name.replace("_", " ").capitalize()
-        rows.append(Row(title, Path(str(value)).name if name == continuing.FIELD else _readable(value)))
+        rows.append(Row(title, Path(str(value)).name if name == earlier else _readable(value)))
     if job.result is not None:
         rows.append(Row("Made in", time_span(job.result.seconds.get("total", 0.0))))
         rows += [Row("Note", note) for note in job.result.notes]

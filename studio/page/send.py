@@ -16,7 +16,6 @@ from engines.errors import MediaError
 from engines.media.video import read_frame
 from engines.types import EngineSpec
 from studio.jobs.store import Job
-from studio.kept_pictures import holds
 from studio.page.form import Form
 from studio.page.plumbing import HIDDEN, PRIVATE, script, warn
 from studio.page.visitor import visitor
@@ -54,7 +53,7 @@ def render(specs: Iterable[EngineSpec], *, name: str, clip: gr.State, video: gr.
             targets = {
                 spec.name: gr.Button(f"Send to {spec.tab}", elem_id=f"{name}-to-{spec.name}")
                 for spec in specs
-                if any(holds(info.annotation) for info in spec.request_type.model_fields.values())
+                if spec.field_of("subject", "first frame")
             }
     return Sender(name, clip, video, box, frame, gr.Number(visible=False), ends, targets)
 

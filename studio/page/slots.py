@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -13,21 +14,33 @@ import gradio as gr
 from PIL import Image
 
 from engines.errors import MediaError
+from engines.inputs import Media, Reference
 from engines.media.pictures import cut_out, fit_on_canvas, open_picture
 from studio.page.plumbing import HIDDEN, PRIVATE, script
 from studio.page.uploads import received, served
 
 _PREVIEW_SIDE = 192
+KEEP = "keep_background"
 
 
 def render(
-    elem_id: str, *, label: str, help_: str, count: int, references: Sequence[Any], canvas: tuple[int, int]
+    elem_id: str,
+    declared: Media,
+    *,
+    label: str,
+    help_: str,
+    references: Sequence[Any],
+    canvas: tuple[int, int],
 ) -> Board:
-    """Draw the slots, holding `references`; `canvas` is width and height of the clip."""
+    """Draw the slots, holding `references`; `canvas` is width and height of the clip.
+
+    The part that a slot can change is the background's, where the field declares it.
+    """
+    keepable = KEEP in declared.parts
     images, keeps, previews, buttons = [], [], [], []
     gr.HTML(f"<h3>{escape(label)}</h3><p>{escape(help_)}</p>", elem_classes="section")
     with gr.Row(elem_classes="slots", elem_id=elem_id):
-        for index in range(count):
+        for index in range(declared.most):
             reference = _reference(references[index]) if index < len(references) else None
             path, keep = (reference["path"], reference["keep_background"]) if reference else (None, True)
             with gr.Column(min_width=120, elem_classes="slot"):
@@ -48,9 +61,9 @@ def render(
                 keeps.append(
                     gr.Checkbox(
                         value=keep,
-                        label="Keep background",
+                        label=Reference.model_fields[KEEP].title,
                         container=False,
-                        visible=path is not None,
+                        visible=keepable and path is not None,
                         elem_id=f"{elem_id}-{index + 1}-keep",
                         elem_classes="keep",
                     )
@@ -65,7 +78,7 @@ def render(
                             for word in ("Left", "Right", "Clear")
                         ]
                     )
-    return Board(images, keeps, previews, buttons)
+    return Board(images, keeps, previews, buttons, keepable=keepable)
 
 
 class Board(list[Any]):
@@ -73,9 +86,18 @@ class Board(list[Any]):
 
     last: Any = None
 
-    def __init__(self, images: list[Any], keeps: list[Any], previews: list[Any], buttons: list[list[Any]]) -> None:
+    def __init__(
+        self,
+        images: list[Any],
+        keeps: list[Any],
+        previews: list[Any],
+        buttons: list[list[Any]],
+        *,
+        keepable: bool,
+    ) -> None:
         super().__init__(part for pair in zip(images, keeps, strict=True) for part in pair)
         self.images, self.keeps, self.previews, self.buttons = images, keeps, previews, buttons
+        self.keepable = keepable
 
     def wire(self, framing: Sequence[Any]) -> None:
         """Moving, emptying and previewing. `framing`: the size, and whether pictures are prepared as published."""
@@ -84,7 +106,7 @@ class Board(list[Any]):
         ):
             gr.on(
                 [image.change, keep.change, *(part.change for part in framing)],
-                look,
+                partial(look, keepable=self.keepable),
                 [image, keep, *framing],
                 [view, *buttons, keep],
                 preprocess=False,
@@ -106,16 +128,17 @@ class Board(list[Any]):
         return [path if index == empty[0] else gr.skip() for index in range(len(raw))]
 
 
-def read(raw: Sequence[Any]) -> list[dict[str, Any]]:
+def read(raw: Sequence[Any], declared: Media) -> list[dict[str, Any]]:
     """References from what the slots hold, empty slots left out. Slots are read unprocessed: see `received`."""
     pairs = zip(raw[0::2], raw[1::2], strict=True)
-    return [{"path": received(image), "keep_background": bool(keep)} for image, keep in pairs if received(image)]
+    given = [{"path": received(image), KEEP: bool(keep)} for image, keep in pairs if received(image)]
+    return [{name: value for name, value in one.items() if name == "path" or name in declared.parts} for one in given]
 
 
-def show(references: Sequence[Any], *, count: int) -> list[Any]:
+def show(references: Sequence[Any], declared: Media) -> list[Any]:
     """What the slots should hold for these references."""
     shown: list[Any] = []
-    for index in range(count):
+    for index in range(declared.most):
         reference = _reference(references[index]) if index < len(references) else None
         there = reference is not None and Path(reference["path"]).is_file()
         shown += [served(reference["path"]) if there else None, reference["keep_background"] if there else True]
@@ -137,14 +160,14 @@ def preview(path: str | None, keep_background: bool, *, width: int, height: int,
     return figure(canvas, alt="The picture on the canvas of the clip", caption=note)
 
 
-def look(image: Any, keep_background: Any, size: Any, as_published: Any = False) -> list[Any]:
+def look(image: Any, keep_background: Any, size: Any, as_published: Any = False, *, keepable: bool = True) -> list[Any]:
     """What one slot shows besides its picture. Outputs: preview, its three buttons, keep-background."""
     path, canvas = received(image), sides(size)
     there = path is not None
     shown: Any = gr.skip()
     if canvas is not None:
         shown = preview(path, bool(keep_background), **canvas, as_published=bool(as_published))
-    return [shown, *(gr.update(visible=there) for _ in range(3)), gr.update(visible=there)]
+    return [shown, *(gr.update(visible=there) for _ in range(3)), gr.update(visible=there and keepable)]
 
 
 def sides(size: Any) -> dict[str, int] | None:

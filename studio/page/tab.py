@@ -8,7 +8,6 @@ from functools import partial
 import gradio as gr
 
 from engines.types import EngineSpec
-from studio import continuing
 from studio.page import controls, result, send
 from studio.page.controls import Controls
 from studio.page.form import Form
@@ -87,7 +86,7 @@ def _wire_readings(events: TabEvents) -> None:
 def _wire_continuing(events: TabEvents) -> None:
     """The list of clips that can go on, and the button for the one that is shown."""
     right, form, browser = events.result, events.form, events.browser
-    earlier = form.component(continuing.FIELD)
+    earlier = form.component(str(form.spec.field_of("earlier job")))
     loaded = gr.context.Context.root_block.load
     gr.on([loaded, right.video.change], events.earlier_clips, browser, earlier, **HIDDEN)
     earlier.input(events.fit_earlier, [browser, earlier], form.components, preprocess=False, **HIDDEN)

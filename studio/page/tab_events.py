@@ -87,7 +87,8 @@ class TabEvents:
             return {}
         updates = self.form.show(continuing.values(self.spec, job), names=names)
         choices = continuing.choices(self.studio, self.spec, owner=owner)
-        return updates | {self.form.component(continuing.FIELD): gr.update(choices=choices, value=job.id)}
+        earlier = self.form.component(str(self.spec.field_of("earlier job")))
+        return updates | {earlier: gr.update(choices=choices, value=job.id)}
 
     def go_on(self, browser: Any, clip: Any) -> Any:
         """Fill the form with what continues the clip shown, or say why it cannot go on."""

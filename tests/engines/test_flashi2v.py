@@ -419,5 +419,5 @@ def test_odd_pictures_are_read_as_they_are_seen(context: CountingContext, tmp_pa
     elif mode == "I;16":
         Image.fromarray(np.full((40, 60), 40_000, np.uint16)).save(path)
     else:
-        Image.new(mode, (60, 40)).save(path)
+        Image.linear_gradient("L").resize((60, 40)).convert(mode).save(path)
     assert video(run(context, request(path))).shape == (9, 16, 32, 3)

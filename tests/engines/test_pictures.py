@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageDraw, PngImagePlugin
+from PIL import Image, ImageCms, ImageDraw, ImageFile, PngImagePlugin
 
 from engines.errors import MediaError
 from engines.media.pictures import cover_frame, crop_to_cover, cut_out, fit_on_canvas, open_picture, picture_problem
@@ -48,9 +48,16 @@ REFUSED = {
     "folder.png": (lambda path: path.mkdir(), "not a file"),
     "empty.png": (lambda path: path.write_bytes(b""), "is empty"),
     "text.png": (lambda path: path.write_text("I am no picture.\n"), "is not a picture, whatever its name says"),
-    "page.pdf": (lambda path: path.write_bytes(b"%PDF-1.7\n"), "save it as PNG, JPEG or WebP"),
-    "drawing.svg": (lambda path: path.write_text("<svg/>"), "save it as PNG, JPEG or WebP"),
-    "header_only.png": (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n"), "is not a picture"),
+    "header_only.png": (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n"), "is a PNG picture, but damaged"),
+    "noise.jpg": (lambda path: path.write_bytes(bytes(range(40, 250)) * 9), "is not a picture, whatever its name says"),
+    "noise.dat": (lambda path: path.write_bytes(bytes(range(40, 250)) * 9), "is no known picture: choose a PNG"),
+    "clear.png": (lambda path: save(Image.new("RGBA", (32, 32), (200, 9, 9, 0)), path), "transparent everywhere"),
+    "clear_grey.png": (lambda path: save(Image.new("LA", (32, 32), (200, 0)), path), "transparent everywhere"),
+    "clear.webp": (lambda path: save(Image.new("RGBA", (32, 32), (9, 9, 9, 3)), path), "transparent everywhere"),
+    "clear_palette.gif": (
+        lambda path: save(Image.new("P", (32, 32), 7), path, transparency=7),
+        "transparent everywhere",
+    ),
     "wide.png": (lambda path: path.write_bytes(png_header(30_000, 100)), "30,000x100 pixels: make it smaller than"),
     "area.png": (lambda path: path.write_bytes(png_header(9_000, 9_000)), "64 megapixels"),
     "warned_of.png": (lambda path: path.write_bytes(png_header(12_000, 12_000)), "12,000x12,000 pixels"),
@@ -97,6 +104,88 @@ def test_refuses_in_one_sentence(name: str, tmp_path: Path) -> None:
     assert problem.endswith(".") and "\n" not in problem
     with pytest.raises(MediaError, match=name.replace(".", r"\.")):
         open_picture(path, as_published=False)
+
+
+def boxes(brand: bytes, *compatible: bytes) -> bytes:
+    """The beginning of a file in boxes, as HEIC, AVIF and MP4 have it."""
+    body = brand + bytes(4) + b"".join(compatible)
+    return struct.pack(">I", len(body) + 8) + b"ftyp" + body + bytes(200)
+
+
+# The first bytes of files that are no pictures to us -> what the sentence calls them, and what to do.
+KNOWN = {
+    "an HEIC picture, which is not read here: save it as PNG": boxes(b"heic", b"mif1", b"heic"),
+    "an HEIC picture, which": boxes(b"mif1", b"heix"),
+    "an AVIF picture, but damaged": boxes(b"mif1", b"avif"),
+    "a JPEG XL picture, which": b"\xff\x0a" + bytes(range(1, 99)),
+    "a JPEG XL picture": b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(90),
+    "a JPEG 2000 picture": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(90),
+    "a Photoshop document": b"8BPS\0\x01" + bytes(90),
+    "a raw picture of a camera": b"II*\0\x10\0\0\0CR\x02\0" + bytes(90),
+    "an OpenEXR picture": b"v/1\x01" + bytes(90),
+    "an SVG drawing, not a picture: save what it shows as PNG": b'<?xml version="1.0"?>\n<svg xmlns="x">',
+    "an SVG drawing": b"<svg/>",
+    "a PDF document, not a picture: save what it shows": b"%PDF-1.7\n",
+    "a PostScript document": b"%!PS-Adobe-3.0 EPSF-3.0\n",
+    "an MP4 video: save one frame of it": boxes(b"isom", b"iso2", b"mp41"),
+    "a QuickTime video: save one frame": boxes(b"qt  "),
+    "a Matroska or WebM video": b"\x1aE\xdf\xa3" + bytes(90),
+    "an AVI video": b"RIFF\x00\x01\0\0AVI LIST" + bytes(90),
+    "a WAV recording, not a picture": b"RIFF\x00\x01\0\0WAVEfmt " + bytes(90),
+    "a web page, not a picture": b"\n<!DOCTYPE html><html><body><svg/></body></html>",
+    "a zip archive": b"PK\x03\x04" + bytes(90),
+    "only a pointer to the real file (Git LFS)": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+}
+
+
+@pytest.mark.parametrize("words", KNOWN)
+@pytest.mark.parametrize("name", ["picture.jpg", "picture.png"])
+def test_a_file_is_called_what_its_bytes_say(words: str, name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(KNOWN[words])
+    assert picture_problem(path).startswith(f'"{name}" is {words}')
+
+
+def test_a_picture_under_another_name_is_a_picture(tmp_path: Path) -> None:
+    for name in ("video.mp4", "picture.heic", "none", "page.pdf"):
+        assert picture_problem(save(noise(), tmp_path / name, format="PNG")) is None
+
+
+def test_transparency_counts_only_where_it_is_kept(tmp_path: Path) -> None:
+    path = save(Image.new("RGBA", (32, 32), (200, 9, 9, 0)), tmp_path / "clear.png")
+    assert picture_problem(path, as_published=True) is None
+    assert open_picture(path, as_published=True).getpixel((5, 5)) == (200, 9, 9)
+
+
+def counted_loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The formats of all pictures whose pixels are decoded from now on."""
+    decoded: list[str] = []
+    load = ImageFile.ImageFile.load
+
+    def counting(image: ImageFile.ImageFile) -> object:
+        if image.tile:
+            decoded.append(str(image.format))
+        return load(image)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", counting)
+    return decoded
+
+
+def test_a_picture_is_decoded_once_per_use_and_its_header_needs_no_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, decoded = save(noise(), tmp_path / "picture.png"), counted_loads(monkeypatch)
+    assert picture_problem(path, pixels=False) is None and decoded == []
+    assert picture_problem(path) is None and picture_problem(path) is None
+    assert decoded == ["PNG"]
+    open_picture(path, as_published=False)
+    assert len(decoded) == 2
+    other = save(noise(), tmp_path / "other.png")
+    open_picture(other, as_published=False)
+    assert picture_problem(other) is None and len(decoded) == 3
+    other.write_bytes(other.read_bytes()[:2_000])
+    assert "damaged" in picture_problem(other), "the file changed"
+    assert picture_problem(other, pixels=False) is None
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "bmp", "tif", "avif", "ppm"])

@@ -82,7 +82,7 @@ def test_each_model_brings_its_own_defaults(good: dict[str, Any]) -> None:
         ({"prompt": ["a"]}, "prompt", "Prompt must be text; you gave a list."),
         ({"prompt": None}, "prompt", "Prompt must be text; you gave nothing."),
         ({"negative_prompt": 5}, "negative_prompt", "Negative prompt must be text; you gave 5."),
-        ({"prompt": " \n"}, "prompt", "Write a prompt that says what the subject does."),
+        ({"prompt": " \n"}, "prompt", "Write a prompt that says what happens in the clip."),
         ({"prompt": "x" * 20_000}, "prompt", "Prompt is 20,000 characters long: shorten it to at most 2,000."),
         (
             {"prompt": "a\0b"},
@@ -117,7 +117,7 @@ def test_each_model_brings_its_own_defaults(good: dict[str, Any]) -> None:
             "references",
             'Reference pictures: number 1 has a "path" that cannot be 5.',
         ),
-        ({"references": ()}, "references", "Add a reference picture: this engine needs one to four."),
+        ({"references": ()}, "references", "Add a reference picture: this engine needs at least one."),
     ],
 )
 def test_one_sentence_for_each_wrong_value(

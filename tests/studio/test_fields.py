@@ -9,11 +9,12 @@ import gradio as gr
 import pytest
 
 from engines.errors import InvalidRequest
+from engines.inputs import Adapter, Clip, Reference, media
 from engines.registry import SPECS
-from engines.request import Reference, Request, parameter
+from engines.request import Request, bounds, parameter
 from engines.types import EngineSpec, Geometry, ModelSpec
 from engines.validation import build_request
-from studio.page import controls, fields, tab
+from studio.page import controls, tab
 from studio.page.form import Form
 from studio.service import Studio
 from tests.studio.conftest import LOOPS_LEFT_OPEN
@@ -24,7 +25,11 @@ pytestmark = LOOPS_LEFT_OPEN
 class Everything(Request):
     """One field of every kind."""
 
-    start: Reference | None = parameter(None, label="First frame", help="Where it begins.", group="picture")
+    subjects: tuple[Reference, ...] = media("subject", label="Subjects", help="Who acts.", most=2)
+    start: Reference | None = media("first frame", label="First frame", help="Where it begins.", parts=("position",))
+    mask: Reference | None = media("mask", label="Mask", help="What stays.")
+    clip: Clip | None = media("clip", label="Clip", help="What goes on.", parts=("moment",))
+    adapter: Adapter | None = media("adapter", label="Adapter", help="How it looks.", parts=("strength",))
     style: Literal["still", "lively"] = parameter("still", label="Style", help="How it moves.", group="clip")
     amount: float = parameter(0.5, label="Amount", help="How much.", group="guidance", minimum=0)
     loop: bool = parameter(False, label="Loop", help="Ends where it began.", group="clip", advanced=True)
@@ -121,5 +126,5 @@ def test_settings_put_back_come_out_again(idle: Studio, picture: Path) -> None:
 
 def test_kinds_are_told_apart() -> None:
     info = Everything.model_fields
-    assert fields.bounds(info["amount"]) == (0, None)
-    assert fields.bounds(info["steps"]) == (1, 200)
+    assert bounds(info["amount"]) == (0, None)
+    assert bounds(info["steps"]) == (1, 200)

@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from engines.inputs import media_fields
 from engines.registry import SPECS
 from engines.validation import build_request
 from studio.page import first_frame
 from studio.page.uploads import served
 
 SPEC = SPECS["flashi2v"]
+DECLARED = media_fields(SPEC.request_type)["picture"]
 
 
 def view(path: Path, position: float = 50, *, width: int = 96, height: int = 64) -> str:
-    return first_frame.crop_view(str(path), position, width=width, height=height, as_published=False)
+    return first_frame.crop_view(str(path), width=width, height=height, position=position / 100)
 
 
 def drawn(html: str) -> np.ndarray:
@@ -36,6 +38,8 @@ def picture(kind: str, path: Path) -> Path:
     image, exif = Image.new(mode, size, colour), Image.Exif()
     if kind == "rotated":
         image, exif[0x0112] = Image.new(mode, (900, 200), colour), 6
+    if kind == "clear":
+        image.putpixel((0, 0), (255, 255, 255, 255))  # a picture of which nothing can be seen is refused
     image.save(path, exif=exif)
     return path
 
@@ -80,16 +84,16 @@ def test_what_is_no_picture_is_told_in_place_of_the_crop(tmp_path: Path) -> None
 
 
 def test_values_pass_through_the_components(picture: Path) -> None:
-    shown = first_frame.show({"path": str(picture), "position": 0.25})
-    back = first_frame.read([{"path": shown[0]}, shown[1]])
+    shown = first_frame.show({"path": str(picture), "position": 0.25}, DECLARED)
+    back = first_frame.read([{"path": shown[0]}, shown[1]], DECLARED)
     assert back["position"] == 0.25
     assert Path(back["path"]).read_bytes() == picture.read_bytes()
-    assert first_frame.read([None, 25]) is None
-    assert first_frame.read([{"path": str(picture)}, 25]) is None, "a file of this machine is no upload"
-    assert first_frame.show(None) == [None, 50]
-    assert first_frame.show({"path": "gone.png"})[0] is None
+    assert first_frame.read([None, 25], DECLARED) is None
+    assert first_frame.read([{"path": str(picture)}, 25], DECLARED) is None, "a file of this machine is no upload"
+    assert first_frame.show(None, DECLARED) == [None, 50]
+    assert first_frame.show({"path": "gone.png"}, DECLARED)[0] is None
 
 
 @pytest.mark.parametrize("position", [None, "left", -1, 101, float("nan"), []])
 def test_a_position_that_is_none_is_the_middle(position: object, picture: Path) -> None:
-    assert first_frame.read([{"path": served(picture)}, position])["position"] == 0.5
+    assert first_frame.read([{"path": served(picture)}, position], DECLARED)["position"] == 0.5

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from engines.inputs import media_fields
 from engines.media.quality import Quality
 from engines.media.video import read_frame
 from engines.registry import SPECS
@@ -52,11 +53,12 @@ def pixels(path: str) -> np.ndarray:
 def test_any_frame_becomes_the_picture_of_image_to_video(
     studio: Studio, made: Job, forms: dict[str, Form], frame: int
 ) -> None:
+    declared = media_fields(SPECS["flashi2v"].request_type)["picture"]
     tabs, path, position = send.deliver(studio, forms["flashi2v"])({}, made.id, frame, None, 80)
     assert tabs["selected"] == "flashi2v"
     assert position == 50
     assert np.array_equal(pixels(path), read_frame(Path(made.result.video), frame - 1))
-    assert first_frame.read([{"path": path}, position]), "the page takes it as it takes an upload"
+    assert first_frame.read([{"path": path}, position], declared), "the page takes it as it takes an upload"
 
 
 def test_a_frame_goes_to_the_first_empty_slot(studio: Studio, made: Job, forms: dict[str, Form]) -> None:

@@ -1,0 +1,65 @@
+"""Pictures and clips people give: kept in the outputs folder by content, so that jobs outlive the browser."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from engines.errors import InvalidRequest, Problem
+from engines.inputs import PICTURES, entries, media_fields
+from engines.request import Request
+from engines.types import EngineSpec
+
+
+def as_values(spec: EngineSpec, given: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Request values that hold the given pictures, in the engine's own fields; raises InvalidRequest."""
+    fields = media_fields(spec.request_type, *PICTURES)
+    for name, declared in fields.items():
+        if declared.most > 1:
+            return {name: list(given)}
+    if len(given) > len(fields):
+        many = (
+            f"at most {len(fields)} reference picture{'s' * (len(fields) > 1)}" if fields else "no reference pictures"
+        )
+        raise InvalidRequest([Problem("references", f"{spec.title} takes {many}; you gave {len(given)}.")])
+    return dict(zip(fields, given, strict=False))
+
+
+def keep(request: Request, folder: Path) -> Request:
+    """The request with each picture and clip copied into `folder` under the hash of its content."""
+    changes: dict[str, Any] = {}
+    for name in media_fields(type(request), *PICTURES, "clip"):
+        value = getattr(request, name)
+        kept = tuple(item.model_copy(update={"path": _kept(item.path, folder)}) for item in entries(value))
+        if kept:
+            changes[name] = kept if isinstance(value, tuple) else kept[0]
+    return request.model_copy(update=changes)
+
+
+def paths(values: Any) -> Iterator[Path]:
+    """Paths of every kept file in a request's JSON values."""
+    if isinstance(values, dict):
+        if "path" in values:
+            yield Path(values["path"])
+        for value in values.values():
+            yield from paths(value)
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from paths(value)
+
+
+def _kept(source: Path, folder: Path) -> Path:
+    if source.parent == folder:
+        return source
+    with source.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    target = folder / f"{digest}{source.suffix.lower()}"
+    if not target.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.part")
+        shutil.copyfile(source, part)
+        part.replace(target)
+    return target
