@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from engines.errors import InvalidRequest, Problem
 from engines.inputs import PICTURES, media_fields
 from engines.types import EngineSpec
+from studio import measures, remaking
 from studio.jobs.store import Job
 
 if TYPE_CHECKING:
@@ -38,15 +39,16 @@ def possible(spec: EngineSpec, job: Job) -> bool:
 def choices(studio: Studio, spec: EngineSpec, *, owner: str) -> list[tuple[str, str]]:
     """What an owner can continue, newest first: words and the id of the job; the first one is not to continue."""
     jobs = [job for job in studio.store.finished(owner=owner) if possible(spec, job)]
-    return [NOTHING, *((title(job), job.id) for job in jobs)]
+    return [NOTHING, *((title(spec, job), job.id) for job in jobs)]
 
 
-def title(job: Job) -> str:
+def title(spec: EngineSpec, job: Job) -> str:
     """A clip in a few words."""
-    prompt = " ".join(str(job.request.get("prompt") or job.request.get("storyboard") or "").split())
-    short = f"{prompt[:_PROMPT_CHARACTERS]}{'…' if len(prompt) > _PROMPT_CHARACTERS else ''}"
-    length = f"{job.frames / job.request['fps']:.2f} s"
-    return f"{short}, {length}, {job.request['width']}x{job.request['height']}, seed {job.request['seed']}"
+    said = remaking.words(spec, job)
+    short = f"{said[:_PROMPT_CHARACTERS]}{'…' if len(said) > _PROMPT_CHARACTERS else ''}"
+    length = f"{measures.clip_seconds(job.frames, job.request['fps'])} s"
+    size = measures.frame_size(job.request["width"], job.request["height"])
+    return f"{short}, {length}, {size}, seed {job.request['seed']}"
 
 
 def values(spec: EngineSpec, job: Job) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from engines.request import control
 from engines.types import EngineSpec, ModelSpec
 from engines.wording import given
 from studio.jobs.store import Job
@@ -29,3 +30,12 @@ def obstacle(specs: Mapping[str, EngineSpec], job: Job) -> str:
             "The clip can be played, downloaded and deleted."
         )
     return ""
+
+
+def words(spec: EngineSpec | None, job: Job) -> str:
+    """What the clip was asked to show, on one line: the first of its engine's texts that says something."""
+    fields = spec.request_type.model_fields if spec is not None else {}
+    extras = {name: control(info) for name, info in fields.items()}
+    texts = [name for name, extra in extras.items() if extra.get("group") == "prompt" and not extra.get("advanced")]
+    said = (" ".join(str(job.request.get(name) or "").split()) for name in texts or ["prompt"])
+    return next(filter(None, said), "")

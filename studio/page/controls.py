@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.components import Component
 
 from engines.inputs import media_fields
-from engines.request import MAX_PROMPT_CHARACTERS, control
+from engines.request import MAX_PROMPT_CHARACTERS, RANDOM_SEED, control
 from engines.types import EngineSpec
 from studio import examples
 from studio.page import duration, fields, model_list, presets, refining
@@ -150,7 +150,7 @@ def _seed(put: _Fields) -> tuple[gr.Slider, gr.Button]:
     with gr.Row(elem_classes="pills"):
         random = gr.Button("Random seed", size="sm", min_width=60)
         reuse = gr.Button("Seed of the clip shown", size="sm", min_width=60, elem_id=f"{put.form.spec.name}-reuse")
-    random.click(None, None, put.form.component("seed"), js=script("constant", -1), **PRIVATE)
+    random.click(None, None, put.form.component("seed"), js=script("constant", RANDOM_SEED), **PRIVATE)
     return variations, reuse
 
 

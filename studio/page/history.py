@@ -9,7 +9,8 @@ from typing import Any
 import gradio as gr
 
 from engines.errors import MediaError
-from engines.wording import printable
+from engines.request import RANDOM_SEED
+from engines.types import EngineSpec
 from studio import continuing, remaking
 from studio.jobs.store import Job
 from studio.page import clip_quality, markup, panel, send
@@ -84,7 +85,7 @@ def draw(studio: Studio) -> tuple[Column, Sender]:
         with gr.Column(scale=6, min_width=320):
             empty = gr.HTML()
             gallery = gr.Gallery(
-                show_label=False, columns=4, height="auto", object_fit="cover", allow_preview=False, buttons=[],
+                show_label=False, fit_columns=False, height="auto", object_fit="cover", allow_preview=False, buttons=[],
                 elem_id="history", elem_classes="history", visible=False,
             )  # fmt: skip
         with gr.Column(scale=5, min_width=320, visible=False, elem_classes=["result", "opened"]) as detail:
@@ -124,13 +125,13 @@ class History:
         cards, ids = [], []
         for job in jobs:
             try:
-                cards.append((served(job.result.poster), caption(job)))  # type: ignore[union-attr]
+                cards.append((served(job.result.poster), caption(self.studio.specs.get(job.engine), job)))  # type: ignore[union-attr]
             except OSError:
                 continue  # somebody removed its files from the outputs folder
             ids.append(job.id)
         nothing = "" if cards else markup.card(markup.Card("empty", "No clips yet", "What you make is kept here."))
         return {
-            self.column.empty: nothing,
+            self.column.empty: gr.update(value=nothing, visible=bool(nothing)),
             self.column.gallery: gr.update(value=cards, visible=bool(cards), selected_index=None),
             self.column.listed: ids,
             self.column.chosen: "",
@@ -188,7 +189,7 @@ class History:
             job, tab = found
             request = dict(job.result.request if job.result else job.request)
             values = tab.form.spec.default_values(request["model"]) | request
-            return self._selected(job) | tab.form.show(values | ({"seed": -1} if new_seed else {}))
+            return self._selected(job) | tab.form.show(values | ({"seed": RANDOM_SEED} if new_seed else {}))
 
         return put_back
 
@@ -217,8 +218,7 @@ class History:
         return self.studio.job(job_id, owner=visitor(self.studio, browser)["owner"])
 
 
-def caption(job: Job) -> str:
-    """What a clip is about, short: its prompt, or the first line of what stands in its place."""
-    words = str(job.request.get("prompt") or job.request.get("storyboard") or "").split()
-    text = printable(" ".join(words), longest=10_000) or f"seed {job.request.get('seed')}"
+def caption(spec: EngineSpec | None, job: Job) -> str:
+    """What a clip is about, short; its seed where nothing was said."""
+    text = remaking.words(spec, job) or f"seed {job.request.get('seed')}"
     return f"{text[:_CAPTION_CHARACTERS]}{'…' if len(text) > _CAPTION_CHARACTERS else ''}"

@@ -80,18 +80,18 @@ def problems(found: Sequence[Problem]) -> str:
     return f'<ul class="problems" role="alert">{items}</ul>'
 
 
-def preview(webp: bytes) -> str:
-    """A clip as it stands; a placeholder before there is one."""
+def preview(webp: bytes, size: tuple[int, int]) -> str:
+    """A clip of this width and height as it stands; a placeholder before there is one."""
     if not webp:
-        return '<div class="preview blank" aria-hidden="true"></div>'
-    return f'<div class="preview">{_moving(webp, alt="The clip as it stands")}</div>'
+        return f'<div class="preview blank" style="{_shape(size)}" aria-hidden="true"></div>'
+    return _moving(webp, size, alt="The clip as it stands")
 
 
-def playback(webp: bytes) -> str:
+def playback(webp: bytes, size: tuple[int, int]) -> str:
     """The finished part of a clip; "" before there is one."""
     if not webp:
         return ""
-    shown = f'<div class="preview">{_moving(webp, alt="The finished part of the clip")}</div>'
+    shown = _moving(webp, size, alt="The finished part of the clip")
     return f'<figure class="playback">{shown}<figcaption>Finished so far</figcaption></figure>'
 
 
@@ -109,5 +109,10 @@ def _bar(share: float | None) -> str:
     return f'<div class="bar" role="progressbar" aria-label="Progress" aria-valuemax="100"{known}>{inner}</div>'
 
 
-def _moving(webp: bytes, *, alt: str) -> str:
-    return f'<img src="data:image/webp;base64,{base64.b64encode(webp).decode()}" alt="{escape(alt)}">'
+def _shape(size: tuple[int, int]) -> str:
+    return f"--wide:{size[0]};--high:{size[1]}"
+
+
+def _moving(webp: bytes, size: tuple[int, int], *, alt: str) -> str:
+    image = f'<img src="data:image/webp;base64,{base64.b64encode(webp).decode()}" alt="{escape(alt)}">'
+    return f'<div class="preview" style="{_shape(size)}">{image}</div>'

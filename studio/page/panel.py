@@ -29,6 +29,7 @@ class View:
         clip: the finished job whose clip is shown.
         active: jobs of the batch that wait or run.
         keepable: whether what the running job has finished could be kept.
+        size: width and height of the clip.
         own_pixels: whether what is shown comes from a small built-in model, whose pixels are drawn as they are.
     """
 
@@ -38,6 +39,7 @@ class View:
     clip: Job | None = None
     active: int = 0
     keepable: bool = False
+    size: tuple[int, int] = (3, 2)
     own_pixels: bool = False
 
 
@@ -49,6 +51,7 @@ def view(studio: Studio, spec: EngineSpec, batch: str, *, owner: str) -> View:
     done = [job for job in jobs if job.state == "done"]
     clip = done[-1] if done else None
     active = [job for job in jobs if job.active]
+    size = (int(jobs[-1].request["width"]), int(jobs[-1].request["height"]))
     small = own_pixels(spec, jobs[-1])
     place = f"Clip {len(jobs) - len(active) + 1} of {len(jobs)} · " if len(jobs) > 1 and active else ""
     running = next((job for job in active if job.state == "running"), None)
@@ -56,7 +59,7 @@ def view(studio: Studio, spec: EngineSpec, batch: str, *, owner: str) -> View:
         progress = studio.executor.progress(running.id) or Progress(started=time.time())
         keepable = bool(progress.playback) and not progress.keeping and not progress.cancelling
         return View(
-            _running(progress, place), progress.preview, progress.playback, None, len(active), keepable, small
+            _running(progress, place), progress.preview, progress.playback, None, len(active), keepable, size, small
         )  # fmt: skip
     if active:
         return View(_waiting(studio, active[0], place), clip=clip, active=len(active), own_pixels=small)
@@ -118,8 +121,10 @@ def facts(spec: EngineSpec | None, job: Job) -> list[Row]:
         value = request.get(name)
         if name in _TOLD_TOGETHER or value in (None, "", [], ()):
             continue
-        title = (declared[name].title if name in declared else None) or name.replace("_", " ").capitalize()
-        rows.append(Row(title, Path(str(value)).name if name == earlier else _readable(value)))
+        known = name in declared
+        title = (declared[name].title if known else None) or name.replace("_", " ").capitalize()
+        is_file = name == earlier or (not known and Path(str(value)).is_absolute())
+        rows.append(Row(title, Path(str(value)).name if is_file else _readable(value)))
     if job.result is not None:
         rows.append(Row("Made in", time_span(job.result.seconds.get("total", 0.0))))
         rows += [Row("Note", note) for note in job.result.notes]

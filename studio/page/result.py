@@ -43,15 +43,15 @@ def render(name: str) -> ResultColumn:
     """Draw the column of the engine `name`, with nothing to show yet."""
     status = gr.HTML(elem_id=f"{name}-status", elem_classes="status")
     with gr.Row(elem_classes="actions"):
-        keep = gr.Button("Stop and keep", visible=False, elem_id=f"{name}-keep")
-        cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id=f"{name}-cancel")
+        keep = gr.Button("Stop and keep", size="md", visible=False, elem_id=f"{name}-keep")
+        cancel = gr.Button("Cancel", size="md", variant="stop", visible=False, elem_id=f"{name}-cancel")
     playback = gr.HTML(visible=False, elem_id=f"{name}-playback")
     preview = gr.HTML(visible=False, elem_id=f"{name}-preview")
     video = player(f"{name}-video", visible=False)
     strip = gr.Gallery(
         visible=False,
         show_label=False,
-        columns=8,
+        fit_columns=False,
         height="auto",
         object_fit="cover",
         allow_preview=False,
@@ -60,8 +60,8 @@ def render(name: str) -> ResultColumn:
         elem_classes="strip",
     )
     with gr.Row(elem_classes="actions"):
-        download = gr.DownloadButton("Download video", visible=False, elem_id=f"{name}-download")
-        longer = gr.Button("Continue", visible=False, elem_id=f"{name}-continue")
+        download = gr.DownloadButton("Download video", size="md", visible=False, elem_id=f"{name}-download")
+        longer = gr.Button("Continue", size="md", visible=False, elem_id=f"{name}-continue")
     timer = gr.Timer(1.0, active=False)
     return ResultColumn(
         status, keep, cancel, playback, preview, video, strip, download, longer, timer, gr.State({}), gr.State("")

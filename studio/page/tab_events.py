@@ -170,11 +170,11 @@ class TabEvents:
         return gr.update(value=posters, visible=len(posters) > 1 and shown is not None)
 
     def _picture(self, now: panel.View, webp: bytes | None) -> Any:
-        shown = "" if webp is None else markup.preview(webp)
+        shown = "" if webp is None else markup.preview(webp, now.size)
         return gr.update(value=shown, visible=bool(shown), elem_classes=classes(own_pixels=now.own_pixels))
 
     def _playback(self, now: panel.View) -> Any:
-        shown = markup.playback(now.playback)
+        shown = markup.playback(now.playback, now.size)
         return gr.update(value=shown, visible=bool(shown), elem_classes=classes(own_pixels=now.own_pixels))
 
     def _activity(self, active: int) -> Updates:

@@ -27,7 +27,7 @@ def build(studio: Studio) -> gr.Blocks:
         with gr.Row(elem_classes="top"):
             gr.HTML(f"{LOGO}<div><h1>Kinora</h1><p>Pictures in, moving pictures out.</p></div>", elem_classes="brand")
             chip = gr.HTML(elem_classes="chip", elem_id="devices")
-        with gr.Tabs(elem_id="tabs") as tabs:
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
             rendered: dict[str, tab.Tab] = {}
             for spec in studio.specs.values():
                 with gr.Tab(spec.tab, id=spec.name):

@@ -77,7 +77,7 @@ def until(there: Callable[[], Any], *, timeout_s: float = 240) -> None:
 def test_finished_units_play_while_later_ones_are_made(stopped: tuple[Job, panel.View]) -> None:
     _, seen = stopped
     assert seen.keepable and seen.active == 1
-    assert seen.playback.startswith(b"RIFF") and "Finished so far" in markup.playback(seen.playback)
+    assert seen.playback.startswith(b"RIFF") and "Finished so far" in markup.playback(seen.playback, seen.size)
 
 
 def test_a_job_is_stopped_and_what_it_finished_is_kept(studio: Studio, stopped: tuple[Job, panel.View]) -> None:
@@ -97,7 +97,7 @@ def test_a_job_is_stopped_and_what_it_finished_is_kept(studio: Studio, stopped: 
 
 def test_a_kept_clip_goes_on_from_its_latents(studio: Studio, stopped: tuple[Job, panel.View]) -> None:
     job, _ = stopped
-    assert (continuing.title(job), job.id) in continuing.choices(studio, SPEC, owner="")
+    assert (continuing.title(SPEC, job), job.id) in continuing.choices(studio, SPEC, owner="")
     values = continuing.values(SPEC, job)
     assert (values["frames"], values["seed"], values["first_picture"]) == (241, 4, None), "as it was asked for"
     (next_,) = studio.submit(SPEC.name, values | {"frames": job.frames + 8})
@@ -135,7 +135,7 @@ def test_history_and_the_list_fill_the_form(studio: Studio, stopped: tuple[Job, 
     assert updates[book.tabs]["selected"] == SPEC.name
     shown = {name: updates[form.component(name)] for name in ("continues", "width", "frames", "seed", "prompt")}
     assert shown["continues"]["value"] == job.id
-    assert (continuing.title(job), job.id) in shown["continues"]["choices"]
+    assert (continuing.title(SPEC, job), job.id) in shown["continues"]["choices"]
     assert (shown["width"]["value"], shown["frames"]["value"], shown["seed"]["value"]) == ("64x64", 241, 4)
     assert shown["prompt"]["value"] == "a red star"
 

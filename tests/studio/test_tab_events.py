@@ -1,0 +1,134 @@
+"""Events of a tab, called as the page calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from engines.registry import SPECS
+from studio.page import plumbing, tab
+from studio.page.tab import Tab
+from studio.service import Studio
+from tests.studio.conftest import LOOPS_LEFT_OPEN, values, wait_for
+
+pytestmark = LOOPS_LEFT_OPEN
+MARKUP = 'first <b onclick="alert(1)">a fox</b> & <unfinished'
+
+
+def drawn(studio: Studio, engine: str = "phantom-wan") -> Tab:
+    with gr.Blocks(analytics_enabled=False):
+        return tab.render(studio, SPECS[engine], browser=gr.BrowserState({}))
+
+
+def raw(rendered: Tab, **given: Any) -> list[Any]:
+    """What the form holds, with these fields set to something else."""
+    held = {component: component.value for component in rendered.form.components}
+    held |= {rendered.form.component(name): value for name, value in given.items()}
+    return list(held.values())
+
+
+def upload(picture: Path) -> dict[str, Any]:
+    """A picture as the page gives it: a file in gradio's own folder."""
+    from studio.page.uploads import served
+
+    return {"path": served(picture)}
+
+
+def results(events: Iterator[Any]) -> dict[Any, Any]:
+    return next(events)
+
+
+def test_what_is_wrong_is_shown_as_it_was_typed(idle: Studio) -> None:
+    rendered = drawn(idle, "pyramid-flow")
+    shown = results(rendered.events.generate({}, 1, *raw(rendered, prompt="", storyboard=MARKUP)))
+    problems = shown[rendered.controls.problems]
+    assert "&lt;unfinished" in problems and "<b onclick" not in problems
+    reading = rendered.events.reading("storyboard", MARKUP, 49, 12)
+    assert "<b" not in reading
+
+
+@pytest.mark.parametrize("text", [MARKUP, "<script>alert(1)</script>.png", "a & b < c"])
+def test_a_sentence_over_the_page_is_no_markup(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradio shows a toast as HTML: what a person typed has to come out as they typed it."""
+    from html import unescape
+
+    shown: list[str] = []
+    monkeypatch.setattr(gr, "Warning", shown.append)
+    plumbing.warn(text)
+    assert "<" not in shown[0] and unescape(shown[0]) == text
+
+
+def test_every_sentence_of_the_page_goes_through_that_door() -> None:
+    folder = Path(plumbing.__file__).parent
+    doors = {"Warning(", "Info(", "Success("}
+    users = [path.name for path in folder.glob("*.py") if any(f"gr.{door}" in path.read_text() for door in doors)]
+    assert users == ["plumbing.py"]
+
+
+def test_a_second_clip_does_not_hide_the_one_that_runs(idle: Studio, picture: Path) -> None:
+    rendered = drawn(idle)
+    events, column = rendered.events, rendered.result
+    first, second = (idle.submit("phantom-wan", values(picture))[0] for _ in range(2))
+    browser = {"phantom-wan": second.batch}
+    assert column.status in events.tick(browser, {})
+    shown = events.cancel(browser, {})
+    assert idle.store.get(second.id).state == "cancelled" and idle.store.get(first.id).state == "queued"
+    assert shown[column.cancel]["visible"], "the first one can be ended too"
+    events.cancel(browser, {})
+    assert idle.store.get(first.id).state == "cancelled"
+    assert events.load(browser)[column.cancel]["visible"] is False
+
+
+def test_nothing_new_changes_nothing(idle: Studio, picture: Path) -> None:
+    rendered = drawn(idle)
+    (job,) = idle.submit("phantom-wan", values(picture))
+    browser = {"phantom-wan": job.batch}
+    seen = rendered.events.tick(browser, {})[rendered.result.seen]
+    assert rendered.events.tick(browser, seen) == gr.skip()
+
+
+def test_variations_one_after_the_other(studio: Studio, picture: Path) -> None:
+    rendered = drawn(studio)
+    events, column = rendered.events, rendered.result
+    jobs = [wait_for(studio, job, "done") for job in studio.submit("phantom-wan", values(picture), variations=3)]
+    browser = {"phantom-wan": jobs[0].batch}
+    assert events.load(browser)[column.clip] == jobs[-1].id
+    picked = events.pick(browser, type("Chosen", (), {"index": 0}))
+    assert picked[column.clip] == jobs[0].id and column.longer in picked
+    assert f"seed {jobs[0].request['seed']} " in picked[column.status]
+    assert events.seed_shown(browser, jobs[0].id) == jobs[0].request["seed"] == jobs[2].request["seed"] - 2
+    assert events.seed_shown(browser, "gone") == jobs[2].request["seed"], "of the clip made last"
+    assert events.pick(browser, type("Chosen", (), {"index": 9})) == gr.skip()
+
+
+def test_the_seed_of_a_stranger_is_not_told(studio: Studio, picture: Path) -> None:
+    public = replace(studio, settings=replace(studio.settings, public=True))
+    (job,) = public.submit("phantom-wan", values(picture), owner="a" * 32)
+    wait_for(studio, job, "done")
+    events = drawn(public).events
+    stranger = {"owner": "b" * 32, "phantom-wan": job.batch}
+    assert events.seed_shown(stranger, job.id) == gr.skip()
+    assert events.load(stranger)[events.result.clip] == ""
+
+
+def test_an_example_leaves_nothing_of_what_stood_before(idle: Studio) -> None:
+    rendered = drawn(idle, "pyramid-flow")
+    names = set(rendered.form.spec.request_type.model_fields)
+    shown = rendered.form.show(rendered.form.spec.default_values("starter"))
+    assert {name for control in rendered.form.controls for name in control.names} == names
+    assert set(shown) == set(rendered.form.components), "every control is set"
+
+
+def test_a_clip_of_a_small_model_says_what_it_is(studio: Studio, picture: Path) -> None:
+    rendered = drawn(studio)
+    (job,) = studio.submit("phantom-wan", values(picture))
+    wait_for(studio, job, "done")
+    shown = rendered.events.load({"phantom-wan": job.batch})
+    assert "own-pixels" in shown[rendered.result.video]["elem_classes"]
+    assert "built-in demonstration model, " in shown[rendered.result.status]
+    assert "pixels, drawn larger without smoothing" in shown[rendered.result.status]
