@@ -43,6 +43,7 @@ _TO_NATIVE = (
 
 def native_name(name: str) -> str:
     """The key of a physics branch's parameter in a checkpoint of this project."""
+    name = re.sub(r"^blocks\.(\d+)\.coupling\.", r"coupling.\1.", name)
     if re.fullmatch(_PHYSICS_KEYS, name):
         return name
     for pattern, replacement in _TO_NATIVE:
@@ -59,17 +60,17 @@ def _own_name(found: re.Match[str]) -> str:
 PHYSICS = Layout(
     name="Phantom-physics",
     signature=(r"physics\.blocks\.0\.self_attn\.q\.weight", r"coupling\.\d+\.vis_attn\.q\.weight"),
-    renames=((r"^physics\.(.+)$", _own_name),),
+    renames=((r"^physics\.(.+)$", _own_name), (r"^coupling\.(\d+)\.", r"blocks.\1.coupling.")),
     ignored=(_VISUAL_KEYS,),
 )
 
 
 def configure_branch(shapes: Shapes) -> dict[str, Any]:
     """Arguments of PhysicsBranch from parameter shapes; heads are counted at 128 channels each."""
-    coupled = sorted({int(name.split(".")[1]) for name in shapes if name.startswith("coupling.")})
+    coupled = sorted({int(name.split(".")[1]) for name in shapes if ".coupling." in name})
     config = transformer_keys.configure(shapes)
     return config | {
-        "visual_width": shapes[f"coupling.{coupled[0]}.vis_attn.q.weight"][0],
+        "visual_width": shapes[f"blocks.{coupled[0]}.coupling.vis_attn.q.weight"][0],
         "coupling_layers": "all" if len(coupled) == config["num_layers"] else coupled,
         "statistics": "physics_latents.mean" in shapes,
         "takes_force": "force.visual.weight" in shapes,

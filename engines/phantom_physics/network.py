@@ -92,9 +92,9 @@ class PhysicsBranch(WanTransformer3DModel):
             statistics=statistics,
             takes_force=takes_force,
         )
-        self.coupling = nn.ModuleDict(
-            {str(number): Coupling(visual_width, width, head_dim=coupling_head_dim) for number in coupled}
-        )
+        # Part of its block, so that both take turns on the device together.
+        for number in coupled:
+            self.blocks[number].coupling = Coupling(visual_width, width, head_dim=coupling_head_dim)
         self.physics_latents = ChannelStatistics(config["in_channels"]) if statistics else None
         if takes_force:
             self.force = nn.ModuleDict(
@@ -187,7 +187,8 @@ class PhysicsBranch(WanTransformer3DModel):
 
     def _exchange(self, number: int) -> Callable[..., torch.Tensor | None]:
         """What happens after the self-attention of visual block `number`."""
-        own, coupling = self.blocks[number], dict(self.coupling.items()).get(str(number))
+        own = self.blocks[number]
+        coupling: Coupling | None = getattr(own, "coupling", None)
 
         def after_self_attention(_: nn.Module, __: Any, seen: torch.Tensor) -> torch.Tensor | None:
             run, heard = self._pass, []

@@ -120,7 +120,7 @@ def test_a_coupling_that_speaks_is_heard_both_ways_and_knows_places() -> None:
 
 def test_what_the_couplings_compute_is_the_written_formula() -> None:
     """q = RMS(Wq a), k = RMS(Wk b), v = Wv b, heads, rotations, softmax, Wo: written out with loops."""
-    coupling = tiny_physics.spoken().coupling["0"].vis_attn
+    coupling = tiny_physics.spoken().blocks[0].coupling.vis_attn
     asking, answering = draw(1, 4, 32), draw(1, 3, 32, seed=1)
     turns = (rotations(draw(4, 3, seed=2), 16), rotations(draw(3, 3, seed=3), 16))
     made = coupling(asking, answering, turns)[0]
@@ -216,9 +216,11 @@ def test_the_physics_loss_reaches_what_it_should_and_no_visual_weight() -> None:
     losses(branch, visual)[1].backward()
     reached = with_gradient(branch)
     assert not with_gradient(visual)
-    assert "coupling.0.vis_attn.o.weight" in reached and "coupling.0.vis_attn.q.weight" in reached
-    assert not any(name.startswith("coupling.1.vis_attn") for name in reached)  # nothing reads the last one's answer
-    assert "coupling.1.phy_attn.o.weight" in reached and "proj_out.weight" in reached
+    assert "blocks.0.coupling.vis_attn.o.weight" in reached and "blocks.0.coupling.vis_attn.q.weight" in reached
+    assert not any(
+        name.startswith("blocks.1.coupling.vis_attn") for name in reached
+    )  # nothing reads the last one's answer
+    assert "blocks.1.coupling.phy_attn.o.weight" in reached and "proj_out.weight" in reached
 
 
 def test_the_visual_loss_reaches_the_branch_but_not_its_head() -> None:
@@ -227,7 +229,7 @@ def test_the_visual_loss_reaches_the_branch_but_not_its_head() -> None:
     branch.join(visual)
     losses(branch, visual)[0].backward()
     reached = with_gradient(branch)
-    assert "patch_embedding.weight" in reached and "coupling.1.vis_attn.o.weight" in reached
+    assert "patch_embedding.weight" in reached and "blocks.1.coupling.vis_attn.o.weight" in reached
     assert not any(name.startswith("proj_out") or name == "scale_shift_table" for name in reached)
 
 
