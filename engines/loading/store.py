@@ -13,6 +13,7 @@ from typing import Literal
 
 from engines.errors import MissingWeights, StudioError
 from engines.loading.integrity import check_file
+from engines.loading.shards import is_index, shard_names
 from engines.types import ModelSpec, Weights
 from engines.wording import gigabytes
 
@@ -52,10 +53,25 @@ class Store:
         self.overrides = dict(overrides or {})
 
     def find(self, weights: Weights, *, override: Path | None = None) -> tuple[Path | None, ...]:
-        """The file of each entry of `weights.files`, None where there is none; an override answers for itself."""
+        """The file of each entry of `weights.files`, None where there is none; an override answers for itself.
+
+        In place of an index stand the files that it lists.
+        """
+        return tuple(path for _, path in self._listing(weights, override))
+
+    def _listing(self, weights: Weights, override: Path | None = None) -> list[tuple[str, Path | None]]:
+        """(name in the repository, file) of every file of a component; the index alone while it is not here."""
         if override is not None:
-            return _overridden(weights, override)
-        return tuple(self._find_file(weights, file) for file in weights.files)
+            return [(path.name, path if path.is_file() else None) for path in _overridden(weights, override)]
+        found: list[tuple[str, Path | None]] = []
+        for file in weights.files:
+            path = self._find_file(weights, file)
+            if path is None or not is_index(file):
+                found.append((file, path))
+            else:
+                names = [f"{file.rpartition('/')[0]}/{name}".lstrip("/") for name in shard_names(path)]
+                found += [(name, _beside(path, name) or self._find_file(weights, name)) for name in names]
+        return found
 
     def require(self, engine: str, model: ModelSpec) -> dict[str, tuple[Path, ...]]:
         """All files of a model by role, each checked to be whole.
@@ -67,9 +83,9 @@ class Store:
         found: dict[str, tuple[Path, ...]] = {}
         missing: list[tuple[Weights, str]] = []
         for weights in model.weights:
-            paths = self.find(weights, override=self.overrides.get((engine, model.name, weights.role)))
-            missing += [(weights, file) for file, path in zip(weights.files, paths, strict=False) if path is None]
-            found[weights.role] = tuple(path for path in paths if path is not None)
+            listing = self._listing(weights, self.overrides.get((engine, model.name, weights.role)))
+            missing += [(weights, file) for file, path in listing if path is None]
+            found[weights.role] = tuple(path for _, path in listing if path is not None)
         if missing:
             raise _missing(model, missing)
         for paths in found.values():
@@ -78,15 +94,16 @@ class Store:
         return found
 
     def state(self, engine: str, model: ModelSpec) -> ModelState:
-        """How much of the model is here; reads no file."""
+        """How much of the model is here; reads no file but an index."""
         missing: list[str] = []
         found_bytes = total_bytes = 0
         for weights in model.weights:
-            paths = self.find(weights, override=self.overrides.get((engine, model.name, weights.role)))
-            missing += [f"{weights.repo}/{f}" for f, path in zip(weights.files, paths, strict=False) if path is None]
-            here = sum(path.stat().st_size for path in paths if path is not None)
+            listing = self._listing(weights, self.overrides.get((engine, model.name, weights.role)))
+            left = [f"{weights.repo}/{file}" for file, path in listing if path is None]
+            missing += left
+            here = sum(path.stat().st_size for _, path in listing if path is not None)
             found_bytes += here
-            total_bytes += here if None not in paths else max(weights.size_bytes, here)
+            total_bytes += max(weights.size_bytes, here) if left else here
         if not missing:
             bundled = all(not weights.repo for weights in model.weights)
             return ModelState("bundled" if bundled else "installed", found_bytes, total_bytes)
@@ -99,18 +116,15 @@ class Store:
             MissingWeights: offline, or the repository or file is not to be had.
             StudioError: there is too little free space.
         """
-        wanted = [
-            (weights, file)
-            for weights in model.weights
-            if weights.repo and (engine, model.name, weights.role) not in self.overrides
-            for file, path in zip(weights.files, self.find(weights), strict=True)
-            if path is None
-        ]
         state = self.state(engine, model)
         self._check_space(state.total_bytes - state.found_bytes)
-        for weights, file in wanted:
-            yield f"{weights.repo}/{file}"
-            self._fetch(weights, file)
+        for weights in model.weights:
+            if not weights.repo or (engine, model.name, weights.role) in self.overrides:
+                continue
+            for _ in range(2):  # what an index lists is known once it is here
+                for file in [file for file, path in self._listing(weights) if path is None]:
+                    yield f"{weights.repo}/{file}"
+                    self._fetch(weights, file)
 
     def _fetch(self, weights: Weights, file: str) -> None:
         import httpx2
@@ -169,14 +183,25 @@ def parse_override(text: str) -> tuple[tuple[str, str, str], Path]:
     return (parts[0], parts[1], parts[2]), Path(path)
 
 
-def _overridden(weights: Weights, path: Path) -> tuple[Path | None, ...]:
+def _beside(index: Path, name: str) -> Path | None:
+    """The file of a listed name beside its index, if it is there."""
+    path = index.with_name(name.rpartition("/")[2])
+    return path if path.is_file() else None
+
+
+def _with_shards(path: Path) -> tuple[Path, ...]:
+    """The file itself, or those that it lists."""
+    return tuple(path.with_name(name) for name in shard_names(path)) if is_index(path.name) else (path,)
+
+
+def _overridden(weights: Weights, path: Path) -> tuple[Path, ...]:
     """The files the user means: a file itself; in a folder the published names, else all its safetensors shards."""
     if path.is_file():
-        return (path,)
+        return _with_shards(path)
     for names in (weights.files, [Path(file).name for file in weights.files]):
         published = [path / name for name in names]
         if all(file.is_file() for file in published):
-            return tuple(published)
+            return tuple(shard for file in published for shard in _with_shards(file))
     shards = sorted(file for pattern in ("*.safetensors", "*.gguf") for file in path.glob(pattern))
     if shards:
         return tuple(shards)

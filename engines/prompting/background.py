@@ -11,13 +11,14 @@ HEARTBEAT_S = 0.5
 Put = Callable[[str], None]
 
 
-def pieces(work: Callable[[Put, threading.Event], None]) -> Iterator[str]:
+def pieces(work: Callable[[Put, threading.Event], None], *, awaited: bool) -> Iterator[str]:
     """What `work` puts, in order, and "" whenever nothing came for a while, so that the caller can stop waiting.
 
-    Closing this generator sets the event that `work` was given, and does not wait for it.
+    Closing this generator sets the event that `work` was given.
 
     Args:
         work: (put, stopped) -> None, run in a thread; what it raises is raised here, after all it has put.
+        awaited: whether closing waits until `work` has ended, for it uses what the caller gives back afterwards.
     """
     arrived: queue.SimpleQueue[str | BaseException | None] = queue.SimpleQueue()
     stopped = threading.Event()
@@ -30,7 +31,8 @@ def pieces(work: Callable[[Put, threading.Event], None]) -> Iterator[str]:
         else:
             arrived.put(None)
 
-    threading.Thread(target=run, name="answer", daemon=True).start()
+    thread = threading.Thread(target=run, name="answer", daemon=True)
+    thread.start()
     try:
         while True:
             try:
@@ -45,3 +47,5 @@ def pieces(work: Callable[[Put, threading.Event], None]) -> Iterator[str]:
             yield piece
     finally:
         stopped.set()
+        if awaited:
+            thread.join()

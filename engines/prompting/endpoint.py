@@ -66,7 +66,7 @@ class Endpoint:
         if place.scheme not in ("http", "https") or not place.hostname or not self.model:
             raise RefinerError(
                 "The refiner's endpoint is not set up.",
-                hint=f'Set {ADDRESS} to an address such as "https://models.example/v1", and {MODEL} to one of its models.',
+                hint=f'Set {ADDRESS} to an address such as "https://models.example/v1", {MODEL} to a model it has.',
             )
         if self.key and place.scheme == "http" and place.hostname not in _LOCAL:
             raise RefinerError(
@@ -87,7 +87,7 @@ class Endpoint:
             MediaError: a picture cannot be read.
         """
         question = self._question(draft)
-        return pieces(lambda put, stopped: self._ask(question, put, stopped))
+        return pieces(lambda put, stopped: self._ask(question, put, stopped), awaited=False)
 
     def _question(self, draft: Draft) -> dict[str, Any]:
         pictures = [{"type": "image_url", "image_url": {"url": _inline(path)}} for path in draft.pictures]

@@ -182,3 +182,61 @@ except MissingWeights as error:
     name, sentence = said.stdout.splitlines()
     assert name == f"{REPO}/{FILE}"
     assert "cannot be downloaded: the hub cannot be reached" in sentence
+
+
+INDEXED = Weights("transformer", ("part/model.safetensors.index.json",), "lab/indexed", 9_000_000_000)
+INDEX = b'{"weight_map": {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.safetensors"}}'
+
+
+def test_an_index_stands_for_the_files_it_lists(tmp_path, checkpoint):
+    model = ModelSpec("indexed", "Indexed", "", (INDEXED,), GEOMETRY)
+    store = Store(models=tmp_path / "models")
+    with pytest.raises(MissingWeights, match=r"part/model\.safetensors\.index\.json of lab/indexed \(9\.0 GB\)"):
+        store.require("e", model)
+    folder = tmp_path / "models/lab/indexed/part"
+    index = put(folder / "model.safetensors.index.json", INDEX)
+    first = put(folder / "model-1-of-2.safetensors", checkpoint)
+    with pytest.raises(MissingWeights, match=r"part/model-2-of-2\.safetensors of lab/indexed"):
+        store.require("e", model)
+    assert (store.state("e", model).state, store.state("e", model).total_bytes) == ("partial", 9_000_000_000)
+    second = put(folder / "model-2-of-2.safetensors", checkpoint)
+    assert store.require("e", model) == {"transformer": (first, second)}
+    assert store.state("e", model).state == "installed"
+    for given in (index, folder, folder.parent):
+        assert store.find(INDEXED, override=given) == (first, second)
+    second.unlink()
+    overridden = Store(overrides={("e", "indexed", "transformer"): index})
+    with pytest.raises(MissingWeights, match=r"model-2-of-2\.safetensors of lab/indexed"):
+        overridden.require("e", model)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"[]", b"{}", b'{"weight_map": {}}', b'{"weight_map": {"a": "../other.safetensors"}}',
+        b'{"weight_map": {"a": "/etc/passwd"}}', b'{"weight_map": {"a": 3}}', b'{"weight_map": ["a"]}', b"\xff",
+    ],
+)  # fmt: skip
+def test_an_index_that_lists_no_files_beside_it_is_refused(content, tmp_path):
+    put(tmp_path / "lab/indexed/part/model.safetensors.index.json", content)
+    with pytest.raises(IncompatibleCheckpoint, match="does not list a checkpoint's files"):
+        Store(models=tmp_path).find(INDEXED)
+
+
+def test_a_download_goes_on_with_what_the_index_lists(tmp_path, monkeypatch):
+    fetched = []
+
+    def fetch(self, weights, file):
+        fetched.append(file)
+        put(tmp_path / "lab/indexed" / file, INDEX if file.endswith(".json") else b"x")
+
+    monkeypatch.setattr(Store, "_fetch", fetch)
+    monkeypatch.setattr(Store, "_check_space", lambda self, needed: None)
+    model = ModelSpec("indexed", "Indexed", "", (INDEXED,), GEOMETRY)
+    names = list(Store(models=tmp_path).download("e", model))
+    assert fetched == [
+        "part/model.safetensors.index.json",
+        "part/model-1-of-2.safetensors",
+        "part/model-2-of-2.safetensors",
+    ]
+    assert names == [f"lab/indexed/{file}" for file in fetched]

@@ -24,6 +24,7 @@ QWEN = {
         "hidden_size": MLLM_WIDTH, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
         "num_key_value_heads": 1, "vocab_size": 64, "rms_norm_eps": 1e-6, "max_position_embeddings": 4096,
         "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 2, 2]},
+        "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 0,
     },
     "vision_config": {
         "depth": 2, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "out_hidden_size": MLLM_WIDTH,
@@ -75,8 +76,13 @@ def transformer() -> BindWeaveTransformer3DModel:
     return seeded(lambda: BindWeaveTransformer3DModel(**TRANSFORMER))
 
 
-def qwen() -> Qwen2_5_VLForConditionalGeneration:
-    return seeded(lambda: Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**QWEN)))
+def qwen(*, loud: bool = False) -> Qwen2_5_VLForConditionalGeneration:
+    """With `loud` weights its answers vary; the class's own start makes every word about equally likely."""
+    network = seeded(lambda: Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**QWEN)))
+    if loud:
+        for parameter in network.parameters():
+            parameter.mul_(8.0 if parameter.dim() > 1 else 1.0)
+    return network
 
 
 def renamed(tensors: dict[str, torch.Tensor], *rules: tuple[tuple[str, str], ...]) -> dict[str, torch.Tensor]:
