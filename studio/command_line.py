@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -16,13 +17,14 @@ from engines.loading.store import parse_override
 from engines.registry import SPECS
 from engines.types import EngineSpec
 from engines.validation import build_request
-from engines.wording import either, gigabytes
-from studio import kept_files, models, one_clip
-from studio.jobs.worker_process import find_devices
-from studio.settings import Settings, from_environment
+from engines.wording import either, gigabytes, printable
+from studio import kept_files, models, one_clip, speech
+from studio.jobs.worker_process import require_devices
+from studio.paths import absolute, reason
+from studio.settings import SOURCES, BadSetting, Settings, check_models_folder, from_environment
 
 FAILED, BAD_REQUEST, CANCELLED = 1, 2, 130
-_REQUESTS_FAULT = (InvalidRequest, MissingWeights, IncompatibleCheckpoint)
+_REQUESTS_FAULT = (InvalidRequest, MissingWeights, IncompatibleCheckpoint, BadSetting, one_clip.BadOutput)
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,17 +37,29 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 failed, 2 bad request, 130 cancelled."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    speech.prepare()
+    try:
+        return _run(given)
+    finally:
+        speech.finish()
+
+
+def _run(given: list[str]) -> int:
+    answer = partial(_report, as_json="--json" in given)
     try:
         options = _parser().parse_args(given)
         return int(options.run(options))
     except KeyboardInterrupt:
-        return _report("Cancelled", "Cancelled.", as_json="--json" in given, code=CANCELLED)
+        return answer("Cancelled", "Cancelled.", code=CANCELLED)
     except StudioError as error:
         problems = [vars(problem) for problem in getattr(error, "problems", ())]
         kind = getattr(error, "kind", type(error).__name__)
         fault = isinstance(error, _REQUESTS_FAULT) or kind in {known.__name__ for known in _REQUESTS_FAULT}
-        code = BAD_REQUEST if fault or isinstance(error, one_clip.BadOutput) else FAILED
-        return _report(kind, str(error), as_json="--json" in given, code=code, problems=problems)
+        return answer(kind, str(error), code=BAD_REQUEST if fault else FAILED, problems=problems)
+    except OSError as error:  # a name too long, a folder that may not be entered, a working directory that is gone
+        name = printable(Path(os.fsdecode(error.filename)).name) if error.filename else "this folder"
+        text = f'"{name}" cannot be used: {reason(error)}. Choose another file or folder.'
+        return answer("MediaError", text, code=BAD_REQUEST)
 
 
 def generate(options: argparse.Namespace) -> int:
@@ -57,14 +71,15 @@ def generate(options: argparse.Namespace) -> int:
     request = build_request(spec, values)
     overrides = tuple(_override(spec, request.model, text) for text in options.weights)
     settings = _settings(options, overrides=overrides)
+    check_models_folder(settings)
     with one_clip.Target(options.out) as target:
         models.store(settings).require(spec.name, spec.model(request.model))
-        device = find_devices(settings.devices)[0]
+        device = require_devices(settings.devices)[0]
         result = one_clip.make(spec, request, target=target, settings=settings, device=device, quiet=options.json)
     if options.json:
-        print(result.model_dump_json(exclude={"poster"}))
+        speech.say(json.dumps(result.model_dump(mode="json", exclude={"poster"})))
     else:
-        print(f"{options.out} (seed {result.request['seed']}, {result.seconds.get('total', 0):.1f} s)")
+        speech.say(f"{result.video} (seed {result.request['seed']}, {result.seconds.get('total', 0):.1f} s)")
     return 0
 
 
@@ -72,21 +87,23 @@ def list_models(options: argparse.Namespace) -> int:
     """List every engine's models, or download one."""
     settings = _settings(options)
     files = models.store(settings)
-    if options.download:
+    if not options.download:
+        check_models_folder(settings)
+    else:
         name, _, model = options.download.partition("/")
         if name not in SPECS or model not in [known.name for known in SPECS[name].models]:
             known = [f"{spec.name}/{one.name}" for spec in SPECS.values() for one in spec.models]
             raise InvalidRequest([Problem("download", f"There is no such model: choose {either(known)}.")])
         for file in files.download(name, SPECS[name].model(model)):
-            print(file, file=sys.stderr)
+            speech.say(file, sys.stderr)
     rows = [_model_row(spec, name.name, files) for spec in SPECS.values() for name in spec.models]
     if options.json:
-        print(json.dumps(rows))
+        speech.say(json.dumps(rows))
         return 0
     names = [f"{row['engine']}/{row['model']}" for row in rows]
     width = max(map(len, names))
     for name, row in zip(names, rows, strict=True):
-        print(f"{name:<{width}}  {row['state']:<10} {gigabytes(row['bytes']):>9}  {row['note']}")
+        speech.say(f"{name:<{width}}  {row['state']:<10} {gigabytes(row['bytes']):>9}  {row['note']}")
     return 0
 
 
@@ -94,7 +111,7 @@ def serve(options: argparse.Namespace) -> int:
     """Serve the page until it is stopped."""
     from studio.serving import run
 
-    run(_settings(options, host=options.host, port=options.port, open_browser=options.open or None))
+    run(_settings(options, open_browser=options.open or None))
     return 0
 
 
@@ -125,7 +142,7 @@ def _values(spec: EngineSpec, options: argparse.Namespace) -> dict[str, Any]:
         if declared is None or not value:
             values[name] = value
             continue
-        path = str(Path(value).expanduser().absolute())
+        path = str(absolute(value))
         given: Any = path if declared.kind == "earlier job" else {"path": path}
         values[name] = given if declared.most == 1 else [*values.get(name, ()), given]
     for name in ("model", "prompt", "seed", "frames"):
@@ -147,24 +164,23 @@ def _override(spec: EngineSpec, model: str, text: str) -> str:
     roles = [weights.role for weights in spec.model(model).weights]
     if not equals or role not in roles:
         raise InvalidRequest([Problem("weights", f"Write --weights as role=PATH, where the role is {either(roles)}.")])
-    if not Path(path).expanduser().exists():
+    if not absolute(path).exists():
         raise InvalidRequest([Problem("weights", f'There is no file or folder "{Path(path).name}" for the {role}.')])
-    entry = f"{spec.name}/{model}/{role}={Path(path).expanduser().resolve()}"
+    entry = f"{spec.name}/{model}/{role}={absolute(path)}"
     parse_override(entry)
     return entry
 
 
 def _settings(options: argparse.Namespace, **more: Any) -> Settings:
-    devices = (options.device,) if getattr(options, "device", None) else None
-    flags = {name: getattr(options, name, None) for name in ("outputs", "models", "memory_gb")}
-    return from_environment(devices=devices, **flags, **more)
+    flags = {source.setting: getattr(options, source.setting, None) for source in SOURCES}
+    return from_environment(**flags, **more)
 
 
 def _report(kind: str, text: str, *, as_json: bool, code: int, problems: Sequence[dict[str, Any]] = ()) -> int:
     """Say in one sentence why there is no clip: on stderr, and as JSON on stdout where that was asked for."""
-    print(text, file=sys.stderr)
+    speech.say(text, sys.stderr)
     if as_json:
-        print(json.dumps({"error": {"kind": kind, "message": text, "problems": list(problems)}}))
+        speech.say(json.dumps({"error": {"kind": kind, "message": text, "problems": list(problems)}}))
     return code
 
 
@@ -174,17 +190,14 @@ def _parser() -> Parser:
 
     command = commands.add_parser("serve", help="serve the page", description=serve.__doc__)
     command.set_defaults(run=serve)
-    command.add_argument("--host", help="address to listen on (default 127.0.0.1; others need KINORA_PASSWORD)")
-    command.add_argument("--port", type=int, help="default 7860")
-    command.add_argument("--outputs", type=Path, metavar="DIR", help="folder of the clips (default outputs)")
     command.add_argument("--open", action="store_true", help="open the page in a browser")
-    _machine_flags(command)
+    _setting_flags(command, "outputs", "models", "devices", "memory_gb", "host", "port", "root_path", "names")
 
     command = commands.add_parser("generate", help="make one clip", description=generate.__doc__)
     command.set_defaults(run=generate)
     command.add_argument("engine", help=", ".join(SPECS))
     command.add_argument("--model", help="which checkpoint makes the clip (see: python -m studio models)")
-    command.add_argument("--prompt", metavar="TEXT")
+    command.add_argument("--prompt", metavar="TEXT", help="what happens in the clip")
     for flag, keep, words in (("--ref", True, ""), ("--ref-cut", False, " whose background is removed")):
         command.add_argument(
             flag,
@@ -196,30 +209,36 @@ def _parser() -> Parser:
             help=f"a reference picture{words}; may be given several times",
         )
     command.add_argument("--seed", metavar="N", help="the same seed and settings give the same clip")
-    command.add_argument("--size", metavar="WxH")
-    command.add_argument("--frames", metavar="N")
+    command.add_argument("--size", metavar="WxH", help="width and height of the clip in pixels")
+    command.add_argument("--frames", metavar="N", help="length of the clip in frames")
     command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=_settings_help())
     command.add_argument("--weights", action="append", default=[], metavar="ROLE=PATH", help="another checkpoint file")
-    command.add_argument("--out", type=Path, required=True, metavar="FILE.mp4")
+    command.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE.mp4",
+        help="the clip to be made; an earlier one of this name is replaced",
+    )
     command.add_argument("--json", action="store_true", help="print the result, or the error, as JSON")
-    _machine_flags(command)
+    _setting_flags(command, "models", "devices", "memory_gb")
 
     command = commands.add_parser("models", help="list the models", description=list_models.__doc__)
     command.set_defaults(run=list_models)
-    command.add_argument("--json", action="store_true")
+    command.add_argument("--json", action="store_true", help="print the list, or the error, as JSON")
     command.add_argument("--download", metavar="ENGINE/MODEL", help="fetch a model's missing files from its hub")
-    command.add_argument("--models", type=Path, metavar="DIR", help="folder with downloaded checkpoints")
+    _setting_flags(command, "models")
     return parser
 
 
 def _reference(path: str, *, keep_background: bool) -> dict[str, Any]:
-    return {"path": str(Path(path).expanduser().absolute()), "keep_background": keep_background}
+    return {"path": str(absolute(path)), "keep_background": keep_background}
 
 
-def _machine_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--models", type=Path, metavar="DIR", help="folder with downloaded checkpoints")
-    command.add_argument("--device", metavar="NAME", help="cpu, mps, cuda:0, ... (default: the best there is)")
-    command.add_argument("--memory-gb", type=float, metavar="X", help="use at most X GB of the device")
+def _setting_flags(command: argparse.ArgumentParser, *settings: str) -> None:
+    for source in (source for source in SOURCES if source.setting in settings):
+        help_ = f"{source.help} (default: {source.default})" if source.default else source.help
+        command.add_argument(source.flag, dest=source.setting, metavar=source.metavar, help=help_)
 
 
 def _settings_help() -> str:

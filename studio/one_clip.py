@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import re
 import secrets
 import shutil
 import signal
 import sys
 import tempfile
+import time
+from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import psutil
 from tqdm import tqdm
 
 from engines.errors import MediaError, StudioError
@@ -20,11 +25,21 @@ from engines.media import metadata
 from engines.media.output import media_error
 from engines.request import Request
 from engines.types import EngineSpec
+from engines.wording import printable
+from studio import speech
 from studio.jobs.local import worker_command
 from studio.jobs.worker_process import DeviceState, WorkerProcess
+from studio.paths import absolute
 from studio.settings import Settings
 
 _PATIENCE_S = 10.0
+_HIDDEN = ".kinora-"
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_DEAD = Failed(
+    kind="DeviceError",
+    message="The process that made the clip ended unexpectedly.",
+    hint="The log has its last words; memory may have run out.",
+)
 
 
 class BadOutput(MediaError):
@@ -40,38 +55,80 @@ class JobFailed(StudioError):
 
 
 class Target:
-    """The file a clip will be, and a hidden folder beside it for what is not finished. Removed on exit."""
+    """The file a clip will be, and a hidden folder beside it for what is not finished. Removed on exit.
+
+    Attributes:
+        notes: what the user should know of the names that were given.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path = path.expanduser()
+        self.path, self.notes = absolute(path), list[str]()
+        self._links: Path | None = None
+        name, parent = printable(self.path.name), printable(self.path.parent.name)
         if self.path.suffix.lower() != ".mp4":
-            raise BadOutput(f'The clip is an mp4 file: end the name "{self.path.name}" with .mp4.')
-        if self.path.is_dir():
-            raise BadOutput(f'"{self.path.name}" is a folder: give the clip another name.')
-        if not self.path.parent.is_dir():
-            raise BadOutput(f'There is no folder "{self.path.parent.name}" for the clip: make it first.')
+            raise BadOutput(f'The clip is an mp4 file: end the name "{name}" with .mp4.')
         try:
-            self.folder = Path(tempfile.mkdtemp(prefix=".kinora-", dir=self.path.parent))
+            if self.path.is_dir():
+                raise BadOutput(f'"{name}" is a folder: give the clip another name.')
+            if not self.path.parent.is_dir():
+                raise BadOutput(f'There is no folder "{parent}" for the clip: make it first.')
+            _remove_abandoned(self.path.parent)
+            self.folder = Path(tempfile.mkdtemp(prefix=f"{_HIDDEN}{os.getpid()}-", dir=self.path.parent))
         except OSError as error:
             known = media_error(error)
             raise BadOutput(known.message, hint=known.hint) from error
 
+    @property
+    def log(self) -> Path:
+        """Where the worker writes what only a developer wants to read."""
+        return self.folder / "worker.log"
+
+    def as_text(self, value: Any) -> Any:
+        """`value` with a link in place of every path whose name is no text, which no JSON could carry."""
+        if isinstance(value, dict):
+            return {name: self.as_text(part) for name, part in value.items()}
+        if isinstance(value, list):
+            return [self.as_text(part) for part in value]
+        if not isinstance(value, str) or value.isprintable() or "\0" in value or not os.path.lexists(value):
+            return value
+        self._links = self._links or Path(tempfile.mkdtemp(prefix="kinora-"))
+        link = self._links / f"{len(list(self._links.iterdir()))}{printable(Path(value).suffix)}"
+        link.symlink_to(value)
+        return str(link)
+
     def take(self, result: Result) -> Result:
-        """Give the finished clip and what stands beside it their names; the sidecar overwrites no foreign file."""
-        sidecar = self.path.with_suffix(".json")
+        """Give the finished clip and what stands beside it their names. The clip's own is the last."""
+        stem = Path(result.video).stem
+        made = [Path(result.sidecar), *map(Path, result.beside)]
         try:
-            if not sidecar.exists() or metadata.parse(sidecar.read_text(encoding="utf-8", errors="replace")):
-                Path(result.sidecar).replace(sidecar)
-            stem = Path(result.video).stem
-            beside = {Path(name): self.path.with_name(self.path.stem + Path(name).name.removeprefix(stem))
-                      for name in result.beside}  # fmt: skip
-            for made, named in beside.items():
-                made.replace(named)
+            names = [self._place(file, file.name.removeprefix(stem)) for file in made]
             Path(result.video).replace(self.path)
         except OSError as error:
             raise media_error(error) from error
-        names = tuple(str(name) for name in beside.values())
-        return result.model_copy(update={"video": str(self.path), "sidecar": str(sidecar), "beside": names})
+        sidecar, *beside = map(str, names)
+        notes = (*result.notes, *self.notes)
+        changes = {"video": str(self.path), "sidecar": sidecar, "beside": tuple(beside), "notes": notes}
+        return result.model_copy(update=changes)
+
+    def keep_log(self) -> str:
+        """Put the worker's log beside the clip that is not to be; returns its name, "" where it could not be kept."""
+        try:
+            said = self.log.read_bytes()
+            self.log.write_bytes(metadata.LOG_MARK + said)
+            return self._place(self.log, ".log").name
+        except OSError:
+            return ""
+
+    def _place(self, file: Path, suffix: str) -> Path:
+        """Move `file` beside the clip: under its name and `suffix`, or under a free one where a foreign file has it."""
+        wanted = self.path.with_name(self.path.stem + suffix)
+        others = (self.path.with_name(f"{self.path.stem}-{number}{suffix}") for number in count(2))
+        place = next(path for path in chain([wanted], others) if not os.path.lexists(path) or metadata.is_ours(path))
+        if place != wanted:
+            kept, new = printable(wanted.name), printable(place.name)
+            self.notes.append(f"There was a file {kept} of another kind: it was kept, and the clip's own is {new}.")
+        file.replace(place)
+        return place
 
     def __enter__(self) -> Target:
         return self
@@ -79,7 +136,17 @@ class Target:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in (self.folder, self._links):
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove hidden folders of commands that were killed."""
+    for left in folder.glob(f"{_HIDDEN}*-*"):
+        owner = left.name.removeprefix(_HIDDEN).partition("-")[0]
+        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def make(
@@ -92,36 +159,42 @@ def make(
         KeyboardInterrupt: the user pressed Ctrl-C; the worker has ended and nothing is left behind.
     """
     events: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    dead = Failed(kind="DeviceError", message="The process that made the clip ended unexpectedly.")
     worker = WorkerProcess(
         device,
-        worker_command(settings, device.name, output=target.folder),
-        log_path=target.folder / "worker.log",
+        worker_command(settings, device.name, output=Path(target.as_text(str(target.folder)))),
+        log_path=target.log,
         on_event=lambda _worker, _job, event: events.put(event),
-        on_exit=lambda _worker: events.put(dead),
+        on_exit=lambda _worker: events.put(_DEAD),
     )
     # An exception out of a signal can be lost inside a callback of some library; an entry in the queue cannot.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _SIGNALS:
         signal.signal(number, lambda *_: events.put(Cancelled()))
-    job = secrets.token_hex(8)
+    job, values = secrets.token_hex(8), target.as_text(request.model_dump(mode="json"))
     try:
         worker.ensure_started()
-        worker.send(command="generate", job=job, engine=spec.name, request=request.model_dump(mode="json"))
-        return target.take(_follow(events, quiet=quiet))
+        worker.send(command="generate", job=job, engine=spec.name, request=values)
+        result = target.take(_follow(worker, events, quiet=quiet))
     except KeyboardInterrupt:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         _cancel(worker, job, events)
         raise
+    except JobFailed as failed:
+        if "log" in failed.hint and (name := target.keep_log()):
+            failed.hint = re.sub(r"\b[Tt]he log\b", name, failed.hint)
+        raise
     finally:
         worker.close()
+    for note in target.notes:
+        speech.say(f"Note: {note}", sys.stderr)
+    return result
 
 
-def _follow(events: queue.SimpleQueue[Any], *, quiet: bool) -> Result:
+def _follow(worker: WorkerProcess, events: queue.SimpleQueue[Any], *, quiet: bool) -> Result:
     """Show what happens until there is a result."""
     with tqdm(disable=True if quiet else None, file=sys.stderr, leave=False, unit="step") as bar:
         while True:
-            match events.get():
+            match _next(worker, events):
                 case Stage(name=name):
                     bar.reset(total=None)
                     bar.set_description(name)
@@ -129,7 +202,8 @@ def _follow(events: queue.SimpleQueue[Any], *, quiet: bool) -> Result:
                     bar.total, bar.n = total, index
                     bar.refresh()
                 case Note(message=message):
-                    tqdm.write(f"Note: {message}", file=sys.stderr)
+                    with bar.external_write_mode(file=sys.stderr):
+                        speech.say(f"Note: {message}", sys.stderr)
                 case Done(result=result):
                     return result
                 case Failed() as failed:
@@ -138,11 +212,22 @@ def _follow(events: queue.SimpleQueue[Any], *, quiet: bool) -> Result:
                     raise KeyboardInterrupt
 
 
+def _next(worker: WorkerProcess, events: queue.SimpleQueue[Any]) -> Any:
+    """The next event; the end of the process is one too."""
+    while True:
+        try:
+            return events.get(timeout=_PATIENCE_S)
+        except queue.Empty:
+            if not worker.alive:
+                return _DEAD
+
+
 def _cancel(worker: WorkerProcess, job: str, events: queue.SimpleQueue[Any]) -> None:
     """Ask the worker to stop, and end it when it takes too long."""
+    end = time.monotonic() + _PATIENCE_S
     try:
         worker.send(command="cancel", job=job)
-        while not isinstance(events.get(timeout=_PATIENCE_S), Cancelled | Failed | Done):
+        while not isinstance(events.get(timeout=max(0.0, end - time.monotonic())), Cancelled | Failed | Done):
             continue
     except (OSError, queue.Empty):
         worker.kill()

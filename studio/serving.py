@@ -2,27 +2,115 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
+import socket
+import sqlite3
+import threading
 
-from studio.settings import Settings
+from engines.errors import StudioError
+from engines.wording import printable
+from studio.jobs.worker_process import require_devices
+from studio.paths import reason
+from studio.settings import BadSetting, Settings, check_models_folder
+
+_LOOK_S = 0.5
 
 
 def run(settings: Settings) -> None:
-    """Serve until interrupted, then end the workers; what they were making is queued again."""
+    """Serve until interrupted, then end the workers; what they were making is queued again.
+
+    Raises:
+        StudioError: the studio cannot be started; nothing was changed, and no job was touched.
+    """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    _reach_ourselves()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    check_models_folder(settings)
+    check_address(settings.host, settings.port)
+    if settings.devices and not settings.in_event:
+        require_devices(settings.devices)
     from studio.jobs.in_event import InEventExecutor
     from studio.jobs.local import LocalExecutor
     from studio.page import ui
     from studio.service import open_studio
 
-    studio = open_studio(settings, InEventExecutor if settings.in_event else LocalExecutor)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    studio.executor.start()
     try:
-        ui.launch(studio, ui.build(studio))
+        studio = open_studio(settings, InEventExecutor if settings.in_event else LocalExecutor)
+    except (OSError, sqlite3.Error) as error:
+        raise _no_outputs(settings, error) from error
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    try:
+        studio.executor.start()
+        page = ui.build(studio)
+        try:
+            ui.launch(studio, page)
+        except (OSError, ValueError, ImportError) as error:
+            logging.getLogger(__name__).warning("gradio says: %s", error)
+            raise BadSetting(
+                "The page could not be served.", hint="This machine may be too busy: try again."
+            ) from error
+        while not stopped.wait(_LOOK_S):  # without an end, Windows would not let a signal through
+            continue
+        page.close(verbose=False)
     finally:
         studio.executor.close()
         studio.store.close()
+
+
+def check_address(host: str, port: int) -> None:
+    """Raise BadSetting where nothing could listen on this address and port."""
+    shown = printable(host)
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError):
+        raise BadSetting(
+            f'There is no address "{shown}":', hint="serve on 127.0.0.1, or on one of this machine."
+        ) from None
+    problems = [
+        problem for family, kind, number, _, address in found if (problem := _bound(family, kind, number, address))
+    ]
+    for problem in problems:
+        if problem.errno == errno.EADDRINUSE:
+            raise BadSetting(f"Port {port} is in use:", hint="choose another with --port, or stop what listens there.")
+        if problem.errno in (errno.EACCES, errno.EPERM):
+            raise BadSetting(f"Port {port} may not be used by you:", hint="choose one from 1024 on with --port.")
+    if len(problems) == len(found):
+        raise BadSetting(f'"{shown}" is no address of this machine:', hint="serve on 127.0.0.1, or on one that it has.")
+
+
+def _bound(family: int, kind: int, number: int, address: tuple[object, ...]) -> OSError | None:
+    """What hinders listening on an address, None for nothing."""
+    try:
+        with socket.socket(family, kind, number) as probe:
+            if os.name == "posix":  # as servers do: a port just left is free
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind(address)
+    except OSError as error:
+        return error
+    return None
+
+
+def _reach_ourselves() -> None:
+    """gradio asks its own page whether it is up: not through a proxy that is meant for other machines."""
+    for name in ("NO_PROXY", "no_proxy"):
+        known = [entry for entry in os.environ.get(name, "").split(",") if entry.strip()]
+        os.environ[name] = ",".join([*known, "127.0.0.1", "localhost", "::1"])
+
+
+def _no_outputs(settings: Settings, error: Exception) -> StudioError:
+    """The sentence for an outputs folder that no studio can be opened in."""
+    name = printable(settings.outputs.name)
+    if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+        what = f'The job list {settings.database.name} in the outputs folder "{name}" is damaged or of another program:'
+        return BadSetting(what, hint="move it away, or choose another folder with --outputs.")
+    if settings.outputs.exists() and not settings.outputs.is_dir():
+        return BadSetting(f'The outputs folder "{name}" is a file:', hint="choose another with --outputs.")
+    why = reason(error) if isinstance(error, OSError) else "it cannot be written to, or its disk is full"
+    return BadSetting(f'The outputs folder "{name}" cannot be used: {why}.', hint="Choose another with --outputs.")

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import ipaddress
+import math
 import os
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from engines.errors import StudioError
+from engines.wording import given, printable
+from studio.paths import absolute, reason
 
-LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+MOST_GB = 100_000
+
+# Folders that others than Kinora look for in the environment, also in worker processes, which run elsewhere.
+_FOLDERS = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME", "GRADIO_TEMP_DIR", "TMPDIR")
+# Whose variables are as good as not there while they are empty; gradio, for one, reads some as numbers.
+_PREFIXES = ("KINORA_", "GRADIO_", "HF_", "HUGGINGFACE_", "SPACE", "OMP_", "XDG_CACHE_HOME", "TMPDIR")
+
+
+class BadSetting(StudioError):
+    """A flag, a variable or a folder that a studio cannot be started with."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +37,8 @@ class Settings:
         devices: names such as "cpu" or "cuda:0", one worker process each; empty finds them.
         memory_gb: most memory of its device that a worker may use, in GB; None leaves the choice to the worker.
         overrides: "engine/model/role=path", for checkpoint files kept elsewhere.
+        names: other names under which a proxy or the network knows this machine.
+        root_path: where a proxy serves the page: a path, or a whole address.
         public: strangers use this studio (a Hugging Face Space): each sees only their own clips, and limits apply.
         in_event: run jobs inside the page's event instead of a worker process (ZeroGPU demands it).
         queue_limit: most jobs that may wait at once.
@@ -33,6 +51,8 @@ class Settings:
     overrides: tuple[str, ...] = ()
     host: str = "127.0.0.1"
     port: int = 7860
+    names: tuple[str, ...] = ()
+    root_path: str = ""
     user: str = "kinora"
     password: str = field(default="", repr=False)
     public: bool = False
@@ -41,11 +61,11 @@ class Settings:
     open_browser: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "outputs", self.outputs.expanduser().resolve())
+        object.__setattr__(self, "outputs", Path(os.path.realpath(absolute(self.outputs))))
         if self.models is not None:
-            object.__setattr__(self, "models", self.models.expanduser().resolve())
-        if self.host not in LOCAL_HOSTS and not self.password and not self.public:
-            raise StudioError(
+            object.__setattr__(self, "models", Path(os.path.realpath(absolute(self.models))))
+        if not is_loopback(self.host) and not self.password and not self.public:
+            raise BadSetting(
                 f"Serving on {self.host} lets other machines in, so it needs a password:",
                 hint="set KINORA_PASSWORD (the user name is kinora), or serve on 127.0.0.1.",
             )
@@ -66,23 +86,155 @@ class Settings:
         return self.outputs / "pictures"
 
 
+def check_models_folder(settings: Settings) -> None:
+    """Raise BadSetting where the models folder that somebody named is none."""
+    folder = settings.models
+    try:
+        wrong = (
+            ""
+            if folder is None or folder.is_dir()
+            else "is a file, not a folder"
+            if folder.exists()
+            else "is not there"
+        )
+    except OSError as error:
+        wrong = f"cannot be opened: {reason(error)}"
+    if folder is not None and wrong:
+        raise BadSetting(
+            f'The models folder "{printable(folder.name)}" {wrong}.', hint="Name another, or make it first."
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on `host`."""
+    name = host.strip("[]").lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+# How the text of a flag or variable is read; ValueError says what it must be.
+def _port(text: str) -> int:
+    if not text.strip().isdecimal() or not 0 < int(text[:9]) < 2**16:
+        raise ValueError("a whole number from 1 to 65535")
+    return int(text)
+
+
+def _gigabytes(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= MOST_GB:
+        raise ValueError(f"a number of gigabytes above 0, at most {MOST_GB:,}")
+    return value
+
+
+def _devices(text: str) -> tuple[str, ...]:
+    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    if not names or not all(re.fullmatch(r"cpu|mps|cuda(:\d{1,3})?", name) for name in names):
+        raise ValueError("cpu, mps, cuda, cuda:0, cuda:1, ...")
+    return tuple(dict.fromkeys("cuda:0" if name == "cuda" else name for name in names))
+
+
+def _switch(text: str) -> bool:
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if text.strip().lower() not in words:
+        raise ValueError("1 or 0")
+    return words[text.strip().lower()]
+
+
+def _not_off(text: str) -> bool:
+    return text.strip().lower() not in ("0", "false")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    if not all(re.fullmatch(r"[\w.-]+", name) for name in names):
+        raise ValueError("names of machines such as studio.example, with commas between them")
+    return tuple(names)
+
+
+def _root_path(text: str) -> str:
+    path = text.strip().rstrip("/")
+    if path and not re.fullmatch(r"(https?://[\w.\[\]:-]+)?(/[\w.~%-]+)*", path):
+        raise ValueError("a path such as /kinora, or a whole address such as https://studio.example/kinora")
+    return path
+
+
+@dataclass(frozen=True)
+class Source:
+    """One setting from outside: its flag, the variables that may hold it, the first first, and how text is read."""
+
+    setting: str
+    flag: str
+    variables: tuple[str, ...]
+    read: Callable[[str], Any]
+    metavar: str
+    help: str
+    default: str = ""
+
+
+SOURCES = (
+    Source("outputs", "--outputs", ("KINORA_OUTPUTS",), Path, "DIR", "folder of clips and job list", "outputs"),
+    Source("models", "--models", ("KINORA_MODELS",), Path, "DIR", "folder with downloaded checkpoints"),
+    Source("devices", "--device", ("KINORA_DEVICES",), _devices, "NAME", "cpu, mps, cuda:0, ...; several with commas",
+           "the best there is"),
+    Source("memory_gb", "--memory-gb", ("KINORA_MEMORY_GB",), _gigabytes, "X", "use at most X GB of the device"),
+    Source("host", "--host", ("KINORA_HOST", "GRADIO_SERVER_NAME"), str.strip, "ADDRESS",
+           "address to listen on; others than this machine's own need KINORA_PASSWORD", "127.0.0.1"),
+    Source("port", "--port", ("KINORA_PORT", "GRADIO_SERVER_PORT"), _port, "N", "port to listen on", "7860"),
+    Source("root_path", "--root-path", ("KINORA_ROOT_PATH", "GRADIO_ROOT_PATH"), _root_path, "PATH",
+           "where a proxy serves the page, such as /kinora or https://studio.example/kinora"),
+    Source("names", "--name", ("KINORA_NAMES",), _names, "NAME", "another name that browsers know this machine by"),
+    Source("password", "", ("KINORA_PASSWORD",), str, "", "lets people in; the user name is kinora"),
+    Source("public", "", ("KINORA_PUBLIC",), _switch, "", "1 where strangers share the studio"),
+    Source("in_event", "", ("SPACES_ZERO_GPU",), _not_off, "", "set by Hugging Face's ZeroGPU"),
+)  # fmt: skip
+
+
 def from_environment(**flags: object) -> Settings:
-    """Settings from KINORA_* and Hugging Face's own variables; a flag that is not None wins."""
-    env = os.environ
+    """Settings from the environment as SOURCES lists it; a flag that is not None wins, its text is read alike.
+
+    Raises:
+        BadSetting: naming the flag or variable, what it must be and what it is.
+    """
+    env = tidied_environment()
     on_spaces = "SPACE_ID" in env
-    values: dict[str, object] = {
-        "outputs": Path(env.get("KINORA_OUTPUTS", "outputs")),
-        "password": env.get("KINORA_PASSWORD", ""),
-        "host": env.get("GRADIO_SERVER_NAME", "0.0.0.0" if on_spaces else "127.0.0.1"),
-        "port": int(env.get("GRADIO_SERVER_PORT", "7860")),
-        "public": on_spaces or env.get("KINORA_PUBLIC", "") == "1",
-        "in_event": env.get("SPACES_ZERO_GPU", "") not in ("", "0", "false"),
-    }
-    if "KINORA_MODELS" in env:
-        values["models"] = Path(env["KINORA_MODELS"])
-    if "KINORA_DEVICES" in env:
-        values["devices"] = tuple(name.strip() for name in env["KINORA_DEVICES"].split(",") if name.strip())
-    values |= {name: value for name, value in flags.items() if value is not None}
-    if values["public"]:
+    values: dict[str, Any] = {"public": True, "host": "0.0.0.0"} if on_spaces else {}
+    for source in SOURCES:
+        for name, text in _given(source, env, flags):
+            try:
+                values[source.setting] = source.read(text)
+            except ValueError as error:
+                raise BadSetting(f"{name} must be {error}; you gave {given(text)}.") from None
+            break
+    values |= {name: value for name, value in flags.items() if value is not None and not isinstance(value, str)}
+    if on_spaces:
+        values["public"] = True
+    if values.get("public"):
         values.setdefault("queue_limit", 10)
-    return Settings(**values)  # type: ignore[arg-type]
+    return Settings(**values)
+
+
+def tidied_environment() -> Mapping[str, str]:
+    """This process's environment without variables that are set but empty, its folders absolute.
+
+    In place, for libraries and worker processes read it too.
+    """
+    for name, text in list(os.environ.items()):
+        if name.startswith(_PREFIXES) and not text.strip():
+            del os.environ[name]
+        elif name in _FOLDERS:
+            os.environ[name] = str(absolute(text))
+    return os.environ
+
+
+def _given(source: Source, env: Mapping[str, str], flags: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    flag = flags.get(source.setting)
+    if isinstance(flag, str) and flag.strip():
+        yield source.flag, flag
+    yield from ((name, env[name]) for name in source.variables if name in env)

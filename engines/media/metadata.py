@@ -19,6 +19,7 @@ from engines.types import ModelSpec
 
 SCHEMA = "kinora.video"
 MAX_BYTES = 1_000_000
+LOG_MARK = b"Kinora: what the worker said\n"
 _HASHED_WHOLE = 256 * 2**20
 _LIBRARIES = ("torch", "diffusers", "transformers", "av", "numpy")
 
@@ -113,6 +114,22 @@ def parse(text: str) -> Metadata | None:
         return Metadata.model_validate(values)
     except (ValueError, ValidationError, RecursionError):
         return None
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file beside a clip was written by Kinora: its settings, its latents, or the log of a failure."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(MAX_BYTES)
+    except OSError:
+        return False
+    if start.startswith(LOG_MARK) or parse(start.decode(errors="replace")) is not None:
+        return True
+    length = int.from_bytes(start[:8], "little")  # safetensors: the length of a JSON header, then the header
+    try:
+        return "kinora" in json.loads(start[8 : 8 + length])["__metadata__"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def sha256(path: Path) -> str:

@@ -17,7 +17,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from engines import messages
+from engines.errors import InvalidRequest, Problem
 from engines.memory.devices import ram
+from engines.wording import either, printable
 from studio.jobs.store import Job
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,16 @@ def find_devices(names: Sequence[str]) -> list[DeviceState]:
         known = {state.name: state for state in states}
         return [known.get(name, DeviceState(name, name.upper() if name == "cpu" else name)) for name in names]
     return [state for state in states if state.name != "cpu"] or states
+
+
+def require_devices(names: Sequence[str]) -> list[DeviceState]:
+    """As `find_devices`; raises InvalidRequest for a name that this machine does not have."""
+    states = find_devices(names)
+    if missing := next((state.name for state in states if not state.total_bytes), None):
+        there = dict.fromkeys(["cpu", *(state.name for state in find_devices(()))])
+        words = f'There is no device "{printable(missing)}" on this machine: choose {either([*there])}.'
+        raise InvalidRequest([Problem("device", words)])
+    return states
 
 
 def _may_have_gpu() -> bool:
@@ -113,7 +125,7 @@ class WorkerProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"},
                 start_new_session=True,
             )
         threading.Thread(

@@ -8,19 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from studio.page import api, history, model_list, send, tab
+from studio.page.gate import Gate
+from studio.page.guarded import Page
 from studio.page.plumbing import HIDDEN
 from studio.page.theme import THEME
 from studio.service import Studio
 
 HERE = Path(__file__).parent
+# What gradio keeps of a browser, or of a program that calls, is half a megabyte: the oldest is forgotten first.
+MOST_SESSIONS = 32
 LOGO = (HERE / "logo.svg").read_text(encoding="utf-8")
 
 
 def build(studio: Studio) -> gr.Blocks:
     """The page of a studio, not yet served."""
-    with gr.Blocks(title="Kinora", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as page:
+    with Page(title="Kinora", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as page:
         # The secret only tells this page's entry from others in the browser: gradio ships it to every visitor.
         api.expose(studio)  # first, so that its names are the plain ones
         browser = gr.BrowserState({}, storage_key="kinora", secret="kinora")
@@ -63,22 +68,32 @@ def _device(state: Any) -> str:
     return f"{state.title} · {state.total_bytes / 2**30:.0f} GB" if state.total_bytes else str(state.title)
 
 
-def launch(studio: Studio, page: gr.Blocks, *, block: bool = True) -> Any:
-    """Serve the page until it is stopped."""
+def launch(studio: Studio, page: gr.Blocks) -> Any:
+    """Serve the page from a thread of its own; `page.close` ends it.
+
+    Raises:
+        OSError, ValueError, ImportError: gradio could not serve it.
+    """
     settings = studio.settings
     page.queue(default_concurrency_limit=8)
     return page.launch(
-        server_name=settings.host,
+        server_name=f"[{settings.host}]" if ":" in settings.host else settings.host,
         server_port=settings.port,
+        root_path=settings.root_path,
         auth=settings.auth,
         inbrowser=settings.open_browser,
-        prevent_thread_lock=not block,
+        prevent_thread_lock=True,
+        share=False,
         show_error=False,
         quiet=True,
         ssr_mode=False,
         run_history=False,
         footer_links=["api", "settings"],
         max_file_size="50mb",
+        state_session_capacity=MOST_SESSIONS,
+        app_kwargs={"middleware": [Middleware(Gate, settings=settings)]},
+        # gradio would look for its own page and give up after 3 s, though it answers: a busy machine takes longer.
+        _frontend=False,
         theme=THEME,
         css=(HERE / "page.css").read_text(encoding="utf-8"),
         head=f"<script>{(HERE / 'page.js').read_text(encoding='utf-8')}</script>",

@@ -25,6 +25,12 @@ def received(payload: Any) -> str | None:
     without a sentence.
     """
     path = payload.get("path") if isinstance(payload, Mapping) else None
-    if not isinstance(path, str) or not Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve()):
+    if not isinstance(path, str):
         return None
-    return path
+    try:
+        folder, file = Path(get_upload_folder()).resolve(), Path(path).resolve()
+        # gradio deletes what it was once given: the folder itself, say, could not be, and its cleaning would end there.
+        inside = file != folder and file.is_relative_to(folder)
+        return path if inside and (file.is_file() or not file.exists()) else None
+    except (OSError, ValueError, RuntimeError):  # no path at all, too long, or links in a circle
+        return None

@@ -46,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--device")
     parser.add_argument("--output", type=Path)
-    options = parser.parse_args()
+    options, _ = parser.parse_known_args()
     commands: queue.Queue[dict[str, Any]] = queue.Queue()
     cancelled: set[str] = set()
 

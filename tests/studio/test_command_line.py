@@ -58,7 +58,9 @@ def test_a_clip_under_its_name_and_nothing_else(tmp_path: Path, picture: Path) -
     assert (len(frames), frames[0].width, frames[0].height) == (9, 64, 64)
     assert metadata.read(tmp_path / "clip.mp4").seed == 7
     assert foreign.read_text() == '{"mine": 1}'
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.json", "clip.mp4", "red.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip-2.json", "clip.json", "clip.mp4", "red.png"]
+    assert answer["sidecar"] == str(tmp_path / "clip-2.json") and metadata.is_ours(tmp_path / "clip-2.json")
+    assert "clip-2.json" in answer["notes"][-1] and "clip-2.json" in errors
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -99,7 +101,7 @@ def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_serving_other_machines_needs_a_password(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     monkeypatch.delenv("KINORA_PASSWORD", raising=False)
-    assert main(["serve", "--host", "0.0.0.0"]) == 1
+    assert main(["serve", "--host", "0.0.0.0"]) == 2
     assert "password" in capsys.readouterr().err
 
 

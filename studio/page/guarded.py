@@ -1,0 +1,72 @@
+"""gradio's Blocks with every call answered: values that its layers cannot cope with get a sentence."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio_client.utils import is_file_obj_with_meta, is_http_url_like
+
+from engines.errors import StudioError
+from studio.page.uploads import received
+
+log = logging.getLogger(__name__)
+
+_HERE = str(Path(__file__).parents[2])
+_MOST_DEPTH = 50
+
+
+class Page(gr.Blocks):
+    """A page whose events answer odd values in one sentence and never carry a file that is no upload."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._told: set[str] = set()
+
+    async def process_api(self, block_fn: Any, inputs: list[Any], *rest: Any, **options: Any) -> dict[str, Any]:
+        """One call of an event or API function, whichever way it came."""
+        try:
+            if any(received(file) is None for file in _files(inputs) if not is_http_url_like(file["path"])):
+                raise gr.Error(
+                    "Files must be uploads, each made by handle_file().", title="Not taken", print_exception=False
+                )
+            return await super().process_api(block_fn, inputs, *rest, **options)
+        except gr.Error:
+            raise
+        except StudioError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        except Exception as error:
+            raise gr.Error(self._sentence(error), title="Not done", print_exception=False) from None
+
+    def _sentence(self, error: Exception) -> str:
+        """Whose fault an unexpected error is: ours is logged in full, once for each place it comes from."""
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(_HERE)]
+        inside = [frame for frame in frames if Path(frame.filename) != Path(__file__)]
+        if not inside:
+            log.info("a call with values of another kind: %s: %.200s", type(error).__name__, error)
+            return "These values are not what this call takes: see the API page for its parameters."
+        place = f"{Path(inside[-1].filename).name}:{inside[-1].lineno}"
+        known = place in self._told
+        self._told.add(place)
+        log.error(
+            "an event failed at %s: %s: %.200s", place, type(error).__name__, error, exc_info=None if known else error
+        )
+        return "Something went wrong in the studio; its log has the details."
+
+
+def _files(value: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
+    """Everything in the values of a call that gradio would take for a file of its own."""
+    if depth > _MOST_DEPTH:
+        raise gr.Error("These values are nested too deep.", print_exception=False)
+    if isinstance(value, Mapping):
+        if is_file_obj_with_meta(value):
+            yield value
+        for part in value.values():
+            yield from _files(part, depth + 1)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _files(part, depth + 1)
