@@ -131,10 +131,17 @@ def read_frames(path: Path) -> Iterator[np.ndarray]:
             if not container.streams.video:
                 raise MediaError(f"{path.name} holds no pictures.")
             for frame in container.decode(video=0):
-                known = frame.colorspace == _BT709
-                yield frame.to_ndarray(format="rgb24", src_colorspace="ITU709" if known else None)
+                yield rgb(frame)
     except (OSError, av.FFmpegError) as error:
         raise MediaError(f"{path.name} cannot be read: it is damaged or was removed.") from error
+
+
+def rgb(frame: Any) -> np.ndarray:
+    """The pixels of a decoded frame, uint8 [H, W, 3], in its own colours."""
+    pixels: np.ndarray = frame.to_ndarray(
+        format="rgb24", src_colorspace="ITU709" if frame.colorspace == _BT709 else None
+    )
+    return pixels
 
 
 def read_frame(path: Path, index: int) -> np.ndarray:
