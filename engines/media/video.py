@@ -198,25 +198,36 @@ def write_poster(path: Path, pixels: np.ndarray, *, parameters: str) -> None:
 
 def preview_bytes(pixels: Sequence[np.ndarray] | np.ndarray, *, fps: float = 8, most: int = PREVIEW_FRAMES) -> bytes:
     """Frames, uint8 [T, H, W, 3], as a small looping WebP of at most `most` frames at `fps`, its long side 256 px."""
-    chosen = np.linspace(0, len(pixels) - 1, min(len(pixels), most)).round().astype(int)
-    images = [_resized(pixels[index]) for index in chosen]
-    buffer = io.BytesIO()
-    duration_ms = round(1000 / fps)
-    images[0].save(
-        buffer, "WEBP", save_all=True, append_images=images[1:], duration=duration_ms, loop=0, quality=60, method=0
-    )
-    return buffer.getvalue()
+    return _looping([_resized(pixels[index]) for index in _spread(len(pixels), most)], fps=fps, quality=60)
 
 
 def playback_bytes(small: Sequence[np.ndarray], *, fps: float) -> bytes:
     """Frames as `reduced` gives them as a looping WebP that lasts as long as they do at `fps`, some left out."""
-    shown = min(len(small), PLAYBACK_FRAMES)
-    return preview_bytes(small, fps=fps * shown / len(small), most=shown)
+    from PIL import Image
+
+    shown = _spread(len(small), PLAYBACK_FRAMES)
+    images = [Image.fromarray(small[index]) for index in shown]
+    return _looping(images, fps=fps * len(shown) / len(small), quality=80)
+
+
+def _spread(count: int, most: int) -> np.ndarray:
+    """Indices of at most `most` of `count` frames, the first and the last among them."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int)
+
+
+def _looping(images: list[Image.Image], *, fps: float, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    duration_ms = round(1000 / fps)
+    images[0].save(
+        buffer, "WEBP", save_all=True, append_images=images[1:], duration=duration_ms, loop=0, quality=quality, method=0
+    )
+    return buffer.getvalue()
 
 
 def reduced(pixels: np.ndarray) -> list[np.ndarray]:
-    """Frames, uint8 [T, H, W, 3], one by one at the size of a preview."""
-    return [np.asarray(_resized(frame)) for frame in pixels]
+    """Frames, uint8 [T, H, W, 3], one by one at the size of a preview; smaller ones as they are."""
+    small = max(pixels.shape[1:3]) <= _PREVIEW_SIDE
+    return [frame if small else np.asarray(_resized(frame)) for frame in pixels]
 
 
 def _resized(picture: np.ndarray) -> Image.Image:

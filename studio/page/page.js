@@ -113,18 +113,17 @@
     wasOpen = open;
   };
 
-  // Clips of the small built-in models keep their own pixels: the element that plays one says how often at most.
+  // Clips of the small built-in models keep their own pixels, however wide the column is.
   const enlarge = () => {
-    document.querySelectorAll(".own-pixels video, .own-pixels .preview img").forEach((shown) => {
-      const width = shown.videoWidth || shown.naturalWidth;
-      const height = shown.videoHeight || shown.naturalHeight;
-      const room = shown.closest(".own-pixels")?.clientWidth;
-      if (!width || !room) return;
-      const times = enlargement(4, width, room);
-      const [wide, high] = [`${width * times}px`, `${height * times}px`];
-      if (shown.style.width !== wide) shown.style.width = wide;
-      if (shown.style.height !== high) shown.style.height = high;
+    document.querySelectorAll(".own-pixels video").forEach((video) => {
+      const room = video.closest(".own-pixels").clientWidth;
+      if (!video.videoWidth || !room) return;
+      const times = enlargement(4, video.videoWidth, room);
+      for (const [side, pixels] of [["width", video.videoWidth], ["height", video.videoHeight]]) {
+        if (video.style[side] !== `${pixels * times}px`) video.style[side] = `${pixels * times}px`;
+      }
     });
+    document.querySelectorAll(".clip:not(.own-pixels) video[style]").forEach((video) => video.removeAttribute("style"));
   };
 
   let planned = false;
@@ -135,7 +134,7 @@
   };
   new MutationObserver(look).observe(document.documentElement, { childList: true, subtree: true });
   addEventListener("resize", look);
-  for (const loaded of ["loadedmetadata", "load"]) document.addEventListener(loaded, enlarge, true);
+  document.addEventListener("loadedmetadata", enlarge, true);
 
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;

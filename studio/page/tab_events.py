@@ -166,7 +166,7 @@ class TabEvents:
 
     def _strip(self, batch: str, owner: str, shown: Job | None) -> Any:
         clips = panel.clips(self.studio, batch, owner=owner)
-        posters = [(served(one.result.poster), f"seed {one.request['seed']}") for one in clips if one.result]
+        posters = [(served(one.result.poster), str(one.request["seed"])) for one in clips if one.result]
         return gr.update(value=posters, visible=len(posters) > 1 and shown is not None)
 
     def _picture(self, now: panel.View, webp: bytes | None) -> Any:

@@ -19,7 +19,16 @@ from PIL import Image
 from engines.errors import MediaError
 from engines.media import metadata
 from engines.media.output import Output, remove_leftovers
-from engines.media.video import VideoWriter, box_names, preview_bytes, read_frame, read_frames, write_poster
+from engines.media.video import (
+    VideoWriter,
+    box_names,
+    playback_bytes,
+    preview_bytes,
+    read_frame,
+    read_frames,
+    reduced,
+    write_poster,
+)
 
 
 def clip(frames: int, *, width: int = 96, height: int = 64) -> np.ndarray:
@@ -131,6 +140,13 @@ def test_the_preview_is_a_small_moving_picture():
     assert (image.format, image.n_frames, image.size) == ("WEBP", 16, (256, 171))
     assert len(data) < 150_000
     assert Image.open(io.BytesIO(preview_bytes(clip(1)))).format == "WEBP"
+
+
+@pytest.mark.parametrize(("size", "shown"), [((96, 64), (96, 64)), ((512, 256), (256, 128))])
+def test_what_is_finished_plays_at_its_own_size_or_smaller(size, shown):
+    data = playback_bytes(reduced(clip(9, width=size[0], height=size[1])), fps=12)
+    image = Image.open(io.BytesIO(data))
+    assert (image.size, image.n_frames) == (shown, 9)
 
 
 def test_the_poster_carries_its_settings(tmp_path):
