@@ -17,7 +17,7 @@ from engines.loading.store import parse_override
 from engines.registry import SPECS
 from engines.types import EngineSpec
 from engines.validation import build_request
-from engines.wording import either, gigabytes, printable
+from engines.wording import both, either, gigabytes, printable
 from studio import kept_files, models, one_clip, speech
 from studio.jobs.worker_process import require_devices
 from studio.paths import absolute, reason
@@ -94,6 +94,8 @@ def list_models(options: argparse.Namespace) -> int:
         if name not in SPECS or model not in [known.name for known in SPECS[name].models]:
             known = [f"{spec.name}/{one.name}" for spec in SPECS.values() for one in spec.models]
             raise InvalidRequest([Problem("download", f"There is no such model: choose {either(known)}.")])
+        if licence := models.licence(SPECS[name].model(model)):
+            speech.say(licence, sys.stderr)
         for file in files.download(name, SPECS[name].model(model)):
             speech.say(file, sys.stderr)
     rows = [_model_row(spec, name.name, files) for spec in SPECS.values() for name in spec.models]
@@ -103,7 +105,8 @@ def list_models(options: argparse.Namespace) -> int:
     names = [f"{row['engine']}/{row['model']}" for row in rows]
     width = max(map(len, names))
     for name, row in zip(names, rows, strict=True):
-        speech.say(f"{name:<{width}}  {row['state']:<10} {gigabytes(row['bytes']):>9}  {row['note']}")
+        words = f"{name:<{width}}  {row['state']:<10} {gigabytes(row['bytes']):>9}  {row['note']}"
+        speech.say(words if row["free"] else f"{words} Not free for every use: {both(row['licences'])}.")
     return 0
 
 
@@ -127,6 +130,8 @@ def _model_row(spec: EngineSpec, name: str, files: Any) -> dict[str, Any]:
         "bytes": state.total_bytes,
         "missing": list(state.missing),
         "device_bytes": model.device_bytes,
+        "licences": models.licences(model),
+        "free": models.is_free(model),
     }
 
 

@@ -73,17 +73,22 @@ def is_free(model: ModelSpec) -> bool:
     return all(weights.licence in _FREE for weights in model.weights)
 
 
+def licences(model: ModelSpec) -> list[str]:
+    """The licences of the model's files by name, the limited ones first."""
+    names = dict.fromkeys(weights.licence for weights in model.weights)
+    return [_TITLES.get(name, name) for name in sorted(names, key=lambda name: name in _FREE)]
+
+
 def licence(model: ModelSpec) -> str:
-    """Under which licences the model's files are published, in one line; "" for what is part of this project."""
+    """What a person should know of the licences of the model's files, in one line; "" for this project's own."""
     if built_in(model):
         return ""
-    names = {weights.licence: weights.repo for weights in model.weights if weights.repo}
-    limited = {name: repo for name, repo in names.items() if name not in _FREE}
-    if not limited:
-        return f"Licence of its files: {both([*names])}."
-    titles = both([_TITLES.get(name, name) for name in limited])
-    pages = both([f"huggingface.co/{repo}" for repo in dict.fromkeys(limited.values())])
-    return f"Not free for every use: its files are under the {titles}. Read at {pages} what it allows."
+    if is_free(model):
+        return f"Licence of its files: {both(licences(model))}."
+    limited = [weights for weights in model.weights if weights.licence not in _FREE]
+    names = both([*dict.fromkeys(_TITLES.get(weights.licence, weights.licence) for weights in limited)])
+    pages = both([*dict.fromkeys(f"huggingface.co/{weights.repo}" for weights in limited)])
+    return f"Not free for every use: its files are under the {names}. Read at {pages} what it allows."
 
 
 def download_command(spec: EngineSpec, model: ModelSpec) -> str:

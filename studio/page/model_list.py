@@ -62,21 +62,28 @@ def about(studio: Studio, spec: EngineSpec, name: Any) -> str:
     return markup.lines(shown)
 
 
-def follow(studio: Studio, lists: Sequence[ModelList], page: gr.Blocks) -> None:
-    """Keep the lists as the machine is: files arrive and devices are found while a page is open."""
-    seen, watch = gr.State({}), gr.Timer(_LOOK_EVERY_S)
+class Follower:
+    """Keeps the lists of a page as the machine is: files arrive and devices are found while it is open."""
 
-    def look(seen_before: dict[str, Any], *chosen: Any) -> Any:
-        found = {one.spec.name: _found(studio, one.spec) for one in lists}
+    def __init__(self, studio: Studio, lists: Sequence[ModelList]) -> None:
+        self.studio, self.lists, self.seen = studio, lists, gr.State({})
+
+    def wire(self, page: gr.Blocks) -> None:
+        """Look when the page is opened, and every few seconds from then on."""
+        chosen, notes = [one.chosen for one in self.lists], [one.note for one in self.lists]
+        watch = gr.Timer(_LOOK_EVERY_S)
+        gr.on([page.load, watch.tick], self.look, [self.seen, *chosen], [self.seen, *chosen, *notes], **HIDDEN)
+
+    def look(self, seen: Any, *chosen: Any) -> Any:
+        """What is not as it was `seen`; `chosen` are the models chosen now, list by list."""
+        found = {one.spec.name: _found(self.studio, one.spec) for one in self.lists}
         updates: Updates = {}
-        for one, name in zip(lists, chosen, strict=True):
-            if seen_before.get(one.spec.name) != found[one.spec.name]:
-                listed = gr.update(choices=models.choices(one.spec, found[one.spec.name]))
-                updates |= {one.chosen: listed, one.note: about(studio, one.spec, name)}
-        return changed(updates | {seen: found} if updates else {})
-
-    chosen, notes = [one.chosen for one in lists], [one.note for one in lists]
-    gr.on([page.load, watch.tick], look, [seen, *chosen], [seen, *chosen, *notes], **HIDDEN)
+        for one, name in zip(self.lists, chosen, strict=True):
+            now = found[one.spec.name]
+            if seen.get(one.spec.name) != now:
+                listed = gr.update(choices=models.choices(one.spec, now))
+                updates |= {one.chosen: listed, one.note: about(self.studio, one.spec, name)}
+        return changed(updates | {self.seen: found} if updates else {})
 
 
 def _found(studio: Studio, spec: EngineSpec) -> dict[str, models.Availability]:

@@ -46,7 +46,7 @@ def build(studio: Studio) -> gr.Blocks:
             send.wire_newest(studio, form, browser=browser)
         for one in rendered.values():
             page.load(one.events.load, browser, [browser, *one.result.components], **HIDDEN)
-        model_list.follow(studio, [one.controls.models for one in rendered.values()], page)
+        model_list.Follower(studio, [one.controls.models for one in rendered.values()]).wire(page)
         watch = gr.Timer(2.0)
         gr.on([page.load, watch.tick], lambda: devices(studio), None, [chip, watch], **HIDDEN)
     return page
