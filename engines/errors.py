@@ -4,6 +4,7 @@ StudioError
 ├── InvalidRequest          the request cannot be run as it stands; carries one Problem per field
 ├── MissingWeights          a checkpoint file is not on this machine
 ├── IncompatibleCheckpoint  a checkpoint file is damaged or belongs to another model
+│   └── NotFinite           a network made numbers that are not finite
 ├── OutOfMemory             the device or the machine has too little memory for this request
 ├── DeviceError             the device failed or its worker process died
 ├── MediaError              a picture or video could not be read or written
@@ -56,6 +57,24 @@ class MissingWeights(StudioError):
 
 class IncompatibleCheckpoint(StudioError):
     """A file of the model is truncated, damaged or belongs to another model."""
+
+
+class NotFinite(IncompatibleCheckpoint):
+    """A network made numbers that are not finite: its weights are damaged, or do not stand its precision.
+
+    Args:
+        role: which network: "transformer", "vae", "text_encoder", ...
+        when: for people: "at step 3 of 20", may be empty.
+        file: the name of its file, where it is known.
+    """
+
+    def __init__(self, role: str, *, when: str = "", file: str = "") -> None:
+        self.role, self.when = role, when
+        network = f"The {role.replace('_', ' ')}" + (f" {file}" if file else "")
+        super().__init__(
+            f"{network} made numbers that are not finite{f' {when}' if when else ''}, so there is no clip.",
+            hint="Its file is damaged or does not stand this precision: use another file.",
+        )
 
 
 class OutOfMemory(StudioError):

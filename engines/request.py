@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 MAX_SEED = 2**32 - 1
 RANDOM_SEED = -1  # asks for a seed to be drawn
 MAX_PROMPT_CHARACTERS = 2_000
+MAX_STEPS = 200
 
 Group = Literal["prompt", "picture", "clip", "quality", "guidance", "seed"]
 
@@ -108,7 +109,7 @@ class Request(BaseModel):
         help="Denoising steps: more take longer and give cleaner detail.",
         group="quality",
         minimum=1,
-        maximum=200,
+        maximum=MAX_STEPS,
         step=1,
         advanced=True,
     )

@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from engines.errors import Problem
 from engines.inputs import Kind, media_fields
 from engines.request import Request
-from engines.wording import either, number
+from engines.wording import either, given, gpu_memory, number
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
 T = TypeVar("T")
+
+
+class Size(NamedTuple):
+    """Width and height in pixels, written "96x64"."""
+
+    width: int
+    height: int
+
+    @classmethod
+    def parse(cls, text: object) -> Size:
+        """The size that `text` means, with any of the crosses that keyboards give.
+
+        Raises:
+            ValueError: with the sentence of what is wrong.
+        """
+        found = re.fullmatch(r"\s*(\d{1,9})\s*[xX×*✕хХｘＸ]\s*(\d{1,9})\s*", str(text))
+        if found is None:
+            raise ValueError(f"Write the size as width x height, for example 96x64; you gave {given(text)}.")
+        return cls(int(found[1]), int(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
 
 
 @dataclass(frozen=True)
@@ -52,7 +75,7 @@ class Geometry:
     def _size_problems(self, width: int, height: int) -> list[Problem]:
         size = "x".join(str(side) if abs(side) < 10**6 else number(side) for side in (width, height))
         if min(width, height) < self.min_side or width * height > self.max_pixels:
-            choices = either([f"{w}x{h}" for w, h in self.sizes])
+            choices = either([str(Size(*size)) for size in self.sizes])
             sentence = (
                 f"A clip of {size} is outside what this model can make: both sides need at least {self.min_side} "
                 f"pixels, the whole at most {self.max_pixels:,}, for example {choices}."
@@ -61,19 +84,19 @@ class Geometry:
         if width % self.multiple or height % self.multiple:
             sentence = (
                 f"A clip of {size} cannot be made: width and height must be multiples of {self.multiple}, "
-                f"the nearest is {'x'.join(map(str, self._nearest_size(width, height)))}."
+                f"the nearest is {self._nearest_size(width, height)}."
             )
             return [Problem("width" if width % self.multiple else "height", sentence)]
         return []
 
-    def _nearest_size(self, width: int, height: int) -> tuple[int, int]:
+    def _nearest_size(self, width: int, height: int) -> Size:
         """The closest size that the model can make; `width` and `height` are within its range."""
         lowest = -(-self.min_side // self.multiple)
         sides = [
             [max(lowest, side // self.multiple + more) * self.multiple for more in (0, 1)] for side in (width, height)
         ]
-        possible = [(w, h) for w in sides[0] for h in sides[1] if w * h <= self.max_pixels]
-        return min(possible, key=lambda size: abs(size[0] - width) + abs(size[1] - height))
+        possible = [Size(w, h) for w in sides[0] for h in sides[1] if w * h <= self.max_pixels]
+        return min(possible, key=lambda size: abs(size.width - width) + abs(size.height - height))
 
     def _length_problems(self, frames: int) -> list[Problem]:
         if not 1 <= frames <= self.max_frames:
@@ -133,6 +156,18 @@ class ModelSpec:
     presets: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     words: str = ""
     device_bytes: int = 0
+
+    @property
+    def wants(self) -> str:
+        """What it runs on, as the end of a sentence about it."""
+        if not self.device_bytes:
+            return "runs on any machine"
+        return f"wants a GPU with {gpu_memory(self.device_bytes)} or more"
+
+    @property
+    def about(self) -> str:
+        """Its note, and the GPU that it wants, if any."""
+        return f"{self.note} It {self.wants}." if self.device_bytes else self.note
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,11 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:g}"
 
 
+def gpu_memory(size_bytes: float) -> str:
+    """Memory of a GPU as its maker writes it: "8 GB"."""
+    return f"{size_bytes / 2**30:.0f} GB"
+
+
 def gigabytes(size_bytes: float) -> str:
     """A size for people: "5.7 GB", "12 MB"."""
     return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.0f} MB"

@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 from engines.errors import IncompatibleCheckpoint, InvalidRequest, MissingWeights, Problem, StudioError
 from engines.inputs import media_fields
 from engines.loading.store import parse_override
-from engines.registry import SPECS
-from engines.types import EngineSpec
+from engines.registry import SPECS, find
+from engines.types import EngineSpec, Size
 from engines.validation import build_request
 from engines.wording import both, either, gigabytes, printable
 from studio import kept_files, models, one_clip, speech
@@ -64,9 +64,7 @@ def _run(given: list[str]) -> int:
 
 def generate(options: argparse.Namespace) -> int:
     """Make one clip."""
-    if options.engine not in SPECS:
-        raise InvalidRequest([Problem("engine", f'There is no engine "{options.engine}": choose {either([*SPECS])}.')])
-    spec = SPECS[options.engine]
+    spec = find(options.engine)
     values = _values(spec, options)
     request = build_request(spec, values)
     overrides = tuple(_override(spec, request.model, text) for text in options.weights)
@@ -125,7 +123,7 @@ def _model_row(spec: EngineSpec, name: str, files: Any) -> dict[str, Any]:
         "engine": spec.name,
         "model": name,
         "title": model.title,
-        "note": model.note,
+        "note": model.about,
         "state": state.state,
         "bytes": state.total_bytes,
         "missing": list(state.missing),
@@ -154,10 +152,10 @@ def _values(spec: EngineSpec, options: argparse.Namespace) -> dict[str, Any]:
         if (value := getattr(options, name)) is not None:
             values[name] = value
     if options.size is not None:
-        width, cross, height = options.size.lower().replace("×", "x").partition("x")
-        if not (cross and width.isdigit() and height.isdigit()):
-            raise InvalidRequest([Problem("width", f'Write --size as WxH, for example 96x64; not "{options.size}".')])
-        values |= {"width": width, "height": height}
+        try:
+            values |= Size.parse(options.size)._asdict()
+        except ValueError as error:
+            raise InvalidRequest([Problem("width", str(error))]) from None
     if options.references:
         values |= kept_files.as_values(spec, options.references)
     return values

@@ -8,7 +8,7 @@ from typing import Literal
 
 from engines.loading.store import ModelState, Store, parse_override
 from engines.types import EngineSpec, ModelSpec
-from engines.wording import both, gigabytes
+from engines.wording import both, gigabytes, gpu_memory
 from studio.jobs.worker_process import DeviceState
 from studio.settings import Settings
 
@@ -48,18 +48,19 @@ def availability(
     state = files.state(spec.name, model)
     gpus = [device for device in devices if device.name != "cpu"]
     largest = max((device.total_bytes for device in gpus), default=0)
-    wants = f"wants a GPU with {_memory(model.device_bytes)}" if model.device_bytes else "runs on any machine"
-    here = f"the largest here has {_memory(largest)}" if gpus else "there is none here"
+    here = f"the largest here has {gpu_memory(largest)}" if gpus else "there is none here"
     if state.state in ("missing", "partial"):
         left = state.total_bytes - state.found_bytes
         if not any(weights.repo for weights in model.weights):
             return Availability(state, f"{model.title} is not complete: get a full copy of the project.")
         short = f"; {here}" if devices and model.device_bytes > largest else ""
-        return Availability(state, f"{model.title} is not installed: {gigabytes(left)} to download, {wants}{short}.")
+        return Availability(
+            state, f"{model.title} is not installed: {gigabytes(left)} to download, {model.wants}{short}."
+        )
     if devices and model.device_bytes > largest:
         if public:
-            return Availability(state, f"{model.title} {wants}; {here}.")
-        return Availability(state, warning=f"It {wants}, and {here}: expect it to be very slow.")
+            return Availability(state, f"{model.title} {model.wants}; {here}.")
+        return Availability(state, warning=f"It {model.wants}, and {here}: expect it to be very slow.")
     return Availability(state)
 
 
@@ -94,11 +95,6 @@ def licence(model: ModelSpec) -> str:
 def download_command(spec: EngineSpec, model: ModelSpec) -> str:
     """What a person types to install the model."""
     return f"python -m studio models --download {spec.name}/{model.name}"
-
-
-def _memory(size_bytes: int) -> str:
-    """Memory of a GPU as its maker writes it."""
-    return f"{size_bytes / 2**30:.0f} GB"
 
 
 def choices(spec: EngineSpec, found: dict[str, Availability]) -> list[tuple[str, str]]:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engines import registry
 from engines.errors import InvalidRequest, Problem, StudioError
 from engines.loading.store import Store
-from engines.registry import SPECS
-from engines.request import MAX_SEED, Request
+from engines.request import Request, seeds
 from engines.types import EngineSpec
 from engines.validation import build_request
 from studio import continuing, kept_files, models
@@ -51,11 +51,10 @@ class Studio:
             raise InvalidRequest([Problem("seed", f"Choose 1 to {MAX_VARIATIONS} variations; you gave {variations}.")])
         self._check_limits(owner, variations)
         request = kept_files.keep(request, self.settings.pictures)
-        first = request.seed if request.seed >= 0 else secrets.randbelow(MAX_SEED - MAX_VARIATIONS + 2)
         batch = secrets.token_hex(8)
-        seeds = [(first + index) % (MAX_SEED + 1) for index in range(variations)]
         jobs = self.store.add(
-            Job(engine=engine, request=_stored(request, seed), id=_new_id(), batch=batch, owner=owner) for seed in seeds
+            Job(engine=engine, request=_stored(request, seed), id=_new_id(), batch=batch, owner=owner)
+            for seed in seeds(request.seed, variations)
         )
         self.executor.wake()
         return jobs
@@ -87,10 +86,7 @@ class Studio:
 
     def spec(self, engine: str) -> EngineSpec:
         """The engine of this name; raises InvalidRequest."""
-        if engine not in self.specs:
-            known = ", ".join(self.specs)
-            raise InvalidRequest([Problem("engine", f'There is no engine "{engine}" here: choose from {known}.')])
-        return self.specs[engine]
+        return registry.find(engine, self.specs)
 
     def availability(self, spec: EngineSpec, model: str) -> models.Availability:
         """Whether a model can run here, and why not."""
@@ -122,7 +118,7 @@ class Studio:
 def open_studio(settings: Settings, executor_type: Any, **options: Any) -> Studio:
     """A studio over its outputs folder, not yet started."""
     store = JobStore(settings.database)
-    return Studio(settings, store, executor_type(settings, store, **options), SPECS, models.store(settings))
+    return Studio(settings, store, executor_type(settings, store, **options), registry.SPECS, models.store(settings))
 
 
 def _stored(request: Request, seed: int) -> dict[str, Any]:

@@ -92,7 +92,7 @@ CALLS: dict[str, tuple[list[str], str]] = {
     "no output": ([*ENGINE, "--prompt", "x"], "--out"),
     "no command": ([], "COMMAND"),
     "unknown flag": ([*ENGINE, "--out", "clip.mp4", "--colour"], "--colour"),
-    "size no size": ([*ENGINE, "--out", "clip.mp4", "--size", "large"], "--size as WxH"),
+    "size no size": ([*ENGINE, "--out", "clip.mp4", "--size", "large"], "Write the size as width x height"),
     "size negative": ([*ENGINE, "--out", "clip.mp4", "--size", "-96x64"], "--size"),
     "setting without value": ([*ENGINE, "--out", "clip.mp4", "--set", "steps"], "--set as name=value"),
     "missing checkpoint": (["GOOD", "--model", "1.3B", "--size", "832x480"], "not on this machine"),

@@ -19,13 +19,14 @@ from engines.flashi2v.network import FlashI2VTransformer3DModel
 from engines.flashi2v.spec import FlashI2VRequest
 from engines.media.pictures import crop_to_cover, open_picture
 from engines.sampling import guidance
-from engines.sampling.denoise import Denoised, Scheduler, denoise, euler
+from engines.sampling.denoise import Denoised, SamplingStep, Scheduler, denoise, euler
+from engines.sampling.guidance import NetworkCall, guided
 from engines.types import Context, Frames, LatentStep
 from engines.wan import transformer, vae
 from engines.wan.components import WanModel
 from engines.wan.latents import latent_shape, preview, temporal_stride
 from engines.wan.text import padded
-from engines.wan.transformer import BATCHED_TOKENS, predict, token_count
+from engines.wan.transformer import predict, token_count
 from engines.wan.vae import decode_frames
 
 # A picture enlarged more than this looks soft in the clip.
@@ -72,7 +73,7 @@ class FlashI2V:
         config, dtype = model.transformer.config, model.transformer.dtype(context)
         weights = text_weights(request.guidance)
         tokens = token_count(config, *shape[1:])
-        batched = tokens <= BATCHED_TOKENS
+        batched = tokens <= transformer.BATCHED_TOKENS
         room = transformer.working_bytes(
             config, tokens=tokens * (len(guidance.needed(weights)) if batched else 1), dtype=dtype
         )
@@ -152,9 +153,9 @@ def sample(
     def velocity(latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
         seen = torch.cat([latents - shift, features], dim=1)
 
-        def passes(texts: list[torch.Tensor]) -> torch.Tensor:
-            return predict(network, seen.expand(len(texts), -1, -1, -1, -1), timestep, torch.stack(texts))
+        def passes(texts: list[torch.Tensor], call: NetworkCall) -> torch.Tensor:
+            return predict(network, seen.expand(len(texts), -1, -1, -1, -1), timestep, torch.stack(texts), call=call)
 
-        return guidance.guided(passes, conditions, weights, batched=batched)
+        return guided(passes, conditions, weights, batched=batched, step=SamplingStep.of(scheduler))
 
     return denoise(noise, scheduler, velocity)

@@ -18,13 +18,14 @@ from engines.events import Note, Stage
 from engines.media.pictures import cut_out, fit_on_canvas, open_picture
 from engines.phantom_wan.spec import PhantomWanRequest
 from engines.sampling import guidance
-from engines.sampling.denoise import SOLVERS, Denoised, denoise
+from engines.sampling.denoise import SOLVERS, Denoised, SamplingStep, denoise
+from engines.sampling.guidance import NetworkCall, guided
 from engines.types import Context, Frames, LatentStep
 from engines.wan import transformer, vae
 from engines.wan.components import WanModel
 from engines.wan.latents import latent_shape, preview, temporal_stride
 from engines.wan.text import padded
-from engines.wan.transformer import BATCHED_TOKENS, predict, token_count
+from engines.wan.transformer import predict, token_count
 from engines.wan.vae import decode_frames
 
 
@@ -66,7 +67,7 @@ class PhantomWan:
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(request.seed))
         weights = guidance.subject(request.image_guidance, request.text_guidance)
         tokens = token_count(config, *shape[1:])
-        batched = tokens <= BATCHED_TOKENS
+        batched = tokens <= transformer.BATCHED_TOKENS
         dtype = model.transformer.dtype(context)
         room = transformer.working_bytes(
             config, tokens=tokens * (len(guidance.needed(weights)) if batched else 1), dtype=dtype
@@ -124,10 +125,10 @@ def sample(
     }
 
     def velocity(latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-        def passes(batch: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+        def passes(batch: list[tuple[torch.Tensor, torch.Tensor]], call: NetworkCall) -> torch.Tensor:
             seen = torch.stack([torch.cat([latents[:, :frames], pictures], dim=1) for pictures, _ in batch])
-            return predict(network, seen, timestep, torch.stack([text for _, text in batch]))
+            return predict(network, seen, timestep, torch.stack([text for _, text in batch]), call=call)
 
-        return guidance.guided(passes, conditions, weights, batched=batched)
+        return guided(passes, conditions, weights, batched=batched, step=SamplingStep.of(scheduler))
 
     return denoise(noise, scheduler, velocity)

@@ -7,10 +7,19 @@ from __future__ import annotations
 
 from engines.errors import Problem
 from engines.inputs import Reference, media
-from engines.request import Request, parameter
-from engines.types import EngineSpec, Geometry, ModelSpec, Weights
+from engines.parameters import guidance_scale, presets, published_pictures, timestep_shift
+from engines.request import Request
+from engines.types import EngineSpec, ModelSpec, Weights
 from engines.validation import prompt_problems
-from engines.wan.weights import PUBLISHED, STARTER_NOTE, STARTER_WORDS
+from engines.wan.weights import (
+    PUBLISHED,
+    STARTER_DEFAULTS,
+    STARTER_GEOMETRY,
+    STARTER_NOTE,
+    STARTER_PRESETS,
+    STARTER_WORDS,
+    published_geometry,
+)
 from engines.wan.weights import STARTER as STARTER_FILES
 
 # What Wan 2.1 and Phantom were published with (sample_neg_prompt), character for character.
@@ -33,43 +42,12 @@ class PhantomWanRequest(Request):
         needed="Add a reference picture: this engine needs at least one.",
         as_published="published_pictures",
     )
-    image_guidance: float = parameter(
-        5.0,
-        label="Picture guidance",
-        help="How strongly the clip keeps to the reference pictures.",
-        group="guidance",
-        minimum=0,
-        maximum=20,
-        step=0.5,
-        advanced=True,
+    image_guidance: float = guidance_scale(
+        5.0, label="Picture guidance", help="How strongly the clip keeps to the reference pictures."
     )
-    text_guidance: float = parameter(
-        7.5,
-        label="Text guidance",
-        help="How strongly the clip keeps to the prompt.",
-        group="guidance",
-        minimum=0,
-        maximum=20,
-        step=0.5,
-        advanced=True,
-    )
-    shift: float = parameter(
-        5.0,
-        label="Timestep shift",
-        help="Larger values spend more steps on layout and motion, smaller ones on detail.",
-        group="quality",
-        minimum=0.1,
-        maximum=20,
-        step=0.5,
-        advanced=True,
-    )
-    published_pictures: bool = parameter(
-        False,
-        label="Prepare pictures as published",
-        help="Treat pictures exactly as the published code does: ignore camera rotation and drop transparency.",
-        group="picture",
-        advanced=True,
-    )
+    text_guidance: float = guidance_scale(7.5, label="Text guidance", help="How strongly the clip keeps to the prompt.")
+    shift: float = timestep_shift(5.0)
+    published_pictures: bool = published_pictures()
 
 
 def check(request: PhantomWanRequest, model: ModelSpec) -> list[Problem]:
@@ -85,47 +63,30 @@ STARTER = ModelSpec(
         Weights("transformer", ("starter/wan_t2v.safetensors",), size_bytes=14_000_000),
         *STARTER_FILES,
     ),
-    geometry=Geometry(
-        sizes=((96, 64), (64, 64)), multiple=16, max_pixels=96 * 96, frame_stride=4, max_frames=49, min_side=48
-    ),
-    defaults={
-        "width": 96,
-        "height": 64,
-        "frames": 33,
-        "fps": 12,
-        "steps": 20,
-        "shift": 3.0,
-        "image_guidance": 4.0,
-        "text_guidance": 3.0,
-    },
-    presets={"Draft": {"steps": 10}, "Standard": {"steps": 20}, "Best": {"steps": 40}},
+    geometry=STARTER_GEOMETRY,
+    defaults=STARTER_DEFAULTS | {"shift": 3.0, "image_guidance": 4.0, "text_guidance": 3.0},
+    presets=STARTER_PRESETS,
     words=STARTER_WORDS,
 )
 
 PHANTOM_1_3B = ModelSpec(
     name="1.3B",
     title="Phantom-Wan 1.3B",
-    note="The published 1.3B model, best at 832x480; wants a GPU with 8 GB or more.",
+    note="The published 1.3B model, best at 832x480.",
     weights=(
         Weights("transformer", ("Phantom-Wan-1.3B.pth",), "bytedance-research/Phantom", 5_676_000_000),
         *PUBLISHED,
     ),
-    geometry=Geometry(
-        sizes=((832, 480), (480, 832), (1280, 720), (720, 1280)),
-        multiple=16,
-        max_pixels=1280 * 720,
-        frame_stride=4,
-        max_frames=121,
-    ),
+    geometry=published_geometry((832, 480), (480, 832), (1280, 720), (720, 1280), max_frames=121),
     defaults={"negative_prompt": NEGATIVE_PROMPT},
-    presets={"Draft": {"steps": 25}, "Standard": {"steps": 50}, "Best": {"steps": 80}},
+    presets=presets(25, 50, 80),
     device_bytes=8 * 2**30,
 )
 
 PHANTOM_14B = ModelSpec(
     name="14B",
     title="Phantom-Wan 14B",
-    note="The published 14B model, trained at 24 frames a second; wants a GPU with 24 GB or more.",
+    note="The published 14B model, trained at 24 frames a second.",
     weights=(
         Weights(
             "transformer",
@@ -135,15 +96,9 @@ PHANTOM_14B = ModelSpec(
         ),
         *PUBLISHED,
     ),
-    geometry=Geometry(
-        sizes=((832, 480), (480, 832), (1280, 720), (720, 1280)),
-        multiple=16,
-        max_pixels=1280 * 720,
-        frame_stride=4,
-        max_frames=241,
-    ),
+    geometry=published_geometry((832, 480), (480, 832), (1280, 720), (720, 1280), max_frames=241),
     defaults={"frames": 121, "fps": 24, "negative_prompt": NEGATIVE_PROMPT},
-    presets={"Draft": {"steps": 25}, "Standard": {"steps": 50}, "Best": {"steps": 80}},
+    presets=presets(25, 50, 80),
     device_bytes=24 * 2**30,
 )
 

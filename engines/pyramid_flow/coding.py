@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from engines.pyramid_flow.vae import Cache, CausalVideoVAE
+from engines.sampling.finite import finite
 
 TILE = 256  # pixels; published for decoding with save_memory and for encoding a picture
 SPACE = TIME = 8  # pixels and frames of one latent
@@ -84,7 +85,7 @@ def encode(vae: CausalVideoVAE, video: torch.Tensor, *, tile: int | None = TILE,
         return torch.cat([vae.encode(piece, cache) for piece in _pieces(part, sizes)], dim=2)
 
     moments = _tiled(video, whole, tile=tile, grain=SPACE) if tile else whole(video)
-    mean, log_variance = moments.float().chunk(2, dim=1)
+    mean, log_variance = finite(moments.float(), role="vae", when="from a picture").chunk(2, dim=1)
     return Moments(mean, log_variance.clamp(-30, 20))
 
 
@@ -104,9 +105,11 @@ class StreamingDecoder:
         latents = latents.to(vae.device, vae.dtype)
         side = self.tile and self.tile // SPACE
         if not side or max(latents.shape[-2:]) <= side:
-            return self._decode(vae, latents, self._caches.setdefault((0, 0), {})).float()
-        corners = iter(_corners(latents, side))
-        return _tiled(latents, lambda part: self._parked(vae, part, next(corners)), tile=side, grain=1 / SPACE).float()
+            frames = self._decode(vae, latents, self._caches.setdefault((0, 0), {}))
+        else:
+            corners = iter(_corners(latents, side))
+            frames = _tiled(latents, lambda part: self._parked(vae, part, next(corners)), tile=side, grain=1 / SPACE)
+        return finite(frames.float(), role="vae", when="while decoding")
 
     def _decode(self, vae: CausalVideoVAE, latents: torch.Tensor, cache: Cache) -> torch.Tensor:
         """One latent frame at a time, which needs the least memory."""

@@ -17,6 +17,9 @@ from engines.pyramid_flow.noise import block_noise, coarsest, next_stage
 from engines.pyramid_flow.packing import PATCH, Text, join
 from engines.pyramid_flow.scheduler import PyramidScheduler
 from engines.sampling import guidance
+from engines.sampling.denoise import SamplingStep
+from engines.sampling.finite import finite
+from engines.sampling.guidance import NetworkCall
 
 # Below this many tokens a pass leaves the device half idle, and both guidance passes are faster as one batch.
 BATCHED_TOKENS = 4_096
@@ -82,13 +85,17 @@ def make_unit(
         schedule = scheduler.schedule(stage, unit.steps[stage])
         for index, timestep in enumerate(schedule.timesteps):
 
-            def predict(batch: list[Text], latents=latents, clips=clips, timestep=timestep) -> torch.Tensor:
+            def predict(
+                batch: list[Text], call: NetworkCall, latents=latents, clips=clips, timestep=timestep
+            ) -> torch.Tensor:
                 rows = [clip.repeat(len(batch), 1, 1, 1, 1) for clip in (*clips, latents.to(dtype))]
                 times = timestep.to(device).expand(rows[-1].shape[0])
                 velocity = network(rows, join(batch), times).float()
                 return velocity.unflatten(0, (len(batch), -1))
 
-            velocity = guidance.guided(predict, texts, weights(unit.scale), batched=tokens <= BATCHED_TOKENS)
+            step = SamplingStep(index, unit.steps[stage], schedule.sigmas[index].item())
+            velocity = guidance.guided(predict, texts, weights(unit.scale), batched=tokens <= BATCHED_TOKENS, step=step)
+            velocity = finite(velocity, role="transformer", when=f"at step {index + 1} of stage {stage + 1}")
             latents = schedule.step(index, latents, velocity)
             yield UnitStep(stage, index, latents, stage_ends=index + 1 == unit.steps[stage])
 

@@ -13,9 +13,10 @@ from typing import Any
 
 from engines.errors import Problem
 from engines.inputs import Reference, media
+from engines.parameters import guidance_scale, presets, step_count
 from engines.pyramid_flow import storyboard
 from engines.request import MAX_PROMPT_CHARACTERS, Request, parameter
-from engines.types import EngineSpec, Geometry, ModelSpec, Weights
+from engines.types import EngineSpec, Geometry, ModelSpec, Size, Weights
 from engines.validation import prompt_problems
 from engines.wan.weights import STARTER_NOTE, STARTER_TEXT, STARTER_WORDS
 from engines.wording import either
@@ -28,13 +29,6 @@ MAX_STORYBOARD_CHARACTERS = 10 * MAX_PROMPT_CHARACTERS
 class PyramidFlowRequest(Request):
     """A long video from text, from a picture or from an earlier video's latents, with a prompt per time range."""
 
-    width: int = parameter(640, label="Width", help="Width of the clip.", group="clip", unit="px", minimum=16)
-    height: int = parameter(384, label="Height", help="Height of the clip.", group="clip", unit="px", minimum=16)
-    frames: int = parameter(121, label="Frames", help="Length of the clip in frames.", group="clip", minimum=1)
-    fps: int = parameter(
-        24, label="Frame rate", help="Frames shown per second.", group="clip", unit="fps", minimum=1, maximum=60,
-        advanced=True,
-    )  # fmt: skip
     first_picture: Reference | None = media(
         "first frame",
         label="First picture",
@@ -56,44 +50,26 @@ class PyramidFlowRequest(Request):
         help="An earlier clip that this one goes on from, up to the new length: exactly as if never interrupted.",
         suffix=LATENTS_SUFFIX,
     )
-    steps: int = parameter(
+    steps: int = step_count(
         20,
         label="Steps of the first frame",
         help="Denoising steps in each of the three resolutions, for the video's first frame.",
-        group="quality",
-        minimum=1,
-        maximum=200,
-        step=1,
-        advanced=True,
     )
-    later_steps: int = parameter(
+    later_steps: int = step_count(
         10,
         label="Steps of later frames",
         help="Denoising steps in each of the three resolutions, for every eight frames after the first.",
-        group="quality",
-        minimum=1,
-        maximum=200,
-        step=1,
-        advanced=True,
     )
-    guidance: float = parameter(
+    guidance: float = guidance_scale(
         7.0,
         label="Guidance",
         help="How strongly the first frame keeps to the prompt; 0 turns all guidance off.",
-        group="guidance",
-        minimum=0,
-        maximum=20,
-        step=0.5,
-        advanced=True,
     )
-    video_guidance: float = parameter(
+    video_guidance: float = guidance_scale(
         5.0,
         label="Guidance of later frames",
         help="Higher: more motion, less drift. Lower: steadier. Published: 5, and 4 for a first picture.",
-        group="guidance",
-        minimum=0,
-        maximum=20,
-        step=0.5,
+        advanced=False,
     )
 
 
@@ -117,11 +93,11 @@ def check(request: PyramidFlowRequest, model: ModelSpec) -> list[Problem]:
 
 def _size_problems(request: PyramidFlowRequest, model: ModelSpec) -> list[Problem]:
     geometry = model.geometry
-    size = (request.width, request.height)
-    possible = not geometry.problems(width=size[0], height=size[1], frames=1)
+    size = Size(request.width, request.height)
+    possible = not geometry.problems(width=size.width, height=size.height, frames=1)
     if not possible or size in geometry.sizes:
         return []
-    choices = either([f"{width}x{height}" for width, height in geometry.sizes])
+    choices = either([str(Size(*one)) for one in geometry.sizes])
     others = [name for name, other in _SIZES.items() if size in other and name != model.name]
     hint = f", or the model {either(others)}" if others else ""
     sentence = f"This checkpoint was trained for {choices} only and makes noise at other sizes: choose that size{hint}."
@@ -160,7 +136,7 @@ def _continue_problems(request: PyramidFlowRequest) -> list[Problem]:
     if facts["model"] != request.model:
         return [Problem("continues", f'"{name}" was made with the model {facts["model"]}: choose that model.')]
     if (facts["width"], facts["height"]) != (request.width, request.height):
-        size = f"{facts['width']}x{facts['height']}"
+        size = Size(facts["width"], facts["height"])
         return [Problem("width", f'"{name}" holds a clip of {size}: choose that size to continue it.')]
     if facts["frames"] >= request.frames:
         sentence = f'"{name}" already holds {facts["frames"]} frames: choose a greater length to continue it.'
@@ -194,13 +170,10 @@ NEGATIVE_PROMPT = (
 )
 
 
-def _presets(draft: int, standard: int, best: int) -> dict[str, dict[str, int]]:
-    """As published, a frame after the first takes half of its steps."""
-    steps = {"Draft": draft, "Standard": standard, "Best": best}
-    return {name: {"steps": count, "later_steps": count // 2} for name, count in steps.items()}
-
-
-PRESETS = _presets(10, 20, 30)
+LATER_SHARE = 0.5  # as published, a frame after the first takes half of its steps
+PRESETS = presets(10, 20, 30, later_steps=LATER_SHARE)
+# What all published models have in common, at the size and length of the 384p ones.
+DEFAULTS = {"width": 640, "height": 384, "frames": 121, "fps": 24, "negative_prompt": NEGATIVE_PROMPT}
 
 
 def _geometry(*sizes: tuple[int, int], units: int) -> Geometry:
@@ -264,7 +237,7 @@ def _starter(name: str, *, title: str, note: str, file: str, size_bytes: int) ->
             "guidance": 4.0,
             "video_guidance": 3.0,
         },
-        presets=_presets(6, 10, 20),
+        presets=presets(6, 10, 20, later_steps=LATER_SHARE),
         words=STARTER_WORDS,
     )
 
@@ -289,11 +262,10 @@ PUBLISHED = (
     ModelSpec(
         name="miniflux-384p",
         title="Pyramid Flow miniFLUX 384p",
-        note="The published model for 640x384, up to 5 seconds; better at people and motion than the SD3 family. "
-        "Wants a GPU with 12 GB or more.",
+        note="The published model for 640x384, up to 5 seconds; better at people and motion than the SD3 family.",
         weights=_miniflux("diffusion_transformer_384p"),
         geometry=_geometry((640, 384), units=16),
-        defaults={"negative_prompt": NEGATIVE_PROMPT},
+        defaults=DEFAULTS,
         presets=PRESETS,
         device_bytes=12 * 2**30,
     ),
@@ -301,10 +273,10 @@ PUBLISHED = (
         name="miniflux-768p",
         title="Pyramid Flow miniFLUX 768p",
         note="The published model for 1280x768, up to 10 seconds; tuned only briefly, it blurs over time. "
-        "Wants a GPU with 12 GB or more, and 40 GB of RAM for the decoder's memory.",
+        "Its decoder remembers up to 40 GB in RAM.",
         weights=_miniflux("diffusion_transformer_768p"),
         geometry=_geometry((1280, 768), units=31),
-        defaults={"width": 1280, "height": 768, "negative_prompt": NEGATIVE_PROMPT},
+        defaults=DEFAULTS | {"width": 1280, "height": 768},
         presets=PRESETS,
         device_bytes=12 * 2**30,
     ),
@@ -314,29 +286,29 @@ PUBLISHED = (
         note="The published model for single pictures of about one megapixel.",
         weights=_miniflux("diffusion_transformer_image"),
         geometry=_geometry((1024, 1024), (1280, 768), (768, 1280), units=1),
-        defaults={"width": 1024, "height": 1024, "frames": 1, "guidance": 9.0, "negative_prompt": NEGATIVE_PROMPT},
+        defaults=DEFAULTS | {"width": 1024, "height": 1024, "frames": 1, "guidance": 9.0},
         presets=PRESETS,
         device_bytes=12 * 2**30,
     ),
     ModelSpec(
         name="sd3-384p",
         title="Pyramid Flow SD3 384p",
-        note="The published model for 640x384, up to 5 seconds; weak at people. Wants a GPU with 12 GB or more.",
+        note="The published model for 640x384, up to 5 seconds; weak at people.",
         weights=_sd3("diffusion_transformer_384p"),
         geometry=_geometry((640, 384), units=16),
-        defaults={"negative_prompt": NEGATIVE_PROMPT},
+        defaults=DEFAULTS,
         presets=PRESETS,
         device_bytes=12 * 2**30,
     ),
     ModelSpec(
         name="sd3-768p",
         title="Pyramid Flow SD3 768p",
-        note="The published model for 1280x768, up to 10 seconds; weak at people. Wants a GPU with 12 GB or more, "
-        "and 40 GB of RAM for the decoder's memory.",
+        note="The published model for 1280x768, up to 10 seconds; weak at people. "
+        "Its decoder remembers up to 40 GB in RAM.",
         weights=_sd3("diffusion_transformer_768p"),
         geometry=_geometry((1280, 768), units=31),
         # Published guidance: 7 to 9, and 7 for ten seconds.
-        defaults={"width": 1280, "height": 768, "guidance": 9.0, "negative_prompt": NEGATIVE_PROMPT},
+        defaults=DEFAULTS | {"width": 1280, "height": 768, "guidance": 9.0},
         presets=PRESETS,
         device_bytes=12 * 2**30,
     ),

@@ -14,6 +14,7 @@ import torch
 from tokenizers import Tokenizer
 
 from engines.pyramid_flow.packing import Text
+from engines.sampling.finite import finite
 
 TEXT_LEN = 128  # tokens of T5, the end token included
 CLIP_LEN = 77
@@ -22,14 +23,16 @@ CLIP_LEN = 77
 @torch.no_grad()
 def encode_states(encoder: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """T5's last hidden states [B,L,D] of token ids [B,L] where `mask` says which are real."""
-    return encoder(input_ids=ids.to(encoder.device), attention_mask=mask.to(encoder.device)).last_hidden_state
+    states = encoder(input_ids=ids.to(encoder.device), attention_mask=mask.to(encoder.device)).last_hidden_state
+    return finite(states, role="text_encoder", when="from a prompt")
 
 
 @torch.no_grad()
 def encode_pooled(encoder: Any, ids: torch.Tensor) -> torch.Tensor:
     """CLIP's vector [B,P] at each text's end: projected where the encoder has a projection (the SD3 family's have)."""
     output = encoder(input_ids=ids.to(encoder.device))
-    return output.text_embeds if hasattr(output, "text_embeds") else output.pooler_output
+    pooled = output.text_embeds if hasattr(output, "text_embeds") else output.pooler_output
+    return finite(pooled, role="clip", when="from a prompt")
 
 
 @lru_cache(maxsize=4)

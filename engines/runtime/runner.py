@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import secrets
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
@@ -13,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from engines.errors import OutOfMemory, StudioError
+from engines.errors import NotFinite, OutOfMemory, StudioError
 from engines.events import Cancelled, Done, Note, Playback, Preview, Result, Stage, Step
 from engines.media import metadata
 from engines.media.output import Output
 from engines.media.video import VideoWriter, playback_bytes, preview_bytes, reduced, write_poster
 from engines.memory import devices
 from engines.registry import implementation
-from engines.request import MAX_SEED, Request
+from engines.request import Request, seeds
 from engines.runtime.time_left import Pace, TimeLeft
 from engines.types import Context, EngineSpec, Frames, LatentStep
 
@@ -28,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _PREVIEW_EVERY_S = 0.5
 _PREVIEW_SHARE = 0.02
+_BLANK = "Every frame is one plain colour: a file of the model may be damaged, or not meant for this model."
 
 
 def run(
@@ -55,11 +55,13 @@ def run(
     Raises:
         StudioError: with a sentence for people; the cause of anything unexpected is logged.
     """
-    if request.seed < 0:
-        request = request.model_copy(update={"seed": secrets.randbelow(MAX_SEED + 1)})
+    request = request.model_copy(update={"seed": seeds(request.seed)[0]})
     with Output(Path(output_dir), job_id) as output:
         try:
             yield from _Run(spec, request, context, output, pace or Pace()).events(engine, keep)
+        except NotFinite as error:
+            files = context.paths(error.role) if error.role in {part.role for part in context.model.weights} else ()
+            raise NotFinite(error.role, when=error.when, file=files[0].name if files else "") from error
         except StudioError:
             raise
         except Exception as error:
@@ -85,6 +87,7 @@ class _Run:
         self.small: list[np.ndarray] = []
         self.length = 0
         self.poster: np.ndarray | None = None
+        self.blank = True  # until a frame has more than one colour
         self._stage = ""
         self._stage_began = self._began = time.monotonic()
         self._preview_due = 0.0
@@ -107,9 +110,9 @@ class _Run:
                 yield Cancelled()
                 return
             if self.writer is not None and self.writer.frame_count < self.request.frames:
-                note = Note(message=f"Stopped after {self.writer.frame_count} of {self.request.frames} frames.")
-                self.notes.append(note.message)
-                yield note
+                yield self._noted(f"Stopped after {self.writer.frame_count} of {self.request.frames} frames.")
+            if self.writer is not None and self.blank:
+                yield self._noted(_BLANK)
             yield Done(result=self._finish(files, meter.peak_bytes()))
         finally:
             if self.writer is not None:
@@ -123,8 +126,7 @@ class _Run:
                 self.stepping = False
                 yield item
             case Note():
-                self.notes.append(item.message)
-                yield item
+                yield self._noted(item.message)
             case LatentStep():
                 self.stepping = True
                 yield Step(index=item.index, total=item.total, eta_s=self.time_left.step(item.index, item.total))
@@ -138,6 +140,7 @@ class _Run:
                 if self.writer is None:
                     self._open(item.pixels[0], files)
                 self.writer.write(item.pixels)
+                self.blank = self.blank and _single_coloured(item.pixels)
                 self.beside = item.beside
                 if self.spec.keeps_parts:
                     self.small += reduced(item.pixels)
@@ -148,6 +151,10 @@ class _Run:
                 yield Step(index=written, total=self.request.frames, eta_s=self.time_left.frames(written))
             case _:
                 raise TypeError(f"{self.spec.name} yielded {type(item).__name__}")
+
+    def _noted(self, message: str) -> Note:
+        self.notes.append(message)
+        return Note(message=message)
 
     def _open(self, first: np.ndarray, files: dict[str, tuple[Path, ...]]) -> None:
         self.poster = first
@@ -205,6 +212,11 @@ class _Run:
         if self._stage:
             self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._stage_began
         self._stage, self._stage_began = name, now
+
+
+def _single_coloured(frames: np.ndarray) -> bool:
+    """Whether no frame of uint8 [T,H,W,3] shows anything."""
+    return bool((np.ptp(frames, axis=(1, 2)) <= 1).all())
 
 
 def _translated(error: Exception, request: Request) -> StudioError:

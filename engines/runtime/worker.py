@@ -130,9 +130,7 @@ class Worker:
             if self._asked_to_end(job):
                 self._send_event(job, Cancelled())
                 return
-            spec = registry.SPECS.get(engine)
-            if spec is None:
-                raise StudioError(f'There is no engine "{engine}" here.')
+            spec = registry.find(engine)
             request = build_request(spec, values, pixels=False)  # the engine decodes them
             from engines.runtime.runner import run
 

@@ -6,16 +6,34 @@ Velocity model: x_t = (1 - sigma) x_0 + sigma noise; the network predicts v = no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 
+from engines.sampling.finite import finite
+
 TRAINING_STEPS = 1000
 UNIPC_FIRST_SIGMA = 0.999  # the reference's grid starts here before the shift; diffusers' own starts at 1
 
 Scheduler = UniPCMultistepScheduler | DPMSolverMultistepScheduler | FlowMatchEulerDiscreteScheduler
+
+
+@dataclass(frozen=True)
+class SamplingStep:
+    """Where in its schedule a run is: step `index` of `total`, counted from 0, at the noise level `sigma`."""
+
+    index: int
+    total: int
+    sigma: float
+
+    @classmethod
+    def of(cls, scheduler: Scheduler) -> SamplingStep:
+        """The step that `scheduler` is about to take."""
+        index = scheduler.step_index or 0
+        return cls(index, len(scheduler.timesteps), scheduler.sigmas[index].item())
 
 
 class Denoised(NamedTuple):
@@ -83,11 +101,14 @@ def denoise(
     """Runs the schedule from noise `latents` and yields the state after every step; closing it stops the run.
 
     Args:
-        predict: (latents, timestep) -> velocity of the same shape, float32.
+        predict: (latents, timestep) -> velocity of the same shape, float32; where it is, `SamplingStep.of` tells.
+
+    Raises:
+        NotFinite: at the first step whose velocity is not finite.
     """
     total = len(scheduler.timesteps)
     for index, timestep in enumerate(scheduler.timesteps):
-        velocity = predict(latents, timestep)
+        velocity = finite(predict(latents, timestep), role="transformer", when=f"at step {index + 1} of {total}")
         clean = latents - scheduler.sigmas[index].item() * velocity
         latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
         yield Denoised(index + 1, total, latents, clean)

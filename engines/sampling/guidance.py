@@ -7,11 +7,22 @@ not be made at all.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 
+from engines.sampling.denoise import SamplingStep
+
 Condition = TypeVar("Condition")
+
+
+@dataclass(frozen=True)
+class NetworkCall:
+    """What one call of the network computes, for what is kept between calls: the passes in its batch, and when."""
+
+    passes: tuple[str, ...]
+    step: SamplingStep
 
 
 def classifier_free(scale: float) -> dict[str, float]:
@@ -34,20 +45,26 @@ def needed(weights: Mapping[str, float]) -> list[str]:
 
 
 def guided(
-    predict: Callable[[list[Condition]], torch.Tensor],
+    predict: Callable[..., torch.Tensor],
     conditions: Mapping[str, Condition],
     weights: Mapping[str, float],
     *,
     batched: bool,
+    step: SamplingStep | None = None,
 ) -> torch.Tensor:
     """The weighted sum of the predictions under `conditions`, leaving out passes of weight zero.
 
     Args:
-        predict: [N conditions] -> predictions [N,C,F,h,w].
+        predict: [N conditions] -> predictions [N,C,F,h,w]; with a `step`, ([N conditions], NetworkCall).
         batched: all passes in one call, or one after another (less memory, same numbers up to rounding).
+        step: where the run is, for a network that wants to know what it is called for.
     """
+
+    def called(*names: str) -> torch.Tensor:
+        batch = [conditions[name] for name in names]
+        return predict(batch) if step is None else predict(batch, NetworkCall(names, step))
+
     names = needed(weights)
     if batched:
-        predictions = predict([conditions[name] for name in names])
-        return sum(weights[name] * prediction for name, prediction in zip(names, predictions, strict=True))
-    return sum(weights[name] * predict([conditions[name]])[0] for name in names)
+        return sum(weights[name] * prediction for name, prediction in zip(names, called(*names), strict=True))
+    return sum(weights[name] * called(name)[0] for name in names)

@@ -16,6 +16,8 @@ import torch
 from tokenizers import Tokenizer
 from transformers import UMT5EncoderModel
 
+from engines.sampling.finite import finite
+
 PUBLISHED_TEXT_LEN = 512
 
 
@@ -63,6 +65,7 @@ def encode_text(encoder: UMT5EncoderModel, tokenizer: Tokenizer, text: str, *, t
     """The states of one text, on the CPU. Padding is left out: the mask makes it invisible to real tokens."""
     ids, cut = tokenise(tokenizer, text, text_len=text_len)
     states = encode_tokens(encoder, torch.tensor([ids]), torch.tensor([len(ids)]))
+    states = finite(states, role="text_encoder", when="from a prompt")
     return TextStates(states[0].cpu(), cut)
 
 

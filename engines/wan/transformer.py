@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from diffusers import WanTransformer3DModel
+
+from engines.sampling.guidance import NetworkCall
 
 # Below this many tokens a pass leaves the device half idle, and several passes are faster as one batch.
 BATCHED_TOKENS = 8_192
@@ -21,6 +24,7 @@ def predict(
     text: torch.Tensor,
     *,
     image: torch.Tensor | None = None,
+    call: NetworkCall | None = None,
 ) -> torch.Tensor:
     """Velocity [B,C,F,h,w] in float32, computed in the network's own precision.
 
@@ -29,16 +33,28 @@ def predict(
         timestep: whole number(s) in 0..1000, a scalar for the whole batch, [B], or of every token [B,L] (Wan 2.2 5B).
         text: padded text states [B,text_len,D].
         image: image states [B,257,1280] of image-to-video networks.
+        call: which passes at which step these are, for caches of step results.
     """
     dtype = network.patch_embedding.weight.dtype
-    velocity = network(
-        hidden_states=latents.to(dtype),
-        timestep=timestep.to(latents.device).expand(latents.shape[0], *timestep.shape[1:]),
-        encoder_hidden_states=text.to(latents.device, dtype),
-        encoder_hidden_states_image=None if image is None else image.to(latents.device, dtype),
-        return_dict=False,
-    )[0]
+    with _told(network, call):
+        velocity = network(
+            hidden_states=latents.to(dtype),
+            timestep=timestep.to(latents.device).expand(latents.shape[0], *timestep.shape[1:]),
+            encoder_hidden_states=text.to(latents.device, dtype),
+            encoder_hidden_states_image=None if image is None else image.to(latents.device, dtype),
+            return_dict=False,
+        )[0]
     return velocity.float()
+
+
+def _told(network: WanTransformer3DModel, call: NetworkCall | None) -> AbstractContextManager[Any]:
+    """Tells the network's caches, where it has any, what it is called for: a batch of passes is one of its own."""
+    if call is None or not network.is_cache_enabled:
+        return nullcontext()
+    step = call.step
+    return network.cache_context(
+        "+".join(call.passes), step_index=step.index, num_inference_steps=step.total, sigma=step.sigma
+    )
 
 
 def token_count(config: Mapping[str, Any], frames: int, height: int, width: int) -> int:

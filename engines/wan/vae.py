@@ -10,6 +10,7 @@ import torch
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 
+from engines.sampling.finite import finite
 from engines.wan.latents import denormalised, normalised
 
 # Feature maps of full size and base width alive at once, caches included. A CPU was measured to take 18 with its
@@ -32,7 +33,7 @@ def encode(vae: AutoencoderKLWan, video: torch.Tensor) -> torch.Tensor:
         mean = vae.encode(video.to(vae.device, vae.dtype)).latent_dist.mode()
     finally:
         vae.clear_cache()
-    return normalised(mean.float(), vae.config)
+    return normalised(finite(mean.float(), role="vae", when="from a picture"), vae.config)
 
 
 def encode_grey(vae: AutoencoderKLWan, *, width: int, height: int, frames: int) -> torch.Tensor:
@@ -61,7 +62,7 @@ def decode(vae: AutoencoderKLWan, latents: torch.Tensor) -> Iterator[torch.Tenso
             )
             if vae.config.patch_size is not None:
                 piece = unpatchify(piece, patch_size=vae.config.patch_size)
-            yield piece.float().clamp(-1, 1)
+            yield finite(piece.float(), role="vae", when="while decoding").clamp(-1, 1)
     finally:
         vae.clear_cache()
 

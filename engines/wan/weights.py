@@ -1,8 +1,9 @@
-"""Files that the engines on Wan 2.1 share: the published ones, and this project's starter. Imports no torch."""
+"""What the models on Wan 2.1 share: files, sizes and defaults, of those published and of the starters. No torch."""
 
 from __future__ import annotations
 
-from engines.types import Weights
+from engines.parameters import presets
+from engines.types import Geometry, Weights
 
 WAN_T2V_1_3B = "Wan-AI/Wan2.1-T2V-1.3B"
 
@@ -20,6 +21,18 @@ PUBLISHED = (
         21_400_000,
     ),
 )
+
+
+def published_geometry(*sizes: tuple[int, int], max_frames: int) -> Geometry:
+    """Clips of the published models: any size up to 720p, `sizes` are the choices of the page."""
+    return Geometry(sizes=sizes, multiple=16, max_pixels=1280 * 720, frame_stride=4, max_frames=max_frames)
+
+
+STARTER_GEOMETRY = Geometry(
+    sizes=((96, 64), (64, 64)), multiple=16, max_pixels=96 * 96, frame_stride=4, max_frames=49, min_side=48
+)
+STARTER_DEFAULTS = {"width": 96, "height": 64, "frames": 33, "fps": 12, "steps": 20}
+STARTER_PRESETS = presets(10, 20, 40)
 
 # What reads the prompt in every starter.
 STARTER_TEXT = (

@@ -88,7 +88,7 @@ class Calls:
         for spec in self._studio.specs.values():
             for model in spec.models:
                 found = self._studio.availability(spec, model.name)
-                entry = {"engine": spec.name, "model": model.name, "title": model.title, "note": model.note}
+                entry = {"engine": spec.name, "model": model.name, "title": model.title, "note": model.about}
                 listed.append(
                     entry | {"runnable": found.runnable, "reason": found.reason, "bytes": found.files.total_bytes}
                 )

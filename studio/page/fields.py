@@ -6,7 +6,6 @@ its components hold into request values, `show` turns request values into what i
 
 from __future__ import annotations
 
-import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +20,9 @@ from pydantic.fields import FieldInfo
 from engines.errors import InvalidRequest, Problem
 from engines.inputs import Media, entries, media_of
 from engines.request import bounds, control
-from engines.types import EngineSpec, ModelSpec
+from engines.types import EngineSpec, ModelSpec, Size
 from studio import continuing
+from studio.measures import frame_size
 from studio.page import first_frame, parts, slots
 from studio.page.uploads import received, served
 
@@ -120,17 +120,17 @@ def _size(common: dict[str, Any], values: Mapping[str, Any], model: ModelSpec) -
     """Width and height as one list of named sizes; another size may be typed in."""
 
     def read(raw: Sequence[Any]) -> dict[str, Any]:
-        given = re.fullmatch(r"\s*(\d+)\s*[x×*]\s*(\d+)\s*", str(raw[0]))
-        if given is None:
-            raise InvalidRequest([Problem("width", "Write the size as width x height, for example 96x64.")])
-        return {"width": int(given[1]), "height": int(given[2])}
+        try:
+            return Size.parse(raw[0])._asdict()
+        except ValueError as error:
+            raise InvalidRequest([Problem("width", str(error))]) from None
 
     def show(values: Mapping[str, Any], model: ModelSpec) -> list[Any]:
-        return [gr.update(choices=size_choices(model), value=f"{values['width']}x{values['height']}")]
+        return [gr.update(choices=size_choices(model), value=str(Size(values["width"], values["height"])))]
 
     box = gr.Dropdown(
         size_choices(model),
-        value=f"{values['width']}x{values['height']}",
+        value=str(Size(values["width"], values["height"])),
         allow_custom_value=True,
         **common | {"label": "Size"},
     )
@@ -144,7 +144,8 @@ def size_choices(model: ModelSpec) -> list[tuple[str, str]]:
         return "square" if width == height else "wide" if width > height else "tall"
 
     return [
-        (f"{width} × {height} · {shape(width, height)}", f"{width}x{height}") for width, height in model.geometry.sizes
+        (f"{frame_size(width, height)} · {shape(width, height)}", str(Size(width, height)))
+        for width, height in model.geometry.sizes
     ]
 
 

@@ -55,7 +55,7 @@ def about(studio: Studio, spec: EngineSpec, name: Any) -> str:
     if model is None:
         return ""
     found = studio.availability(spec, model.name)
-    shown = [markup.Line(found.reason or model.note), markup.Line(found.warning)]
+    shown = [markup.Line(found.reason or (model.note if found.warning else model.about)), markup.Line(found.warning)]
     if found.files.missing and not studio.settings.public:
         shown.append(markup.Line(models.download_command(spec, model), "command"))
     shown.append(markup.Line(models.licence(model), "" if models.is_free(model) else "licence"))

@@ -16,6 +16,7 @@ from PIL import Image
 from engines.errors import MediaError
 from engines.inputs import Media, Reference
 from engines.media.pictures import cut_out, fit_on_canvas, open_picture
+from engines.types import Size
 from studio.page.plumbing import HIDDEN, PRIVATE, script
 from studio.page.uploads import received, served
 
@@ -172,10 +173,11 @@ def look(image: Any, keep_background: Any, size: Any, as_published: Any = False,
 
 def sides(size: Any) -> dict[str, int] | None:
     """Width and height from "96x64", within what can be drawn; None while somebody types."""
-    width, _, height = str(size).partition("x")
-    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+    try:
+        width, height = Size.parse(size)
+    except ValueError:
         return None
-    return {"width": min(int(width), 4096), "height": min(int(height), 4096)}
+    return {"width": min(width, 4096), "height": min(height, 4096)} if width and height else None
 
 
 def figure(picture: Image.Image, *, alt: str, caption: str) -> str:

@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 
 from engines.errors import IncompatibleCheckpoint, InvalidRequest
 from engines.events import Note, Stage
-from engines.flashi2v import engine
 from engines.flashi2v.engine import FlashI2V, cover, fourier_ratio, sample, text_weights
 from engines.flashi2v.keys import FLASHI2V, MAIN, NPU
 from engines.flashi2v.network import FlashI2VTransformer3DModel, ShiftProjection, fourier_features
@@ -24,27 +23,15 @@ from engines.registry import SPECS
 from engines.sampling.denoise import euler
 from engines.types import Frames, LatentStep
 from engines.validation import build_request
+from engines.wan import transformer
 from engines.wan.components import WanModel
 from engines.wan.transformer import predict
-from tests.engines import tiny_wan
+from tests.engines import tiny_flashi2v, tiny_wan
+from tests.engines.tiny_flashi2v import KERNELS, draw
+from tests.engines.tiny_flashi2v import transformer as tiny
 from tests.engines.tiny_wan import TRANSFORMER, CountingContext
 
 STEPS = 3
-KERNELS = {"main": (1, 3, 3), "npu": (3, 3, 3)}
-
-
-def draw(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def tiny(flavour: str = "main", **changes: Any) -> FlashI2VTransformer3DModel:
-    """A network whose picture paths are not at their zero start, so that they do something."""
-    config = TRANSFORMER | {"projection_kernel": KERNELS[flavour], "projection_width": 8} | changes
-    network = tiny_wan.seeded(lambda: FlashI2VTransformer3DModel(**config))
-    for number, name in enumerate(("learnable_proj.2", "patch_embedding.fourier_embedding.1")):
-        layer = network.get_submodule(name)
-        layer.weight.copy_(0.3 * draw(*layer.weight.shape, seed=number))
-    return network
 
 
 def published_names(network: FlashI2VTransformer3DModel, flavour: str) -> dict[str, torch.Tensor]:
@@ -251,10 +238,7 @@ def test_a_text_to_video_file_is_refused(flavour: str, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module", params=KERNELS)
 def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, ...]]:
-    folder = tmp_path_factory.mktemp("model")
-    config = TRANSFORMER | {"projection_kernel": KERNELS[request.param], "projection_width": 8}
-    path = tiny_wan.write(folder / "flashi2v.safetensors", tiny(request.param), config, text_len=tiny_wan.TEXT_LEN)
-    return tiny_wan.write_model(folder) | {"transformer": (path,)}
+    return tiny_flashi2v.write_model(tmp_path_factory.mktemp("model"), request.param)
 
 
 @pytest.fixture
@@ -303,43 +287,15 @@ def test_a_run_from_a_picture_to_frames(context: CountingContext, picture: Path)
     assert np.array_equal(video(items), video(run(context, request(picture))))
 
 
-def test_everything_asked_for_counts(context: CountingContext, picture: Path, tmp_path: Path) -> None:
-    first = video(run(context, request(picture)))
-    Image.open(picture).rotate(180).save(tmp_path / "turned.png")
-    others = [
-        request(tmp_path / "turned.png"),
-        request(picture, prompt="blue circle"),
-        request(picture, negative_prompt="blue"),
-        request(picture, seed=5),
-        request(picture, guidance=2.0),
-        request(picture, detail=0.1),
-        request(picture, shift=2.0),
-    ]
-    for other in others:
-        assert not np.array_equal(first, video(run(context, other)))
-
-
 def test_guidance_of_one_or_less_needs_one_pass(
     context: CountingContext, picture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "BATCHED_TOKENS", 0)
+    monkeypatch.setattr(transformer, "BATCHED_TOKENS", 0)
     run(context, request(picture))
     assert context.passes["transformer"] == 2 * STEPS
     one = video(run(context, request(picture, guidance=1.0)))
     assert np.array_equal(one, video(run(context, request(picture, guidance=0.0))))
     assert context.passes["transformer"] == 4 * STEPS
-
-
-@pytest.mark.parametrize("stop", ["Reading the picture", 2, "Decoding"])
-def test_a_cancelled_run_leaves_nothing_behind(context: CountingContext, picture: Path, stop: str | int) -> None:
-    expected = video(run(context, request(picture)))
-    generation = FlashI2V().generate(request(picture), context)
-    for item in generation:
-        if getattr(item, "name", None) == stop or getattr(item, "index", None) == stop:
-            break
-    generation.close()
-    assert not context.in_use
-    assert np.array_equal(expected, video(run(context, request(picture))))
 
 
 def test_a_picture_much_smaller_than_the_clip_gets_a_note(context: CountingContext, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from engines.sampling import guidance
+from engines.sampling.denoise import SamplingStep
+from engines.sampling.guidance import NetworkCall
 
 PASSES = {name: torch.randn(2, 3, generator=torch.Generator().manual_seed(seed)) for seed, name in enumerate("abc")}
 
@@ -48,6 +50,23 @@ def test_only_needed_passes_are_made(image: float, text: float, passes: list[str
     assert predict.calls == [len(passes)]
     guidance.guided(predict, conditions, weights, batched=False)
     assert predict.calls[1:] == [1] * len(passes)
+
+
+@pytest.mark.parametrize(("batched", "expected"), [(True, [("pos_it", "neg")]), (False, [("pos_it",), ("neg",)])])
+def test_the_network_is_told_its_passes_and_its_step(batched: bool, expected: list[tuple[str, ...]]) -> None:
+    conditions = dict(zip(("pos_it", "pos_i", "neg"), PASSES.values(), strict=True))
+    calls: list[NetworkCall] = []
+
+    def told(batch: list[torch.Tensor], call: NetworkCall) -> torch.Tensor:
+        calls.append(call)
+        assert len(batch) == len(call.passes)
+        return predict(batch)
+
+    step = SamplingStep(3, 20, 0.75)
+    weights = guidance.subject(3.0, 3.0)
+    made = guidance.guided(told, conditions, weights, batched=batched, step=step)
+    assert [call.passes for call in calls] == expected and {call.step for call in calls} == {step}
+    assert torch.equal(made, guidance.guided(predict, conditions, weights, batched=batched))
 
 
 def test_classifier_free_guidance() -> None:

@@ -169,23 +169,6 @@ def test_guidance_zero_needs_one_text_and_scale_one_too(context: PyramidContext)
     assert set(rows) == {1}
 
 
-def test_passes_in_a_batch_and_apart_agree(context: PyramidContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    together = video(run(context, wanted())).astype(int)
-    monkeypatch.setattr(generation, "BATCHED_TOKENS", 0)
-    apart = video(run(context, wanted())).astype(int)
-    assert np.abs(together - apart).max() <= 1
-
-
-@pytest.mark.parametrize("stop", [1, 7, "frames"])
-def test_a_cancelled_run_leaves_nothing_behind(context: PyramidContext, stop: int | str) -> None:
-    made = PyramidFlow().generate(wanted(), context)
-    for item in made:
-        if (isinstance(item, LatentStep) and item.index == stop) or (isinstance(item, Frames) and stop == "frames"):
-            break
-    made.close()
-    assert not context.in_use and torch.is_grad_enabled()
-
-
 def test_files_of_the_other_family_or_variant_are_refused(files: dict[str, Any], tmp_path: Path) -> None:
     class Published(PyramidContext):
         model = replace(PUBLISHED[0], weights=tiny_pyramid.MODEL.weights)

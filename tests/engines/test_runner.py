@@ -267,5 +267,6 @@ def test_files_beside_the_clip_are_those_of_its_last_frames(session, tmp_path):
     part = list(run(TINY, request, context, output_dir=tmp_path, job_id="part", engine=Streaming(), keep=keeping(3)))[
         -1
     ].result
-    assert part.notes == ("Stopped after 3 of 9 frames.",)
+    assert part.notes[0] == "Stopped after 3 of 9 frames."
+    assert part.notes[1].startswith("Every frame is one plain colour: a file of the model may be damaged")
     assert (tmp_path / "part.latents.bin").read_bytes() == b"\x00"

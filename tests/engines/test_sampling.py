@@ -6,7 +6,9 @@ import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler
 
-from engines.sampling.denoise import SOLVERS, denoise, dpm_plus_plus, unipc
+from engines.errors import NotFinite
+from engines.sampling.denoise import SOLVERS, SamplingStep, denoise, dpm_plus_plus, unipc
+from engines.sampling.finite import finite
 
 
 def test_unipc_walks_the_published_grid() -> None:
@@ -50,6 +52,40 @@ def test_a_perfect_network_is_solved_exactly(solver: str, steps: int) -> None:
     assert {state.total for state in states} == {steps}
     torch.testing.assert_close(states[-1].latents, clean, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(states[0].clean, clean, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_network_is_told_the_step_it_is_called_for(solver: str) -> None:
+    scheduler = SOLVERS[solver](4, shift=3.0)
+    told = []
+
+    def predict(latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        told.append(SamplingStep.of(scheduler))
+        return latents
+
+    list(denoise(torch.ones(1, 1, 1, 1), scheduler, predict))
+    assert [(step.index, step.total) for step in told] == [(0, 4), (1, 4), (2, 4), (3, 4)]
+    assert [step.sigma for step in told] == scheduler.sigmas[:-1].tolist()
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("at", [0, 2])
+def test_the_loop_stops_at_the_first_step_that_is_not_finite(value: float, at: int) -> None:
+    def predict(latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        velocity = torch.ones_like(latents)
+        velocity[0, 0, 0, 1] = value if len(done) == at else 0
+        return velocity
+
+    done: list[int] = []
+    with pytest.raises(NotFinite, match=rf"^The transformer made numbers that are not finite at step {at + 1} of 4"):
+        for state in denoise(torch.ones(1, 1, 1, 2), unipc(4, shift=5.0), predict):
+            done.append(state.index)
+    assert done == list(range(1, at + 1))
+
+
+def test_large_numbers_of_a_small_type_are_finite() -> None:
+    values = torch.full((4_096,), 60_000.0, dtype=torch.float16)
+    assert finite(values, role="vae") is values
 
 
 def test_a_closed_loop_calls_the_network_no_more() -> None:

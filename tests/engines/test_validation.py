@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 from PIL import Image
 
 from engines.errors import InvalidRequest, Problem
-from engines.registry import SPECS
-from engines.types import Geometry
+from engines.registry import SPECS, find
+from engines.request import MAX_SEED, RANDOM_SEED, seeds
+from engines.types import Geometry, Size
 from engines.validation import build_request
 from engines.wording import either, given, number, printable
 
@@ -172,6 +174,44 @@ def test_nothing_but_a_short_sentence_ever_comes_out(good: dict[str, Any]) -> No
             for problem in error.problems:
                 assert len(problem.message) < 300 and "\n" not in problem.message
                 problem.message.encode()
+
+
+@pytest.mark.parametrize("text", ["96x64", " 96 X 64 ", "96×64", "96*64", "96х64", "９６ｘ６４", "0096x64"])
+def test_a_size_is_read_as_meant(text: str) -> None:
+    assert Size.parse(text) == (96, 64) and str(Size.parse(text)) == "96x64"
+
+
+@pytest.mark.parametrize(
+    "text", ["large", "", None, "96", "96x", "-96x64", "96x64x2", "9.6x64", "9" * 5_000 + "x64", []]
+)
+def test_what_is_no_size_is_told_in_one_sentence(text: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"^Write the size as width x height, for example 96x64; you gave .*"
+    ) as caught:
+        Size.parse(text)
+    assert len(str(caught.value)) < 200
+
+
+def test_a_name_that_is_no_engine_gets_the_ones_there_are() -> None:
+    assert find("flashi2v") is SPECS["flashi2v"]
+    for name in ("phantom", None, ["a"]):
+        with pytest.raises(InvalidRequest, match=r"^There is no engine .*: choose phantom-wan, flashi2v"):
+            find(name)
+
+
+def test_seeds_follow_one_another_and_end_where_seeds_end() -> None:
+    assert seeds(7, 3) == [7, 8, 9] and seeds(MAX_SEED, 2) == [MAX_SEED, 0]
+    drawn = [seeds(RANDOM_SEED, 8) for _ in range(50)]
+    assert (
+        all(later == first + 1 for one in drawn for first, later in pairwise(one))
+        and len({one[0] for one in drawn}) > 45
+    )
+
+
+def test_what_a_model_wants_is_said_by_its_number_alone() -> None:
+    model = SPEC.model("1.3B")
+    assert model.about == "The published 1.3B model, best at 832x480. It wants a GPU with 8 GB or more."
+    assert SPEC.model("starter").about == SPEC.model("starter").note and "GB" not in model.note
 
 
 GEOMETRY = Geometry(

@@ -6,10 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKLWan
+from diffusers import AutoencoderKLWan, FirstBlockCacheConfig
+from diffusers.hooks.hooks import StateManager
 
+from engines.sampling.denoise import SamplingStep
+from engines.sampling.guidance import NetworkCall
 from engines.wan import text
 from engines.wan.latents import denormalised, latent_shape, normalised, preview
+from engines.wan.transformer import predict
 from engines.wan.vae import decode, decode_frames, encode, to_pixels, working_bytes
 from tests.engines import tiny_wan
 
@@ -119,3 +123,22 @@ def test_padding_is_invisible_to_real_tokens() -> None:
     assert not padded[:, 4:].any()
     assert torch.equal(text.padded(alone[0], text_len=9)[:4], alone[0])
     assert not text.padded(alone[0], text_len=9)[4:].any()
+
+
+def test_a_cache_of_the_network_is_told_pass_step_and_noise_level() -> None:
+    network = tiny_wan.transformer()
+    network.enable_cache(FirstBlockCacheConfig(threshold=0.1))
+    told: list[Any] = []
+    network.proj_out.register_forward_pre_hook(lambda *_: told.append(_cache_context(network)))
+    arguments = (draw(2, 4, 1, 4, 4), torch.tensor(500.0), draw(2, 12, 16))
+    predict(network, *arguments, call=NetworkCall(("cond", "uncond"), SamplingStep(3, 20, 0.5)))
+    (context,) = told
+    assert (context.name, context.step_index, context.num_inference_steps) == ("cond+uncond", 3, 20)
+    assert context.sigma == 0.5
+    assert _cache_context(network) is None
+
+
+def _cache_context(network: torch.nn.Module) -> Any:
+    registries = [module._diffusers_hook for module in network.modules() if hasattr(module, "_diffusers_hook")]
+    parts = [part for registry in registries for hook in registry.hooks.values() for part in vars(hook).values()]
+    return next(part._context for part in parts if isinstance(part, StateManager))

@@ -1,0 +1,81 @@
+"""A tiny model of every engine, behind the engine's own spec: what the contract tests run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from engines.registry import SPECS
+from engines.types import EngineSpec, Geometry, ModelSpec, Weights
+from tests.engines import tiny_flashi2v, tiny_pyramid, tiny_wan
+
+WAN_GEOMETRY = Geometry(
+    sizes=((32, 16), (24, 24)), multiple=8, max_pixels=64 * 64, frame_stride=4, max_frames=33, min_side=16
+)
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """An engine with a tiny model.
+
+    Attributes:
+        write: folder -> the model's files by role.
+        values: request values of a small clip, its pictures aside.
+        batching: "module.NAME" of the most tokens for which the passes of guidance are one batch.
+        others: for a field whose other value cannot be guessed, the values that must change the clip.
+    """
+
+    engine: str
+    write: Callable[[Path], dict[str, tuple[Path, ...]]]
+    geometry: Geometry
+    values: Mapping[str, Any]
+    batching: str
+    roles: tuple[str, ...] = ("transformer", "vae", "text_encoder", "tokenizer")
+    others: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> EngineSpec:
+        """The engine's own spec, with the tiny model first."""
+        model = ModelSpec(
+            name="tiny",
+            title="Tiny",
+            note="",
+            weights=tuple(Weights(role, ()) for role in self.roles),
+            geometry=self.geometry,
+            defaults={"prompt": "a red star", **self.values},
+        )
+        return replace(SPECS[self.engine], models=(model, *SPECS[self.engine].models))
+
+
+SMALL = {"width": 32, "height": 16, "frames": 9, "steps": 2, "seed": 4, "negative_prompt": "a circle"}
+
+# One entry for every engine of the registry.
+TINY: dict[str, Tiny] = {
+    one.engine: one
+    for one in (
+        Tiny(
+            "phantom-wan",
+            tiny_wan.write_model,
+            WAN_GEOMETRY,
+            values=SMALL,
+            batching="engines.wan.transformer.BATCHED_TOKENS",
+        ),
+        Tiny(
+            "flashi2v",
+            tiny_flashi2v.write_model,
+            WAN_GEOMETRY,
+            values=SMALL,
+            batching="engines.wan.transformer.BATCHED_TOKENS",
+        ),
+        Tiny(
+            "pyramid-flow",
+            tiny_pyramid.write_model,
+            replace(tiny_pyramid.MODEL.geometry, sizes=((128, 64), (64, 64), (64, 128))),
+            values=SMALL | {"width": 64, "height": 64, "later_steps": 2},
+            batching="engines.pyramid_flow.generation.BATCHED_TOKENS",
+            others={"storyboard": {"storyboard": "0-9: blue circle"}},
+        ),
+    )
+}
