@@ -93,7 +93,7 @@ def draw(studio: Studio) -> tuple[Column, Sender]:
             notice = gr.HTML(elem_id="history-notice", elem_classes="hint")
             with gr.Row(elem_classes="actions"):
                 use = gr.Button("Use these settings", variant="primary", elem_id="history-use")
-                use_anew = gr.Button("With a new seed")
+                use_anew = gr.Button("Use them with a new seed", elem_id="history-use-anew")
             with gr.Row(elem_classes="actions"):
                 download = gr.DownloadButton("Download video")
                 longer = gr.Button("Continue", visible=False, elem_id="history-continue")

@@ -18,6 +18,7 @@ class Card:
     """What goes on, in a few words.
 
     Attributes:
+        step: how far its stage is, "5 of 20"; changes too often to be spoken.
         share: how much is done, 0..1; None where nobody knows.
         notes: sentences below.
     """
@@ -25,6 +26,7 @@ class Card:
     kind: Kind
     title: str
     text: str = ""
+    step: str = ""
     share: float | None = None
     notes: tuple[str, ...] = ()
 
@@ -47,12 +49,12 @@ class Line:
 
 
 def card(shown: Card) -> str:
-    """A card. Its title is what a screen reader speaks; the text below changes every second and is not spoken."""
-    role = 'role="alert"' if shown.kind == "failed" else 'role="status"'
+    """A card. What a screen reader speaks of it is for page.js to say: the card itself is made anew every second."""
+    title = f'<b><span class="stage">{escape(shown.title)}</span>{f" · {escape(shown.step)}" if shown.step else ""}</b>'
     text = f"<p>{escape(shown.text)}</p>" if shown.text else ""
     bar = _bar(shown.share) if shown.kind == "running" else ""
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in shown.notes)
-    return f'<div class="card {shown.kind}"><b {role}>{escape(shown.title)}</b>{text}{bar}{notes}</div>'
+    return f'<div class="card {shown.kind}">{title}{text}{bar}{notes}</div>'
 
 
 def table(rows: Iterable[Row]) -> str:

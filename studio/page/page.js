@@ -99,6 +99,18 @@
     if (document.title !== `${prefix}Kinora`) document.title = `${prefix}Kinora`;
   };
 
+  // What goes on, spoken when it changes and not each second: the region stays while the cards come and go.
+  const spoken = document.createElement("div");
+  spoken.className = "spoken";
+  spoken.setAttribute("role", "status");
+  const speak = () => {
+    if (!spoken.isConnected && document.body) document.body.append(spoken);
+    const card = currentCard();
+    const parts = card?.matches(".failed") ? ".stage, p" : ".stage";
+    const words = [...(card?.querySelectorAll(parts) ?? [])].map((part) => part.textContent).join(". ");
+    if (!card?.matches(".empty") && spoken.textContent !== words) spoken.textContent = words;
+  };
+
   // On a phone the result stands below the form, and a clip of the history below the list: go there.
   let wasActive = false;
   let wasOpen = false;
@@ -130,11 +142,26 @@
   const look = () => {
     if (planned) return;
     planned = true;
-    setTimeout(() => { planned = false; label(); title(); follow(); enlarge(); }, 200);
+    setTimeout(() => { planned = false; label(); title(); speak(); follow(); enlarge(); }, 200);
   };
   new MutationObserver(look).observe(document.documentElement, { childList: true, subtree: true });
   addEventListener("resize", look);
   document.addEventListener("loadedmetadata", enlarge, true);
+
+  // A picture pasted anywhere goes into the first empty place for one.
+  document.addEventListener("paste", (event) => {
+    const pictures = [...(event.clipboardData?.files ?? [])].filter((file) => file.type.startsWith("image/"));
+    const places = [...document.querySelectorAll(".slot, .first-frame")].filter(visible);
+    const empty = places.find((place) => !place.querySelector("[data-testid=image] img"));
+    const input = empty?.querySelector("input[type=file]");
+    if (!pictures.length || !input) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const given = new DataTransfer();
+    given.items.add(pictures[0]);
+    input.files = given.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  }, true);
 
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;

@@ -139,11 +139,11 @@ def _running(progress: Progress, place: str) -> Card:
         parts.append(f"about {time_span(max(1, progress.ends - now))} left")
     if progress.device:
         parts.append(progress.device)
-    title = ending or progress.stage
-    if progress.total and not ending:
-        title += f" · {progress.index} of {progress.total}"
-    share = progress.index / progress.total if progress.total else None
-    return Card("running", place + title, " · ".join(parts), share, tuple(progress.notes))
+    stage = place + (ending or progress.stage)
+    if not progress.total:
+        return Card("running", stage, " · ".join(parts), notes=tuple(progress.notes))
+    step = "" if ending else f"{progress.index} of {progress.total}"
+    return Card("running", stage, " · ".join(parts), step, progress.index / progress.total, tuple(progress.notes))
 
 
 def _waiting(studio: Studio, job: Job, place: str) -> Card:

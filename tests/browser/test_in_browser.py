@@ -31,6 +31,21 @@ def check_it_plays(video) -> None:
     video.page.wait_for_function("video => video.currentTime > 0.3", arg=video.element_handle())
 
 
+def check_its_pixels_are_squares(video, *, most: int) -> None:
+    """A small clip is drawn `most` times larger where there is room, else a smaller whole number of times."""
+    for width in (1400, 390):
+        video.page.set_viewport_size({"width": width, "height": 900})
+        video.page.wait_for_timeout(600)
+        shown = video.evaluate(
+            "video => [video.clientWidth / video.videoWidth, video.clientHeight / video.videoHeight]"
+        )
+        assert shown[0] == shown[1] == int(shown[0]) and 1 <= shown[0] <= most
+        assert shown[0] == most or width < 400
+        assert video.evaluate("video => getComputedStyle(video).imageRendering") == "pixelated"
+    video.page.set_viewport_size({"width": 1400, "height": 900})
+    video.page.get_by_text("96 × 64 pixels, drawn larger without smoothing").first.wait_for()
+
+
 def test_a_picture_becomes_a_clip_that_plays_and_can_be_made_again(page, picture: Path, tmp_path: Path) -> None:
     page.get_by_role("button", name="Clear picture 1").click()
     page.locator("#phantom-wan-references-1 img").wait_for(state="detached")
@@ -41,6 +56,7 @@ def test_a_picture_becomes_a_clip_that_plays_and_can_be_made_again(page, picture
     video = page.locator("#phantom-wan-video video")
     check_it_plays(video)
     assert video.evaluate("video => [video.videoWidth, video.videoHeight, video.duration]") == [96, 64, 2.75]
+    check_its_pixels_are_squares(video, most=4)
 
     with page.expect_download() as download:
         page.locator("#phantom-wan-download").click()
@@ -94,6 +110,40 @@ def test_what_is_wrong_is_said_in_a_sentence_beside_the_form(page, tmp_path: Pat
     problems.get_by_text("is not a picture").wait_for()
     problems.get_by_text("Write a prompt").wait_for()
     assert "/tmp" not in problems.inner_text()
+    page.get_by_label("Prompt", exact=True).press_sequentially("x")
+    problems.wait_for(state="detached")
+
+
+def test_what_is_typed_is_shown_as_it_was_typed(page) -> None:
+    page.get_by_role("tab", name="Long video").click()
+    text = "first <b>bold</b> & <img src=x onerror=alert(1)>"
+    page.locator("#pyramid-flow-storyboard textarea").fill(text)
+    page.locator("#pyramid-flow-go").click()
+    page.locator("#pyramid-flow-problems").get_by_text(text).wait_for()
+    page.locator("#pyramid-flow-storyboard-reading").get_by_text(text).wait_for()
+    assert page.locator("#pyramid-flow-problems img, [data-testid=toast-text] img, .hint img").count() == 0
+
+
+PASTE = """async () => {
+  const canvas = Object.assign(document.createElement("canvas"), { width: 60, height: 40 });
+  canvas.getContext("2d").fillRect(0, 0, 60, 40);
+  const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
+  const given = new DataTransfer();
+  given.items.add(new File([blob], "image.png", { type: "image/png" }));
+  const pasted = new ClipboardEvent("paste", { clipboardData: given, bubbles: true, cancelable: true });
+  document.activeElement.dispatchEvent(pasted);
+}"""
+
+
+def test_a_pasted_picture_goes_to_the_first_empty_place(page) -> None:
+    page.locator("#phantom-wan-references-1 img").wait_for()  # the example's
+    page.get_by_label("Prompt", exact=True).focus()
+    page.evaluate(PASTE)
+    page.locator("#phantom-wan-references-2 img").wait_for()
+    page.get_by_role("tab", name="Long video").click()
+    page.locator("#pyramid-flow-first_picture-1 input[type=file]").wait_for(state="attached")
+    page.evaluate(PASTE)
+    page.locator("#pyramid-flow-first_picture-1 img").wait_for()
 
 
 def test_slots_move_and_examples_fill_the_form(page) -> None:
@@ -109,6 +159,8 @@ def test_the_page_fits_a_phone(page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     page.wait_for_timeout(500)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for name in ("Subject references", "Image to video", "Long video", "History"):
+        assert page.get_by_role("tab", name=name).is_visible()
     box = page.get_by_role("button", name="Generate").bounding_box()
     assert box["y"] + box["height"] <= 844, "Generate is not in sight"
 
@@ -130,6 +182,13 @@ def test_a_prompt_is_refined_accepted_and_taken_back(page) -> None:
     page.wait_for_function("() => document.querySelector('#phantom-wan-prompt textarea').value.includes('camera')")
     page.get_by_role("button", name="Undo").click()
     page.wait_for_function("() => document.querySelector('#phantom-wan-prompt textarea').value == 'a red star spins'")
+
+    # What is written after a suggestion was taken cannot be thrown away by Undo.
+    page.get_by_role("button", name="Refine prompt").click()
+    page.get_by_role("button", name="Use this").click()
+    page.get_by_role("button", name="Undo").wait_for()
+    prompt.press_sequentially(" slowly")
+    page.get_by_role("button", name="Undo").wait_for(state="hidden")
 
 
 def frames_field(page):
