@@ -133,7 +133,9 @@ def is_ours(path: Path) -> bool:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a whole file, kept for as long as size and time of change stay the same."""
+    """SHA-256 of a whole file: from the name of one kept by content, or computed once while it stays the same."""
+    if (known := _named_by_content(path)) is not None:
+        return known
     status = path.stat()
     return _sha256(path, status.st_size, status.st_mtime_ns)
 
@@ -160,12 +162,17 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     entry: dict[str, Any] = {"file": path.name, "bytes": path.stat().st_size}
     if path.parent.parent.name == "snapshots" or "snapshots" in path.parts:
         entry["revision"] = path.parts[path.parts.index("snapshots") + 1]
-    blob = path.resolve().name
-    if len(blob) == 64 and set(blob) <= set("0123456789abcdef"):
-        entry["sha256"] = blob
+    if (known := _named_by_content(path.resolve())) is not None:
+        entry["sha256"] = known
     elif entry["bytes"] <= _HASHED_WHOLE:
         entry["sha256"] = sha256(path)
     return entry
+
+
+def _named_by_content(path: Path) -> str | None:
+    """The hash in the name of a file that the hub's cache or the studio named by it."""
+    kept = path.parent.name in ("blobs", "pictures")
+    return path.stem if kept and len(path.stem) == 64 and set(path.stem) <= set("0123456789abcdef") else None
 
 
 def _without_paths(values: Any, field: str = "") -> tuple[Any, list[dict[str, Any]]]:
