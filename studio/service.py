@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ from engines.loading.store import Store
 from engines.request import Request, seeds
 from engines.types import EngineSpec
 from engines.validation import build_request
+from engines.wording import given
 from studio import continuing, kept_files, models
 from studio.jobs.executor import Executor
 from studio.jobs.store import Job, JobStore
+from studio.limits import Limits
 from studio.settings import Settings
 
 MAX_VARIATIONS = 8
-MAX_ACTIVE_OF_VISITOR = 2
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,11 @@ class Studio:
     specs: Mapping[str, EngineSpec]
     files: Store
 
-    def submit(self, engine: str, values: Mapping[str, Any], *, owner: str = "", variations: int = 1) -> list[Job]:
+    limits: Limits = field(default_factory=Limits)
+
+    def submit(
+        self, engine: str, values: Mapping[str, Any], *, owner: str = "", connection: str = "", variations: int = 1
+    ) -> list[Job]:
         """Queue a clip, or several that differ in their seed, and return at once.
 
         A clip to be continued is named by the id of its job, which must be this owner's.
@@ -47,15 +52,17 @@ class Studio:
         if reason := self.availability(spec, request.model).reason:
             raise InvalidRequest([Problem("model", reason)])
         self.files.require(spec.name, spec.model(request.model))
-        if not 1 <= variations <= MAX_VARIATIONS:
-            raise InvalidRequest([Problem("seed", f"Choose 1 to {MAX_VARIATIONS} variations; you gave {variations}.")])
-        self._check_limits(owner, variations)
+        if type(variations) is not int or not 1 <= variations <= MAX_VARIATIONS:
+            words = f"Choose 1 to {MAX_VARIATIONS} variations; you gave {given(variations)}."
+            raise InvalidRequest([Problem("seed", words)])
+        self._check_limits(owner, connection, variations)
         request = kept_files.keep(request, self.settings.pictures)
         batch = secrets.token_hex(8)
         jobs = self.store.add(
             Job(engine=engine, request=_stored(request, seed), id=_new_id(), batch=batch, owner=owner)
             for seed in seeds(request.seed, variations)
         )
+        self.limits.note(jobs, connection=connection)
         self.executor.wake()
         return jobs
 
@@ -98,16 +105,12 @@ class Studio:
             public=self.settings.public,
         )
 
-    def _check_limits(self, owner: str, count: int) -> None:
-        waiting = len(self.store.active())
-        if waiting + count > self.settings.queue_limit:
+    def _check_limits(self, owner: str, connection: str, count: int) -> None:
+        active = self.store.active()
+        if len(active) + count > self.settings.queue_limit:
             raise StudioError("The queue is full.", hint="Try again when some clips are done.")
-        mine = len(self.store.active(owner=owner))
-        if self.settings.public and mine + count > MAX_ACTIVE_OF_VISITOR:
-            raise StudioError(
-                f"This shared studio makes at most {MAX_ACTIVE_OF_VISITOR} clips at a time for each visitor.",
-                hint="Wait for yours, or run your own studio.",
-            )
+        if self.settings.public:
+            self.limits.check(active, owner=owner, connection=connection, count=count)
 
     def _remove(self, path: Path) -> None:
         """Delete a file, if it is one of the studio's own."""

@@ -40,6 +40,7 @@ class Settings:
         names: other names under which a proxy or the network knows this machine.
         root_path: where a proxy serves the page: a path, or a whole address.
         public: strangers use this studio (a Hugging Face Space): each sees only their own clips, and limits apply.
+        hosted: all requests come through a proxy that tells where from (a Hugging Face Space).
         in_event: run jobs inside the page's event instead of a worker process (ZeroGPU demands it).
         queue_limit: most jobs that may wait at once.
     """
@@ -56,6 +57,7 @@ class Settings:
     user: str = "kinora"
     password: str = field(default="", repr=False)
     public: bool = False
+    hosted: bool = False
     in_event: bool = False
     queue_limit: int = 200
     open_browser: bool = False
@@ -204,7 +206,7 @@ def from_environment(**flags: object) -> Settings:
     """
     env = tidied_environment()
     on_spaces = "SPACE_ID" in env
-    values: dict[str, Any] = {"public": True, "host": "0.0.0.0"} if on_spaces else {}
+    values: dict[str, Any] = {"hosted": True, "host": "0.0.0.0"} if on_spaces else {}
     for source in SOURCES:
         for name, text in _given(source, env, flags):
             try:

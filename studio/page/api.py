@@ -10,10 +10,15 @@ import gradio as gr
 from engines.errors import InvalidRequest, Problem, StudioError
 from engines.inputs import Media, entries, media_fields
 from engines.types import EngineSpec
+from engines.wording import given
 from studio import kept_files
 from studio.jobs.store import Job
 from studio.page.uploads import received, served
+from studio.page.visitor import CALLERS, caller, connection
 from studio.service import Studio
+
+_KINDS = {str: "text", list: "a list", dict: "an object of names and values", bool: "true or false"}
+_MOST_LETTERS = 100  # of an id
 
 
 def expose(studio: Studio) -> None:
@@ -24,13 +29,19 @@ def expose(studio: Studio) -> None:
 
 
 class Calls:
-    """The functions; jobs of the API belong to nobody's browser."""
+    """The functions; jobs of the API belong to nobody's browser. `request` is gradio's, no parameter of a call."""
 
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
 
     def generate(
-        self, engine: str, prompt: str, references: list[gr.FileData], settings: dict[str, Any], variations: int = 1
+        self,
+        engine: str,
+        prompt: str,
+        references: list[gr.FileData],
+        settings: dict[str, Any],
+        variations: int = 1,
+        request: gr.Request | None = None,
     ) -> list[str]:
         """Queue a clip and return the ids of its jobs, one for each variation.
 
@@ -44,11 +55,13 @@ class Calls:
             variations: how many clips with seeds one after another.
         """
         try:
-            spec = self._studio.spec(engine)
-            given = [{"path": path} for path in map(received, references)]
+            spec = self._studio.spec(_of(str, "engine", engine))
+            _of(list, "references", references), _of(dict, "settings", settings)
+            files = [{"path": path} for path in map(received, references)]
             values = {"prompt": prompt} | _with_uploads(spec, settings)
-            values |= kept_files.as_values(spec, given) if given else {}
-            jobs = self._studio.submit(engine, values, variations=variations)
+            values |= kept_files.as_values(spec, files) if files else {}
+            owner, here = caller(self._studio, request), connection(self._studio.settings, request)
+            jobs = self._studio.submit(engine, values, owner=owner, connection=here, variations=variations)
         except StudioError as error:
             raise gr.Error(str(error), title="Not queued", print_exception=False) from None
         return [job.id for job in jobs]
@@ -78,8 +91,11 @@ class Calls:
             id: as generate returned it.
             keep: whether what is finished becomes the clip, in engines that make it part by part.
         """
-        self._known(id)
-        self._studio.cancel(id, keep=keep)
+        job = self._known(id)
+        try:
+            self._studio.cancel(id, owner=job.owner, keep=_of(bool, "keep", keep))
+        except StudioError as error:
+            raise gr.Error(str(error), title="Not cancelled", print_exception=False) from None
         return self._known(id).state
 
     def models(self) -> list[dict[str, Any]]:
@@ -94,11 +110,19 @@ class Calls:
                 )
         return listed
 
-    def _known(self, id: str) -> Job:
-        job = self._studio.job(id)
-        if job is None:
+    def _known(self, id: Any) -> Job:
+        """The job of some program: who knows its id may ask for it."""
+        job = self._studio.store.get(id) if isinstance(id, str) and len(id) <= _MOST_LETTERS else None
+        if job is None or not (job.owner.startswith(CALLERS) or job.owner == caller(self._studio, None)):
             raise gr.Error("There is no job with this id.", title="Unknown job", print_exception=False)
         return job
+
+
+def _of(kind: type, name: str, value: Any) -> Any:
+    """`value`, if it is of this kind; raises InvalidRequest."""
+    if not isinstance(value, kind):
+        raise InvalidRequest([Problem(name, f'"{name}" must be {_KINDS[kind]}; you gave {given(value)}.')])
+    return value
 
 
 def _with_uploads(spec: EngineSpec, settings: Mapping[str, Any]) -> dict[str, Any]:

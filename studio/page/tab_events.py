@@ -20,7 +20,7 @@ from studio.page.form import Form
 from studio.page.plumbing import Updates, changed, warn
 from studio.page.result import CLIP_CLASSES, ResultColumn, classes
 from studio.page.uploads import served
-from studio.page.visitor import visitor
+from studio.page.visitor import connection, visitor
 from studio.service import Studio
 
 
@@ -32,12 +32,15 @@ class TabEvents:
         self.form: Form = controls.form
         self.spec = controls.form.spec
 
-    def generate(self, browser: Any, variations: float, *raw: Any) -> Iterator[Updates]:
+    def generate(self, request: gr.Request | None, browser: Any, variations: float, *raw: Any) -> Iterator[Updates]:
         """Queue the clip that the form describes and show it waiting."""
         known = visitor(self.studio, browser)
         try:
             values = self.form.read(raw)
-            jobs = self.studio.submit(self.spec.name, values, owner=known["owner"], variations=int(variations))
+            here = connection(self.studio.settings, request)
+            jobs = self.studio.submit(
+                self.spec.name, values, owner=known["owner"], connection=here, variations=int(variations)
+            )
         except InvalidRequest as error:
             yield {self.controls.problems: markup.problems(error.problems)}
             return

@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 class Server:
     """The studio of tests/studio/serve.py. A context manager; `restart` keeps its outputs."""
 
-    def __init__(self, outputs: Path) -> None:
-        self.outputs = outputs
+    def __init__(self, outputs: Path, **environment: str) -> None:
+        self.outputs, self.environment = outputs, environment
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -27,7 +27,7 @@ class Server:
         """Start it and wait until it answers."""
         self.log = self.outputs.parent / "server.log"
         self._file = self.log.open("ab")
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **self.environment}
         self.process = subprocess.Popen(self.command(), cwd=ROOT, env=env, stdout=self._file, stderr=self._file)
         end = time.monotonic() + timeout_s
         while time.monotonic() < end and self.process.poll() is None:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
+import starlette.requests
 
 from engines.errors import StudioError
+from studio.limits import MOST_OF_CONNECTION, MOST_OF_VISITOR
 from studio.page import panel
 from studio.page.api import Calls
-from studio.page.visitor import visitor
-from studio.service import MAX_ACTIVE_OF_VISITOR, Studio
+from studio.page.visitor import CALLERS, caller, connection, visitor
+from studio.service import Studio
 
 
 @pytest.fixture
@@ -46,8 +48,56 @@ def test_a_stranger_sees_ends_and_deletes_nothing(public: Studio, picture: Path)
 
 
 def test_one_visitor_cannot_fill_the_queue(public: Studio, picture: Path) -> None:
-    public.submit("phantom-wan", wanted(picture), owner="mine", variations=MAX_ACTIVE_OF_VISITOR)
+    public.submit("phantom-wan", wanted(picture), owner="mine", variations=MOST_OF_VISITOR)
     with pytest.raises(StudioError) as refused:
         public.submit("phantom-wan", wanted(picture), owner="mine")
-    assert str(MAX_ACTIVE_OF_VISITOR) in str(refused.value)
+    assert str(MOST_OF_VISITOR) in str(refused.value)
     public.submit("phantom-wan", wanted(picture), owner="yours")
+
+
+def asked_from(address: str, told: str = "") -> gr.Request:
+    """A request over a connection, with what proxies tell of where it comes from."""
+    headers = [(b"x-forwarded-for", told.encode())] if told else []
+    return gr.Request(starlette.requests.Request({"type": "http", "client": (address, 5), "headers": headers}))
+
+
+def test_invented_visitors_share_what_their_connection_may(public: Studio, picture: Path) -> None:
+    for number in range(MOST_OF_CONNECTION):
+        public.submit("phantom-wan", wanted(picture), owner=f"invented {number}", connection="192.0.2.1")
+    with pytest.raises(StudioError, match="at most"):
+        public.submit("phantom-wan", wanted(picture), owner="invented again", connection="192.0.2.1")
+    public.submit("phantom-wan", wanted(picture), owner="another", connection="192.0.2.2")
+    for job in public.store.active():
+        public.cancel(job.id, owner=job.owner)
+    public.submit("phantom-wan", wanted(picture), owner="invented again", connection="192.0.2.1")
+
+
+@pytest.mark.parametrize(
+    "owner", ["x" * 32, "A" * 32, "0" * 31, "0" * 33, f"{CALLERS}{'0' * 32}", "0" * 32 + "\n", 5, None]
+)
+def test_a_name_of_another_form_is_nobody_s(public: Studio, owner: object) -> None:
+    assert visitor(public, {"owner": owner})["owner"] != owner
+
+
+def test_programs_are_told_apart_by_connection(public: Studio, idle: Studio, picture: Path) -> None:
+    one, other = (asked_from(address) for address in ("192.0.2.1", "192.0.2.2"))
+    assert len({caller(public, one), caller(public, other)}) == 2 and caller(idle, one) == ""
+    calls = Calls(public)
+    public.submit("phantom-wan", wanted(picture), owner="browser")
+    for request in (one, one, other):
+        where = request.client.host
+        public.submit("phantom-wan", wanted(picture), owner=caller(public, request), connection=where)
+    with pytest.raises(StudioError, match="at most"):
+        public.submit("phantom-wan", wanted(picture), owner=caller(public, one), connection="192.0.2.1")
+    mine = public.store.active(owner=caller(public, one))[0]
+    assert calls.job(mine.id)["state"] == "queued"
+    with pytest.raises(gr.Error, match="no job with this id"):
+        calls.job(public.store.active(owner="browser")[0].id)
+
+
+def test_where_a_visitor_comes_from_cannot_be_invented(public: Studio) -> None:
+    hosted = replace(public.settings, hosted=True)
+    assert connection(hosted, asked_from("10.0.0.1", "8.8.8.8, 1.1.1.1, 10.2.3.4")) == "1.1.1.1"
+    assert connection(hosted, asked_from("10.0.0.1", "nonsense")) == "10.0.0.1"
+    assert connection(public.settings, asked_from("192.0.2.1", "8.8.8.8")) == "192.0.2.1"
+    assert connection(public.settings, None) == ""

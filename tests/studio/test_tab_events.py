@@ -45,7 +45,7 @@ def results(events: Iterator[Any]) -> dict[Any, Any]:
 
 def test_what_is_wrong_is_shown_as_it_was_typed(idle: Studio) -> None:
     rendered = drawn(idle, "pyramid-flow")
-    shown = results(rendered.events.generate({}, 1, *raw(rendered, prompt="", storyboard=MARKUP)))
+    shown = results(rendered.events.generate(None, {}, 1, *raw(rendered, prompt="", storyboard=MARKUP)))
     problems = shown[rendered.controls.problems]
     assert "&lt;unfinished" in problems and "<b onclick" not in problems
     reading = rendered.events.reading("storyboard", MARKUP, 49, 12)
