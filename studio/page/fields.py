@@ -195,7 +195,7 @@ def _subjects(spec: EngineSpec, name: str, info: FieldInfo, declared: Media, val
 
     return Control(
         (name,),
-        list(board),
+        board.components,
         read=read,
         show=lambda values, model: slots.show(entries(values[name]), declared),
         follows_model=False,
@@ -215,7 +215,7 @@ def _first_frame(spec: EngineSpec, name: str, info: FieldInfo, declared: Media, 
     )
     return Control(
         (name,),
-        list(board),
+        board.components,
         read=lambda raw: {name: first_frame.read(raw, declared)},
         show=lambda values, model: first_frame.show(values[name], declared),
         follows_model=False,

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 from PIL import Image, ImageDraw
 
 from engines.errors import MediaError
 from engines.inputs import Media
 from engines.media.framing import crop_to_cover, cut_out
 from engines.media.pictures import open_picture
-from studio.page import parts
+from studio.page import markup, parts
 from studio.page.plumbing import HIDDEN
-from studio.page.slots import figure, sides
+from studio.page.slots import png, sides
 from studio.page.uploads import received, served
 
 _PREVIEW_SIDE = 420
@@ -28,7 +29,7 @@ def render(
 ) -> FirstFrame:
     """Draw the picture, holding `reference`, and its declared parts; `frame` is width and height of the clip."""
     path, values = _values(reference, declared)
-    gr.HTML(f"<h3>{escape(label)}</h3><p>{escape(help_)}</p>", elem_classes="section")
+    gr.HTML(markup.section(label, help_), elem_classes="section")
     with gr.Row(elem_classes="first-frame", elem_id=elem_id):
         with gr.Column(scale=1, min_width=200):
             image = gr.Image(
@@ -54,20 +55,32 @@ def render(
     return FirstFrame(declared, image, drawn, view, last)
 
 
-class FirstFrame(list[Any]):
-    """The value components, picture and declared parts, with what else belongs to them."""
+@dataclass(frozen=True)
+class FirstFrame:
+    """The picture with its declared parts by name, the view of its crop, and the button for the newest clip's frame."""
 
-    def __init__(self, declared: Media, image: Any, drawn: Mapping[str, Any], view: Any, last: Any) -> None:
-        super().__init__([image, *drawn.values()])
-        self.declared, self.images, self.parts, self.view, self.last = declared, [image], dict(drawn), view, last
+    declared: Media
+    image: gr.Image
+    parts: Mapping[str, Component]
+    view: gr.HTML
+    last: gr.Button
 
-    def wire(self, framing: Sequence[Any]) -> None:
+    @property
+    def images(self) -> list[gr.Image]:
+        """The picture itself."""
+        return [self.image]
+
+    @property
+    def components(self) -> list[Component]:
+        """What holds the field's value: the picture, then its parts."""
+        return [self.image, *self.parts.values()]
+
+    def wire(self, framing: Sequence[Component]) -> None:
         """Previewing of the crop. `framing`: the size, and whether the picture is prepared as published."""
-        (image,) = self.images
         gr.on(
-            [image.change, *(part.change for part in (*self.parts.values(), *framing))],
+            [self.image.change, *(part.change for part in (*self.parts.values(), *framing))],
             partial(look, self.declared),
-            [*self, *framing],
+            [*self.components, *framing],
             [self.view, *self.parts.values()],
             preprocess=False,
             trigger_mode="always_last",
@@ -75,7 +88,7 @@ class FirstFrame(list[Any]):
         )
         if self.parts:
             fresh = show(None, self.declared)[1:]
-            image.input(lambda: fresh if len(fresh) > 1 else fresh[0], None, [*self.parts.values()], **HIDDEN)
+            self.image.input(lambda: fresh if len(fresh) > 1 else fresh[0], None, [*self.parts.values()], **HIDDEN)
 
     def take(self, path: str, raw: Sequence[Any]) -> list[Any]:
         """What the components should hold so that the clip begins with this picture."""
@@ -115,7 +128,7 @@ def crop_view(
     try:
         picture = open_picture(Path(path), as_published=as_published)
     except MediaError as error:
-        return f'<p class="problem" role="alert">{escape(error.message)}</p>'
+        return markup.lines([markup.Line(error.message, "problem")])
     found = True
     if not keep_background:
         picture, found = cut_out(picture)
@@ -137,7 +150,7 @@ def crop_view(
         caption += " No background was found to remove."
     alt = "The picture with the frame of the clip on it"
     mark = "movable" if movable else "whole"
-    return f'<div class="{mark}">{figure(seen, alt=alt, caption=caption)}</div>'
+    return f'<div class="{mark}">{markup.figure(png(seen), alt=alt, caption=caption)}</div>'
 
 
 def look(declared: Media, image: Any, *raw: Any) -> list[Any]:

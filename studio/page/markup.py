@@ -72,6 +72,17 @@ def lines(shown: Iterable[Line]) -> str:
     return "".join(_line(line) for line in shown if line.text)
 
 
+def section(title: str, help_: str) -> str:
+    """The head of a group of controls."""
+    return f"<h3>{escape(title)}</h3><p>{escape(help_)}</p>"
+
+
+def figure(png: bytes, *, alt: str, caption: str) -> str:
+    """A small picture with its caption."""
+    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return f'<figure><img src="{source}" alt="{escape(alt)}"><figcaption>{escape(caption)}</figcaption></figure>'
+
+
 def problems(found: Sequence[Problem]) -> str:
     """Problems of a request beside the form: one as a sentence, several as a list."""
     if not found:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gradio as gr
+from gradio.components import Component
 from PIL import Image
 
 from engines.errors import MediaError
 from engines.inputs import Media, Reference
 from engines.media.pictures import cut_out, fit_on_canvas, open_picture
 from engines.types import Size
+from studio.page import markup
 from studio.page.plumbing import HIDDEN, PRIVATE, script
 from studio.page.uploads import received, served
 
@@ -38,85 +39,100 @@ def render(
     The part that a slot can change is the background's, where the field declares it.
     """
     keepable = KEEP in declared.parts
-    images, keeps, previews, buttons = [], [], [], []
-    gr.HTML(f"<h3>{escape(label)}</h3><p>{escape(help_)}</p>", elem_classes="section")
+    drawn = []
+    gr.HTML(markup.section(label, help_), elem_classes="section")
     with gr.Row(elem_classes="slots", elem_id=elem_id):
         for index in range(declared.most):
             reference = _reference(references[index]) if index < len(references) else None
-            path, keep = (reference["path"], reference["keep_background"]) if reference else (None, True)
-            with gr.Column(min_width=120, elem_classes="slot"):
-                image = gr.Image(
-                    value=path,
-                    label=str(index + 1),
-                    type="filepath",
-                    image_mode=None,
-                    sources=["upload", "webcam", "clipboard"],
-                    placeholder="Drop a picture",
-                    buttons=[],
-                    height=128,
-                    interactive=True,
-                    elem_id=f"{elem_id}-{index + 1}",
-                )
-                seen = preview(path, keep, width=canvas[0], height=canvas[1], as_published=False)
-                previews.append(gr.HTML(seen, elem_classes="model-view"))
-                keeps.append(
-                    gr.Checkbox(
-                        value=keep,
-                        label=Reference.model_fields[KEEP].title,
-                        container=False,
-                        visible=keepable and path is not None,
-                        elem_id=f"{elem_id}-{index + 1}-keep",
-                        elem_classes="keep",
-                    )
-                )
-                images.append(image)
-                with gr.Row(elem_classes="slot-buttons"):
-                    buttons.append(
-                        [
-                            gr.Button(
-                                word, size="sm", min_width=20, visible=path is not None, elem_classes=word.lower()
-                            )
-                            for word in ("Left", "Right", "Clear")
-                        ]
-                    )
-    return Board(images, keeps, previews, buttons, keepable=keepable)
+            drawn.append(_slot(f"{elem_id}-{index + 1}", index + 1, reference, keepable=keepable, canvas=canvas))
+    return Board(tuple(drawn), keepable)
 
 
-class Board(list[Any]):
-    """The value components of the slots, with what else belongs to them."""
+def _slot(
+    elem_id: str, number: int, reference: Mapping[str, Any] | None, *, keepable: bool, canvas: tuple[int, int]
+) -> Slot:
+    """Draw one slot, holding `reference`."""
+    path, keep = (reference["path"], reference[KEEP]) if reference else (None, True)
+    with gr.Column(min_width=120, elem_classes="slot"):
+        image = gr.Image(
+            value=path,
+            label=str(number),
+            type="filepath",
+            image_mode=None,
+            sources=["upload", "webcam", "clipboard"],
+            placeholder="Drop a picture",
+            buttons=[],
+            height=128,
+            interactive=True,
+            elem_id=elem_id,
+        )
+        seen = preview(path, keep, width=canvas[0], height=canvas[1], as_published=False)
+        view = gr.HTML(seen, elem_classes="model-view")
+        box = gr.Checkbox(
+            value=keep,
+            label=Reference.model_fields[KEEP].title,
+            container=False,
+            visible=keepable and path is not None,
+            elem_id=f"{elem_id}-keep",
+            elem_classes="keep",
+        )
+        with gr.Row(elem_classes="slot-buttons"):
+            left, right, clear = (
+                gr.Button(word, size="sm", min_width=20, visible=path is not None, elem_classes=word.lower())
+                for word in ("Left", "Right", "Clear")
+            )
+    return Slot(image, box, view, left, right, clear)
 
-    last: Any = None
 
-    def __init__(
-        self,
-        images: list[Any],
-        keeps: list[Any],
-        previews: list[Any],
-        buttons: list[list[Any]],
-        *,
-        keepable: bool,
-    ) -> None:
-        super().__init__(part for pair in zip(images, keeps, strict=True) for part in pair)
-        self.images, self.keeps, self.previews, self.buttons = images, keeps, previews, buttons
-        self.keepable = keepable
+@dataclass(frozen=True)
+class Slot:
+    """One numbered place for a picture, and the buttons that move it left and right and empty it."""
 
-    def wire(self, framing: Sequence[Any]) -> None:
+    image: gr.Image
+    keep: gr.Checkbox
+    view: gr.HTML
+    left: gr.Button
+    right: gr.Button
+    clear: gr.Button
+
+
+@dataclass(frozen=True)
+class Board:
+    """The slots of a field.
+
+    Attributes:
+        keepable: whether the background of a picture can be kept or removed.
+    """
+
+    slots: tuple[Slot, ...]
+    keepable: bool
+    last: ClassVar[None] = None
+
+    @property
+    def images(self) -> list[gr.Image]:
+        """The pictures themselves."""
+        return [slot.image for slot in self.slots]
+
+    @property
+    def components(self) -> list[Component]:
+        """What holds the field's value, slot by slot: picture, keep-background."""
+        return [part for slot in self.slots for part in (slot.image, slot.keep)]
+
+    def wire(self, framing: Sequence[Component]) -> None:
         """Moving, emptying and previewing. `framing`: the size, and whether pictures are prepared as published."""
-        for index, (image, keep, view, buttons) in enumerate(
-            zip(self.images, self.keeps, self.previews, self.buttons, strict=True)
-        ):
+        held = self.components
+        for index, slot in enumerate(self.slots):
             gr.on(
-                [image.change, keep.change, *(part.change for part in framing)],
+                [part.change for part in (slot.image, slot.keep, *framing)],
                 partial(look, keepable=self.keepable),
-                [image, keep, *framing],
-                [view, *buttons, keep],
+                [slot.image, slot.keep, *framing],
+                [slot.view, slot.left, slot.right, slot.clear, slot.keep],
                 preprocess=False,
                 **HIDDEN,
             )
-            left, right, clear = buttons
-            left.click(_move(index, -1), list(self), list(self), preprocess=False, **HIDDEN)
-            right.click(_move(index, +1), list(self), list(self), preprocess=False, **HIDDEN)
-            clear.click(None, None, image, js=script("constant", None), **PRIVATE)
+            slot.left.click(_move(index, -1), held, held, preprocess=False, **HIDDEN)
+            slot.right.click(_move(index, +1), held, held, preprocess=False, **HIDDEN)
+            slot.clear.click(None, None, slot.image, js=script("constant", None), **PRIVATE)
 
     def take(self, path: str, raw: Sequence[Any]) -> list[Any] | None:
         """What the slots should hold so that the first empty one has this picture too; None if all are full.
@@ -155,10 +171,10 @@ def preview(path: str | None, keep_background: bool, *, width: int, height: int,
         cut = None if keep_background or as_published else cut_out(picture)
         canvas = fit_on_canvas(cut.image if cut else picture, width=width, height=height)
     except MediaError as error:
-        return f'<p class="problem" role="alert">{escape(error.message)}</p>'
+        return markup.lines([markup.Line(error.message, "problem")])
     canvas.thumbnail((_PREVIEW_SIDE, _PREVIEW_SIDE))
     note = "No background found to remove" if cut and not cut.found else "The model sees"
-    return figure(canvas, alt="The picture on the canvas of the clip", caption=note)
+    return markup.figure(png(canvas), alt="The picture on the canvas of the clip", caption=note)
 
 
 def look(image: Any, keep_background: Any, size: Any, as_published: Any = False, *, keepable: bool = True) -> list[Any]:
@@ -180,12 +196,11 @@ def sides(size: Any) -> dict[str, int] | None:
     return {"width": min(width, 4096), "height": min(height, 4096)} if width and height else None
 
 
-def figure(picture: Image.Image, *, alt: str, caption: str) -> str:
-    """A small picture with its caption as HTML."""
+def png(picture: Image.Image) -> bytes:
+    """A small picture as a file."""
     data = io.BytesIO()
     picture.save(data, "PNG")
-    source = f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
-    return f'<figure><img src="{source}" alt="{alt}"><figcaption>{escape(caption)}</figcaption></figure>'
+    return data.getvalue()
 
 
 def _move(index: int, by: int) -> Any:
