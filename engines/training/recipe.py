@@ -70,7 +70,11 @@ class Recipe:
 
 
 class Task(Protocol):
-    """A recipe come to life."""
+    """A recipe come to life.
+
+    It may also have `after_backward() -> figures`, called with the gradients before they are clipped, and `state()` and
+    `load_state(state)` for plain values of its own that a resumed run needs.
+    """
 
     def networks(self) -> dict[str, nn.Module]:
         """The networks to train, by name."""

@@ -107,6 +107,8 @@ class Trainer:
         self.step = state["step"]
         if "clip" in state:
             self.clip = AdaptiveClip(**state["clip"])
+        if "task" in state:
+            self.task.load_state(state["task"])
         self.clock = _Clock(state["wall_s"], state["core_s"])
         log.info("Resumed at step %d after %.1f minutes.", self.step, state["wall_s"] / 60)
 
@@ -123,6 +125,8 @@ class Trainer:
             "wall_s": wall_s,
             "core_s": core_s,
         }
+        if keep := getattr(self.task, "state", None):
+            state["task"] = keep()
         partial = self.folder / "state.partial"
         torch.save(state, partial)
         partial.replace(self.folder / "state.pt")
@@ -173,6 +177,8 @@ class Trainer:
             loss, figures = self.task.loss(batch, self.rng, step=self.step)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if observe := getattr(self.task, "after_backward", None):
+            figures = figures | observe()
         norm = nn.utils.clip_grad_norm_(
             [p for _, p in self.parameters], math.inf if self.recipe.adaptive_clip else self.recipe.clip_norm
         )

@@ -110,6 +110,12 @@ class VideoDataset(torch.utils.data.Dataset):
             self._members = [np.flatnonzero(np.array(numbers) == number) for number in range(len(self.buckets))]
         return self._store
 
+    def close(self) -> None:
+        """Let go of the list, which a process can open only once."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
         store, rng = self._open(), np.random.default_rng((self.seed, step))
         number = store[int(rng.integers(len(store)))]["bucket"]

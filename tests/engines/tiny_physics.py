@@ -25,8 +25,8 @@ ENCODER = {
 SPACE = PhysicsSpace(size=64, pool=2, max_frames=8)
 
 
-def visual() -> WanTransformer3DModel:
-    return seeded(lambda: WanTransformer3DModel(**VISUAL))
+def visual(**changes: Any) -> WanTransformer3DModel:
+    return seeded(lambda: WanTransformer3DModel(**(VISUAL | changes)))
 
 
 def branch(**changes: Any) -> PhysicsBranch:

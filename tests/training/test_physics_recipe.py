@@ -1,0 +1,115 @@
+"""The physics recipe on tiny networks of the published kinds: end to end, exact resume, its checkpoint, the dry run."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from engines.loading.checkpoints import load, open_checkpoint
+from engines.media.video import VideoWriter
+from engines.phantom_physics.checkpoint import SETTINGS, WEIGHTS, architecture, read_settings
+from engines.training.__main__ import main
+from engines.training.recipes import phantom_physics
+from engines.training.recipes.phantom_physics import RECIPE, PhysicsRecipe
+from engines.training.trainer import Trainer
+from engines.training.video_list import Bucket, write_samples
+from engines.training.world.physics import make_scene
+from tests.engines import tiny_physics, tiny_wan
+
+BUCKET = Bucket(width=32, height=32, frames=9, fps=24.0, min_area=1)
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> PhysicsRecipe:
+    """Tiny networks of Wan 2.2's kind, two simulated clips, a recipe over them."""
+    folder = tmp_path_factory.mktemp("start")
+    tiny_wan.write_model(folder)
+    tiny_wan.write(folder / "transformer.safetensors", tiny_physics.visual(), tiny_physics.VISUAL)
+    tiny_wan.write(folder / "vae.safetensors", tiny_wan.vae(tiny_physics.VAE), tiny_physics.VAE)
+    tiny_wan.write(folder / "encoder.safetensors", tiny_physics.encoder(), tiny_physics.ENCODER)
+    samples = []
+    for name in ("bounce", "incline"):
+        writer = VideoWriter(folder / f"{name}.mp4", fps=24, tags={})
+        writer.write(make_scene(name, 1).frames())
+        writer.close()
+        samples.append({"path": str(folder / f"{name}.mp4"), "cap": "a red circle falls", "fps": 24,
+                        "num_frames": 33, "resolution": {"height": 64, "width": 64}, "bucket": 0})  # fmt: skip
+    write_samples(folder / "clips.lmdb", samples)
+    return dataclasses.replace(
+        RECIPE, steps=6, warmup=1, samples=str(folder), start=str(folder), buckets=(BUCKET,), batch=2,
+        encoder=str(folder / "encoder.safetensors"), text_len=tiny_wan.TEXT_LEN, physics_dim=32, physics_ffn_dim=48,
+        physics_num_heads=2, coupling_head_dim=16, crop=64, max_frames=8, statistics_clips=2, alpha_ramp=4,
+        alpha_limit=1e9, given_share=0.8, bfloat16=False, learning_rate=1e-3,
+    )  # fmt: skip
+
+
+def train(recipe: PhysicsRecipe, folder: Path, *, resume: bool = False) -> Trainer:
+    torch.manual_seed(0)
+    trainer = Trainer(recipe, phantom_physics.build(recipe), folder, workers=0)
+    if resume:
+        trainer.resume()
+    trainer.run(log_every=1)
+    trainer.task.dataset().close()
+    return trainer
+
+
+def rows(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_run_ends_in_a_checkpoint_that_the_engine_reads(recipe: PhysicsRecipe, tmp_path: Path) -> None:
+    trainer = train(recipe, tmp_path)
+    folder = tmp_path / "export" / "phantom-physics"
+    settings = read_settings(folder / SETTINGS)
+    assert settings.variant == "mirror" and settings.training["steps"] == 6 and settings.unknown == []
+    assert (settings.space.size, settings.encoder.hidden_size) == (64, tiny_physics.CHANNELS)
+    branch = load(open_checkpoint([folder / WEIGHTS]), architecture(settings), dtype=torch.float32)
+    assert torch.equal(branch.physics_latents.mean, trainer.task.branch.physics_latents.mean)
+    assert branch.physics_latents.mean.any() and not torch.equal(branch.physics_latents.std, torch.ones(24))
+    assert branch.proj_out.weight.any() and branch.blocks[0].coupling.vis_attn.o.weight.any()
+    branch.join(tiny_physics.visual())
+    names = {name for name, _ in trainer.parameters}
+    assert all(name.startswith("branch.") for name in names) and "branch.physics_latents.mean" not in names
+    assert set(trainer.figures) == {"loss", "loss_visual", "loss_physics", "alpha", "physics_norm", "resets"}
+
+
+def test_frozen_networks_stay_frozen(recipe: PhysicsRecipe, tmp_path: Path) -> None:
+    task = phantom_physics.build(recipe)
+    frozen = (task.visual, task.vae, task.text_encoder, task.eyes)
+    before = [{name: value.clone() for name, value in network.state_dict().items()} for network in frozen]
+    Trainer(recipe, task, tmp_path, workers=0).run()
+    task.dataset().close()
+    for network, kept in zip(frozen, before, strict=True):
+        assert all(torch.equal(value, kept[name]) for name, value in network.state_dict().items())
+
+
+def test_alpha_and_weights_go_on_exactly_where_they_stopped(recipe: PhysicsRecipe, tmp_path: Path) -> None:
+    """P7 in a whole run: the same values of alpha, and the same bits, as a run that was never interrupted."""
+    whole = train(recipe, tmp_path / "whole")
+    train(dataclasses.replace(recipe, steps=3), tmp_path / "parts")
+    parts = train(recipe, tmp_path / "parts", resume=True)
+    for (name, one), (_, other) in zip(whole.parameters, parts.parameters, strict=True):
+        assert torch.equal(one, other), name
+    assert whole.task.alpha == parts.task.alpha and whole.task.alpha.value == 1.0
+    assert [row["loss_visual"] for row in rows(tmp_path / "whole")][:3] == [
+        row["loss_visual"] for row in rows(tmp_path / "parts")
+    ][:3]
+
+
+def test_a_large_gradient_takes_alpha_back(recipe: PhysicsRecipe, tmp_path: Path) -> None:
+    trainer = train(dataclasses.replace(recipe, alpha_limit=1e-9), tmp_path)
+    # The branch's own gradient is nothing only as long as alpha is 0 and its couplings are silent.
+    assert trainer.task.alpha.resets >= 1 and trainer.task.alpha.value < 1
+
+
+def test_the_full_recipe_runs_dry(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WAN22_5B", "UMT5_XXL"):
+        monkeypatch.setattr(phantom_physics, name, getattr(phantom_physics, name) | {"num_layers": 1})
+    monkeypatch.setattr(phantom_physics, "VJEPA2_L", phantom_physics.VJEPA2_L | {"num_hidden_layers": 1})
+    assert main(["phantom-physics", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "latents [1, 48, 31, 30, 52], 12,090 tokens; physics [1, 1024, 61, 8, 8], 3,904 tokens" in out
+    assert "parameters without a gradient: none" in out and "H100-hours" in out
+    assert "couplings 75,534,336" in out  # a thirtieth of the full variant's
