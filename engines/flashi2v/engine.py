@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from engines.events import Note, Stage
-from engines.flashi2v.keys import FLASHI2V, NPU
+from engines.flashi2v.keys import FLASHI2V
 from engines.flashi2v.network import FlashI2VTransformer3DModel
 from engines.flashi2v.spec import FlashI2VRequest
 from engines.media.pictures import crop_to_cover, open_picture
@@ -62,7 +62,7 @@ class FlashI2V:
             width=request.width,
             height=request.height,
             position=request.picture.position,
-            interpolation="bilinear" if model.transformer.layout == NPU.name else "bicubic",
+            interpolation=model.transformer.config.get("interpolation", "bicubic"),
         )
         first = model.picture_latents(context, [picture])
 
@@ -146,7 +146,7 @@ def sample(
         weights: of the passes cond, uncond: see text_weights. Both see the picture.
         ratio: how much of the picture's spectrum is left out: see network.fourier_features.
     """
-    shift, features = network.see(first[None], frames=noise.shape[1], ratio=ratio)
+    shift, features = network.shift_and_features(first[None], frames=noise.shape[1], ratio=ratio)
     dtype = network.patch_embedding.weight.dtype
     conditions = {"cond": prompt.to(noise.device, dtype), "uncond": negative.to(noise.device, dtype)}
 

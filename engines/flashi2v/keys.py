@@ -36,7 +36,10 @@ OWN = Layout(name="diffusers", signature=(*DIFFUSERS.signature, _PICTURE), renam
 def configure_both(shapes: Shapes) -> dict[str, Any]:
     """Arguments of FlashI2VTransformer3DModel from parameter shapes."""
     width, _, *kernel = shapes.get("learnable_proj.0.weight", (64, 16, 1, 3, 3))
-    return configure(shapes) | {"projection_width": width, "projection_kernel": tuple(kernel)}
+    # Only branch npu has kernels that reach through time, and it resizes the picture in its own way.
+    interpolation = "bilinear" if kernel[0] > 1 else "bicubic"
+    picture = {"projection_width": width, "projection_kernel": tuple(kernel), "interpolation": interpolation}
+    return configure(shapes) | picture
 
 
 FLASHI2V = Architecture(

@@ -20,6 +20,7 @@ _TINY = 1e-12  # under the roots, as published
 
 # How the picture enters: as published, or one of the two ways the paper argues against.
 Variant = Literal["full", "concatenation", "shift"]
+Interpolation = Literal["bicubic", "bilinear"]
 
 
 def fourier_features(
@@ -121,6 +122,8 @@ class FlashI2VTransformer3DModel(WanTransformer3DModel):
         projection_kernel: (1,3,3), or (3,3,3) as released.
         variant: how the picture enters. "concatenation" embeds the plain latent and shifts nothing, "shift" leaves the
             Fourier features out; both exist to be compared with "full".
+        interpolation: how the picture is resized before it is encoded, as the files were trained: "bicubic" on branch
+            main, "bilinear" on npu.
         config: as of WanTransformer3DModel; `in_channels` counts the latents' alone.
     """
 
@@ -130,20 +133,24 @@ class FlashI2VTransformer3DModel(WanTransformer3DModel):
         projection_kernel: Sequence[int] = (1, 3, 3),
         projection_width: int = PROJECTION_WIDTH,
         variant: Variant = "full",
+        interpolation: Interpolation = "bicubic",
         **config: Any,
     ) -> None:
         super().__init__(**config)
         self.register_to_config(
-            projection_kernel=tuple(projection_kernel), projection_width=projection_width, variant=variant
+            projection_kernel=tuple(projection_kernel),
+            projection_width=projection_width,
+            variant=variant,
+            interpolation=interpolation,
         )
         channels, width = self.config.in_channels, self.config.num_attention_heads * self.config.attention_head_dim
         self.patch_embedding = GuidedPatches(channels, width, self.config.patch_size)
         self.learnable_proj = ShiftProjection(channels, width=projection_width, kernel=projection_kernel)
 
-    def see(
+    def shift_and_features(
         self, first: torch.Tensor, *, frames: int, ratio: float | torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """First-frame latents [B,C,1,h,w] -> the shift and the features, both float32 [B,C,frames,h,w].
+        """First-frame latents [B,C,1,h,w] -> latent shift and Fourier features, both float32 [B,C,frames,h,w].
 
         Nothing here depends on the step or the text: once for a whole clip is enough.
         """

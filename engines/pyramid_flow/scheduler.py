@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from engines.sampling.denoise import TRAINING_STEPS
+
 STAGES = 3
 
 
@@ -38,7 +40,7 @@ class PyramidScheduler:
         gamma: the pixels of a 2x2 block of the renoise have correlation -gamma.
     """
 
-    train_timesteps: int = 1000
+    train_timesteps: int = TRAINING_STEPS
     shift: float = 1.0
     stage_range: tuple[float, ...] = (0, 1 / 3, 2 / 3, 1)
     gamma: float = 1 / 3

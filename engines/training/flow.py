@@ -2,8 +2,6 @@
 
 import torch
 
-TIMESTEPS = 1000
-
 
 def draw_sigmas(count: int, rng: torch.Generator, *, centre: float = 0.4, uniform: float = 0.1) -> torch.Tensor:
     """Noise levels [count] in (0,1): sigmoid of a normal around `centre`, a share of them uniform."""

@@ -9,10 +9,11 @@ import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
+from engines.sampling.denoise import TRAINING_STEPS
+
 from . import networks
 from .data import fit_on_canvas, pad_tokens
 from .files import read_network
-from .flow import TIMESTEPS
 from .latents import BlockLatents, to_pixels, to_unit
 from .recipes.flow_task import load_text
 from .tokens import load_tokenizer
@@ -130,7 +131,7 @@ def sample(
         prediction_type="flow_prediction",
         use_flow_sigmas=True,
         flow_shift=settings.shift,
-        num_train_timesteps=TIMESTEPS,
+        num_train_timesteps=TRAINING_STEPS,
     )
     scheduler.set_timesteps(sigmas=np.linspace(0.999, 0, settings.steps + 1)[:-1])
     for t in scheduler.timesteps:

@@ -9,7 +9,7 @@ import math
 
 import torch
 
-from .flow import TIMESTEPS
+from engines.sampling.denoise import TRAINING_STEPS
 
 
 def dynamic_shift(
@@ -43,4 +43,4 @@ def shifted_input(
         shift: [B,C,1 or F,h,w].
     """
     level = sigmas.view(-1, 1, 1, 1, 1)
-    return level * noise + (1 - level) * clean - shift, sigmas * TIMESTEPS, noise - clean
+    return level * noise + (1 - level) * clean - shift, sigmas * TRAINING_STEPS, noise - clean

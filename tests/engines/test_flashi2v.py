@@ -136,7 +136,7 @@ def test_a_fresh_network_is_its_text_to_video_base() -> None:
     network = tiny_wan.seeded(lambda: FlashI2VTransformer3DModel(**TRANSFORMER))
     network.load_state_dict(base.state_dict(), strict=False)
     latents, text, timestep = draw(1, 4, 3, 4, 6), draw(1, 12, 16), torch.tensor(500.0)
-    shift, features = network.see(draw(1, 4, 1, 4, 6, seed=1), frames=3, ratio=0.1)
+    shift, features = network.shift_and_features(draw(1, 4, 1, 4, 6, seed=1), frames=3, ratio=0.1)
     assert not shift.any() and features.any()
     torch.testing.assert_close(
         predict(network, torch.cat([latents - shift, features], 1), timestep, text),
@@ -146,9 +146,9 @@ def test_a_fresh_network_is_its_text_to_video_base() -> None:
 
 def test_variants_leave_out_what_they_say() -> None:
     first = draw(1, 4, 1, 4, 6)
-    shift, features = tiny(variant="concatenation").see(first, frames=3, ratio=0.1)
+    shift, features = tiny(variant="concatenation").shift_and_features(first, frames=3, ratio=0.1)
     assert not shift.any() and torch.equal(features, first.expand(-1, -1, 3, -1, -1))
-    shift, features = tiny(variant="shift").see(first, frames=3, ratio=0.1)
+    shift, features = tiny(variant="shift").shift_and_features(first, frames=3, ratio=0.1)
     assert shift.any() and not features.any()
 
 
@@ -163,7 +163,7 @@ def test_the_loop_is_the_shifted_one_in_other_coordinates(flavour: str, scale: f
         scheduler=euler(STEPS, shift=7.0), batched=True,
     )  # fmt: skip
     grid = [7 * s / (1 + 6 * s) for s in (1 - index / STEPS for index in range(STEPS + 1))]
-    phi, features = network.see(first[None], frames=3, ratio=0.1)
+    phi, features = network.shift_and_features(first[None], frames=3, ratio=0.1)
     z = noise[None] - phi
     for now, then in itertools.pairwise(grid):
         made = [
@@ -321,7 +321,7 @@ def test_published_files_bring_their_way_of_resizing(
     save_file(published_names(tiny(flavour), flavour), tmp_path / "published.safetensors")
     here = CountingContext(files | {"transformer": (tmp_path / "published.safetensors",)})
     model = WanModel.find(here, transformer_kind=FLASHI2V)
-    assert (model.transformer.layout == NPU.name) is (flavour == "npu")
+    assert model.transformer.config["interpolation"] == {"main": "bicubic", "npu": "bilinear"}[flavour]
 
 
 # Pictures

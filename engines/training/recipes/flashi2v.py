@@ -92,7 +92,7 @@ class FlashI2VTask(FlowTask):
         noise = torch.randn(clean.shape, generator=rng).to(clean.device)
         span = recipe.ratio_high - recipe.ratio_low
         ratio = (recipe.ratio_low + span * torch.rand(count, generator=rng)).to(clean.device)
-        shift, features = self.transformer.see(clean[:, :, :1], frames=frames, ratio=ratio)
+        shift, features = self.transformer.shift_and_features(clean[:, :, :1], frames=frames, ratio=ratio)
         seen, timesteps, velocity = shifted_input(clean, noise, sigmas, shift)
         states = networks.text_states(self.text_encoder, batch["ids"], batch["mask"], text_len=recipe.text_len)
         with written_out(enabled=clean.device.type == "cpu"):

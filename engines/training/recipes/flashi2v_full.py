@@ -135,7 +135,7 @@ def objective(
     sigmas = draw_shifted_sigmas(count, rng, factor=dynamic_shift(height * width)).to(clean.device)
     noise = torch.randn(clean.shape, generator=rng).to(clean.device)
     ratio = recipe.ratio_low + (recipe.ratio_high - recipe.ratio_low) * torch.rand(count, generator=rng)
-    shift, features = network.see(clean[:, :, :1], frames=frames, ratio=ratio.to(clean.device))
+    shift, features = network.shift_and_features(clean[:, :, :1], frames=frames, ratio=ratio.to(clean.device))
     seen, timesteps, velocity = shifted_input(clean, noise, sigmas, shift)
     predicted = network(torch.cat([seen, features], 1), timesteps, states, return_dict=False)[0]
     return (predicted.float() - velocity).square().mean()

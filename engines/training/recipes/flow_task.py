@@ -8,11 +8,13 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import nn
 
+from engines.sampling.denoise import TRAINING_STEPS
+
 from .. import networks
 from ..attention import written_out
 from ..data import ClipDataset
 from ..files import read_network, save_network
-from ..flow import TIMESTEPS, draw_sigmas, noised
+from ..flow import draw_sigmas, noised
 from ..recipe import Recipe
 
 
@@ -77,7 +79,7 @@ class FlowTask:
         if recipe.drop_all:
             states = torch.where(keep.view(-1, 1, 1) > 0, states, self._no_text().expand(count, -1, -1))
         with written_out(enabled=noisy.device.type == "cpu"):
-            predicted = self.transformer(noisy, sigmas * TIMESTEPS, states, return_dict=False)[0][:, :, :frames]
+            predicted = self.transformer(noisy, sigmas * TRAINING_STEPS, states, return_dict=False)[0][:, :, :frames]
         errors = (predicted.float() - velocity).square().mean((1, 2, 3, 4))
         figures = {}
         if references is not None:

@@ -120,7 +120,7 @@ def sampler(case: Case) -> Outputs:
             batched=True,
         )
         latents.append(last.latents)
-    shift, features = built.see(first, frames=noise.shape[2], ratio=ratio)
+    shift, features = built.shift_and_features(first, frames=noise.shape[2], ratio=ratio)
     seen = torch.cat([noise - shift, features], dim=1)
     velocity = predict(built, seen, torch.tensor(float(TRAINING_STEPS)), torch.stack(prompts))
     return {"latents": torch.stack(latents), "first_velocity": velocity, "shift": shift}
