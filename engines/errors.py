@@ -32,12 +32,14 @@ class StudioError(Exception):
     Args:
         message: one sentence for people, no traceback and no absolute path.
         hint: what to do about it, may be empty.
+        unforeseen: whether nobody foresaw it, so that its cause belongs into the log.
     """
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", unforeseen: bool = False) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.unforeseen = unforeseen
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()

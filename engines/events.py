@@ -52,16 +52,26 @@ class Done(_Event):
     """The clip stands under its final name."""
 
     type: Literal["done"] = "done"
-    result: Result
+    result: Clip
 
 
 class Failed(_Event):
-    """The job failed; `kind` is the class name in engines.errors ("StudioError" for anything unexpected)."""
+    """The job failed; `kind` is the class name in engines.errors ("StudioError" for anything unexpected).
+
+    `log` is the file that has the details, relative to the outputs folder; "" where the sentence says all.
+    """
 
     type: Literal["failed"] = "failed"
     kind: str
     message: str
     hint: str = ""
+    log: str = ""
+
+    @property
+    def text(self) -> str:
+        """The whole sentence for people."""
+        details = f"The details are in {self.log}." if self.log else ""
+        return " ".join(part for part in (self.message, self.hint, details) if part)
 
 
 class Cancelled(_Event):
@@ -70,14 +80,28 @@ class Cancelled(_Event):
     type: Literal["cancelled"] = "cancelled"
 
 
-class Result(_Event):
-    """A finished clip. `request` is the request as run: after defaults, rounding and the drawn seed.
+class Words(_Event):
+    """The next words of an answer that is being written."""
+
+    type: Literal["words"] = "words"
+    text: str
+
+
+class Answer(_Event):
+    """A whole answer, and why it is as it is, one sentence each."""
+
+    type: Literal["answer"] = "answer"
+    text: str
+    reasons: tuple[str, ...] = ()
+
+
+class Clip(_Event):
+    """A finished clip and its files. `request` is the request as run: after defaults, rounding and the drawn seed.
 
     `frames` is the length of the clip, less than asked for where it was stopped; None in results of old.
     `beside` are files that the engine keeps beside the clip, such as the latents it can be continued from.
     """
 
-    type: Literal["result"] = "result"
     video: str
     sidecar: str
     poster: str
@@ -94,7 +118,7 @@ Done.model_rebuild()
 Event = Annotated[Stage | Step | Preview | Playback | Note | Done | Failed | Cancelled, Field(discriminator="type")]
 TERMINAL = (Done, Failed, Cancelled)
 
-_adapter: TypeAdapter[Any] = TypeAdapter(Event)
+_adapter: TypeAdapter[Any] = TypeAdapter(Annotated[Event | Words | Answer, Field(discriminator="type")])
 
 
 def to_json(event: Any) -> str:

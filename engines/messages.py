@@ -1,16 +1,68 @@
-"""What a worker says, one JSON line each: typed for both ends of the pipe. Imports no torch."""
+"""What the studio tells a worker and what it answers, one JSON line each: typed for both ends of the pipe.
+
+The first line that a worker reads is its RuntimeSettings; from then on it takes commands. Imports no torch.
+"""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from engines.events import Event
+from engines.events import Answer, Cancelled, Event, Failed, Words
 
 
 class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, ser_json_bytes="base64", val_json_bytes="base64")
+
+
+class Generate(_Message):
+    """Make a clip. `job` is its name, and that of its files; `request` holds the request's fields as JSON values."""
+
+    command: Literal["generate"] = "generate"
+    job: str
+    engine: str
+    request: dict[str, Any]
+
+
+class Ask(_Message):
+    """Answer a short question, also while a clip is made. `task` says which, see engines/prompting/tasks.py.
+
+    `text` and `pictures` are what it is about, `engine` and `model` what the answer is for.
+    """
+
+    command: Literal["ask"] = "ask"
+    id: str
+    task: str
+    text: str = ""
+    pictures: tuple[Path, ...] = ()
+    engine: str = ""
+    model: str = ""
+
+
+class Cancel(_Message):
+    """End a job, or a question, by its id. With `keep` a job ends with the clip of the frames it has."""
+
+    command: Literal["cancel"] = "cancel"
+    id: str
+    keep: bool = False
+
+
+class Free(_Message):
+    """Give back the memory that weights hold."""
+
+    command: Literal["free"] = "free"
+
+
+class Shutdown(_Message):
+    """End soon."""
+
+    command: Literal["shutdown"] = "shutdown"
+
+
+Command = Annotated[Generate | Ask | Cancel | Free | Shutdown, Field(discriminator="command")]
 
 
 class Ready(_Message):
@@ -29,16 +81,28 @@ class JobEvent(_Message):
     event: Event
 
 
+class AskEvent(_Message):
+    """A piece of an answer; the last event of a question is Answer, Failed or Cancelled."""
+
+    message: Literal["asked"] = "asked"
+    id: str
+    event: Annotated[Words | Answer | Failed | Cancelled, Field(discriminator="type")]
+
+
 class Held(_Message):
-    """A network kept warm: "device", "grouped" (in RAM, its blocks visit the device) or "ram"."""
+    """A network kept warm: "device", "grouped" (in RAM, its blocks visit the device) or "ram".
+
+    `models` are those that have used it since it was built, as "engine/model".
+    """
 
     key: str
     where: str
     size_bytes: int
+    models: tuple[str, ...] = ()
 
 
 class Status(_Message):
-    """Who is where and how big; sent after every job and on request. Zeros until the device was first used."""
+    """Who is where and how big; sent after every job and when memory was freed. Zeros until the device was used."""
 
     message: Literal["status"] = "status"
     device: str
@@ -48,6 +112,12 @@ class Status(_Message):
     total_bytes: int = 0
 
 
+class Leaving(_Message):
+    """The process ends after the job it has: the device cannot be used by it any more. Send it nothing."""
+
+    message: Literal["leaving"] = "leaving"
+
+
 class Refused(_Message):
     """A command line was not understood."""
 
@@ -55,11 +125,20 @@ class Refused(_Message):
     reason: str
 
 
-Message = Annotated[Ready | JobEvent | Status | Refused, Field(discriminator="message")]
+Message = Annotated[Ready | JobEvent | AskEvent | Status | Leaving | Refused, Field(discriminator="message")]
 
-_adapter: TypeAdapter[Any] = TypeAdapter(Message)
+_messages: TypeAdapter[Any] = TypeAdapter(Message)
+_commands: TypeAdapter[Any] = TypeAdapter(Command)
 
 
 def parse(line: str | bytes) -> Any:
     """The message in one line of JSON; raises pydantic.ValidationError if it is none."""
-    return _adapter.validate_json(line)
+    return _messages.validate_json(line)
+
+
+def parse_command(line: str | bytes) -> Any:
+    """The command in one line of JSON; raises ValueError if it is none. Names of files may be no text in it."""
+    try:
+        return _commands.validate_python(json.loads(line))
+    except RecursionError as error:
+        raise ValueError("too deep") from error

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from engines.loading.store import ModelState, Store, parse_override
+from engines.loading.store import ModelState, Store
 from engines.types import EngineSpec, ModelSpec
 from engines.wording import both, gigabytes, gpu_memory
+from studio.jobs.assign import has_memory
 from studio.jobs.worker_process import DeviceState
 from studio.settings import Settings
 
@@ -38,7 +39,7 @@ class Availability:
 
 def store(settings: Settings) -> Store:
     """The checkpoint files of this machine as the settings say."""
-    return Store(models=settings.models, overrides=dict(parse_override(text) for text in settings.overrides))
+    return settings.files()
 
 
 def availability(
@@ -53,11 +54,11 @@ def availability(
         left = state.total_bytes - state.found_bytes
         if not any(weights.repo for weights in model.weights):
             return Availability(state, f"{model.title} is not complete: get a full copy of the project.")
-        short = f"; {here}" if devices and model.device_bytes > largest else ""
+        short = f"; {here}" if devices and not has_memory(largest, model.device_bytes) else ""
         return Availability(
             state, f"{model.title} is not installed: {gigabytes(left)} to download, {model.wants}{short}."
         )
-    if devices and model.device_bytes > largest:
+    if devices and not has_memory(largest, model.device_bytes):
         if public:
             return Availability(state, f"{model.title} {model.wants}; {here}.")
         return Availability(state, warning=f"It {model.wants}, and {here}: expect it to be very slow.")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import queue
-import re
 import secrets
 import shutil
 import signal
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
@@ -20,25 +20,27 @@ import psutil
 from tqdm import tqdm
 
 from engines.errors import MediaError, StudioError
-from engines.events import Cancelled, Done, Failed, Note, Result, Stage, Step
+from engines.events import Cancelled, Clip, Done, Failed, Note, Stage, Step
 from engines.media import metadata
 from engines.media.output import media_error
+from engines.messages import Cancel, Generate, JobEvent
 from engines.request import Request
 from engines.types import EngineSpec
 from engines.wording import printable
 from studio import speech
-from studio.jobs.local import worker_command
-from studio.jobs.worker_process import DeviceState, WorkerProcess
+from studio.jobs.bounded_log import BoundedLog
+from studio.jobs.worker_process import WORKER, DeviceState, WorkerProcess
 from studio.paths import absolute
 from studio.settings import Settings
 
 _PATIENCE_S = 10.0
-_HIDDEN = ".kinora-"
+_HIDDEN, _LOG = ".kinora-", "worker.log"
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _DEAD = Failed(
     kind="DeviceError",
     message="The process that made the clip ended unexpectedly.",
-    hint="The log has its last words; memory may have run out.",
+    hint="Memory may have run out.",
+    log=_LOG,
 )
 
 
@@ -47,11 +49,11 @@ class BadOutput(MediaError):
 
 
 class JobFailed(StudioError):
-    """The worker said why there is no clip; `kind` is the class of its error."""
+    """The worker said why there is no clip; `kind` is the class of its error, `logged` whether its log tells more."""
 
     def __init__(self, failed: Failed) -> None:
         super().__init__(failed.message, hint=failed.hint)
-        self.kind = failed.kind
+        self.kind, self.logged = failed.kind, bool(failed.log)
 
 
 class Target:
@@ -81,7 +83,7 @@ class Target:
     @property
     def log(self) -> Path:
         """Where the worker writes what only a developer wants to read."""
-        return self.folder / "worker.log"
+        return self.folder / _LOG
 
     def as_text(self, value: Any) -> Any:
         """`value` with a link in place of every path whose name is no text, which no JSON could carry."""
@@ -96,7 +98,7 @@ class Target:
         link.symlink_to(value)
         return str(link)
 
-    def take(self, result: Result) -> Result:
+    def take(self, result: Clip) -> Clip:
         """Give the finished clip and what stands beside it their names. The clip's own is the last."""
         stem = Path(result.video).stem
         made = [Path(result.sidecar), *map(Path, result.beside)]
@@ -151,7 +153,7 @@ def _remove_abandoned(folder: Path) -> None:
 
 def make(
     spec: EngineSpec, request: Request, *, target: Target, settings: Settings, device: DeviceState, quiet: bool
-) -> Result:
+) -> Clip:
     """The clip of `request`, under its name.
 
     Raises:
@@ -159,20 +161,25 @@ def make(
         KeyboardInterrupt: the user pressed Ctrl-C; the worker has ended and nothing is left behind.
     """
     events: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    worker = WorkerProcess(
-        device,
-        worker_command(settings, device.name, output=Path(target.as_text(str(target.folder)))),
-        log_path=target.log,
-        on_event=lambda _worker, _job, event: events.put(event),
-        on_exit=lambda _worker: events.put(_DEAD),
-    )
     # An exception out of a signal can be lost inside a callback of some library; an entry in the queue cannot.
     for number in _SIGNALS:
         signal.signal(number, lambda *_: events.put(Cancelled()))
+
+    def take(_worker: WorkerProcess, message: Any) -> None:
+        if isinstance(message, JobEvent):
+            events.put(message.event)
+
+    worker = WorkerProcess(
+        settings.runtime(device.name, outputs=Path(target.as_text(str(target.folder))), log=_LOG),
+        command=WORKER,
+        log=BoundedLog(target.log),
+        on_message=take,
+        on_exit=lambda _worker: events.put(_DEAD),
+    )
     job, values = secrets.token_hex(8), target.as_text(request.model_dump(mode="json"))
     try:
-        worker.ensure_started()
-        worker.send(command="generate", job=job, engine=spec.name, request=values)
+        with suppress(OSError):  # it ended at once, which is about to be said
+            worker.send(Generate(job=job, engine=spec.name, request=values))
         result = target.take(_follow(worker, events, quiet=quiet))
     except KeyboardInterrupt:
         for number in _SIGNALS:
@@ -180,8 +187,9 @@ def make(
         _cancel(worker, job, events)
         raise
     except JobFailed as failed:
-        if "log" in failed.hint and (name := target.keep_log()):
-            failed.hint = re.sub(r"\b[Tt]he log\b", name, failed.hint)
+        worker.close()
+        if failed.logged and (name := target.keep_log()):
+            failed.hint = f"{failed.hint} The details are in {name}.".strip()
         raise
     finally:
         worker.close()
@@ -190,7 +198,7 @@ def make(
     return result
 
 
-def _follow(worker: WorkerProcess, events: queue.SimpleQueue[Any], *, quiet: bool) -> Result:
+def _follow(worker: WorkerProcess, events: queue.SimpleQueue[Any], *, quiet: bool) -> Clip:
     """Show what happens until there is a result."""
     with tqdm(disable=True if quiet else None, file=sys.stderr, leave=False, unit="step") as bar:
         while True:
@@ -218,7 +226,7 @@ def _next(worker: WorkerProcess, events: queue.SimpleQueue[Any]) -> Any:
         try:
             return events.get(timeout=_PATIENCE_S)
         except queue.Empty:
-            if not worker.alive:
+            if not worker.usable:
                 return _DEAD
 
 
@@ -226,7 +234,7 @@ def _cancel(worker: WorkerProcess, job: str, events: queue.SimpleQueue[Any]) -> 
     """Ask the worker to stop, and end it when it takes too long."""
     end = time.monotonic() + _PATIENCE_S
     try:
-        worker.send(command="cancel", job=job)
+        worker.send(Cancel(id=job))
         while not isinstance(events.get(timeout=max(0.0, end - time.monotonic())), Cancelled | Failed | Done):
             continue
     except (OSError, queue.Empty):

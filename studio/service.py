@@ -86,9 +86,9 @@ class Studio:
         if job.result is not None:
             for name in (job.result.video, job.result.sidecar, job.result.poster, *job.result.beside):
                 self._remove(Path(name))
-        needed = self.store.pictures_in_use()
+        needed = self.store.files_in_use()
         for path in kept_files.paths(dict(job.request)):
-            if str(path) not in needed:
+            if path not in needed:
                 self._remove(path)
 
     def spec(self, engine: str) -> EngineSpec:
@@ -120,8 +120,9 @@ class Studio:
 
 def open_studio(settings: Settings, executor_type: Any, **options: Any) -> Studio:
     """A studio over its outputs folder, not yet started."""
+    files = models.store(settings)
     store = JobStore(settings.database)
-    return Studio(settings, store, executor_type(settings, store, **options), registry.SPECS, models.store(settings))
+    return Studio(settings, store, executor_type(settings, store, **options), registry.SPECS, files)
 
 
 def _stored(request: Request, seed: int) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import socket
-import sqlite3
 import threading
 
 from engines.errors import StudioError
@@ -34,12 +33,15 @@ def run(settings: Settings) -> None:
         require_devices(settings.devices)
     from studio.jobs.in_event import InEventExecutor
     from studio.jobs.local import LocalExecutor
+    from studio.jobs.store import StoreError
     from studio.page import ui
     from studio.service import open_studio
 
     try:
         studio = open_studio(settings, InEventExecutor if settings.in_event else LocalExecutor)
-    except (OSError, sqlite3.Error) as error:
+    except StoreError as error:
+        raise BadSetting(error.message, hint=error.hint) from error
+    except OSError as error:
         raise _no_outputs(settings, error) from error
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -104,13 +106,11 @@ def _reach_ourselves() -> None:
         os.environ[name] = ",".join([*known, "127.0.0.1", "localhost", "::1"])
 
 
-def _no_outputs(settings: Settings, error: Exception) -> StudioError:
+def _no_outputs(settings: Settings, error: OSError) -> StudioError:
     """The sentence for an outputs folder that no studio can be opened in."""
     name = printable(settings.outputs.name)
-    if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-        what = f'The job list {settings.database.name} in the outputs folder "{name}" is damaged or of another program:'
-        return BadSetting(what, hint="move it away, or choose another folder with --outputs.")
     if settings.outputs.exists() and not settings.outputs.is_dir():
         return BadSetting(f'The outputs folder "{name}" is a file:', hint="choose another with --outputs.")
-    why = reason(error) if isinstance(error, OSError) else "it cannot be written to, or its disk is full"
-    return BadSetting(f'The outputs folder "{name}" cannot be used: {why}.', hint="Choose another with --outputs.")
+    return BadSetting(
+        f'The outputs folder "{name}" cannot be used: {reason(error)}.', hint="Choose another with --outputs."
+    )

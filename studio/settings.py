@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.errors import StudioError
+from engines.runtime.settings import MachineSettings
 from engines.wording import given, printable
 from studio.paths import absolute, reason
 
@@ -27,16 +28,13 @@ class BadSetting(StudioError):
     """A flag, a variable or a folder that a studio cannot be started with."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Everything a studio is told when it starts.
+@dataclass(frozen=True, kw_only=True)
+class Settings(MachineSettings):
+    """Everything a studio is told when it starts. What its workers must know too stands in MachineSettings.
 
     Attributes:
         outputs: where clips, their settings, uploaded pictures and the job list are kept.
-        models: folder with downloaded checkpoints; None leaves it to the engine layer.
         devices: names such as "cpu" or "cuda:0", one worker process each; empty finds them.
-        memory_gb: most memory of its device that a worker may use, in GB; None leaves the choice to the worker.
-        overrides: "engine/model/role=path", for checkpoint files kept elsewhere.
         names: other names under which a proxy or the network knows this machine.
         root_path: where a proxy serves the page: a path, or a whole address.
         public: strangers use this studio (a Hugging Face Space): each sees only their own clips, and limits apply.
@@ -46,10 +44,7 @@ class Settings:
     """
 
     outputs: Path = Path("outputs")
-    models: Path | None = None
     devices: tuple[str, ...] = ()
-    memory_gb: float | None = None
-    overrides: tuple[str, ...] = ()
     host: str = "127.0.0.1"
     port: int = 7860
     names: tuple[str, ...] = ()
@@ -193,6 +188,7 @@ SOURCES = (
            "where a proxy serves the page, such as /kinora or https://studio.example/kinora"),
     Source("names", "--name", ("KINORA_NAMES",), _names, "NAME", "another name that browsers know this machine by"),
     Source("password", "", ("KINORA_PASSWORD",), str, "", "lets people in; the user name is kinora"),
+    Source("preload", "", ("KINORA_PRELOAD",), _switch, "", "0 to import heavy libraries with the first clip only"),
     Source("public", "", ("KINORA_PUBLIC",), _switch, "", "1 where strangers share the studio"),
     Source("in_event", "", ("SPACES_ZERO_GPU",), _not_off, "", "set by Hugging Face's ZeroGPU"),
 )  # fmt: skip

@@ -29,7 +29,7 @@ def media_error(error: Exception) -> MediaError:
         return MediaError("The output folder is not there any more.", hint="Choose another folder.")
     if number in (errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG):
         return MediaError("The clip cannot be written under this name.", hint="Choose another name.")
-    return MediaError("The clip could not be written.", hint="The log has the details.")
+    return MediaError("The clip could not be written.", unforeseen=True)
 
 
 class Output:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from engines import registry
 from engines.errors import MediaError
+from engines.events import Answer
 from engines.media.pictures import cut_out, open_picture
+from engines.messages import Ask
 from engines.request import MAX_PROMPT_CHARACTERS
 from engines.wording import both
 
@@ -64,15 +67,15 @@ _ADDITIONS = (
 )
 
 
-@dataclass(frozen=True)
-class Refinement:
-    """A suggested prompt, and why it differs, or what only the writer can mend; both may be as they were."""
+def answer(question: Ask, session: Any = None) -> Iterator[Answer]:
+    """The task "refine" of engines/prompting/tasks.py: the suggestion for a prompt, as a whole."""
+    spec = registry.SPECS.get(question.engine)
+    models = {model.name: model for model in spec.models} if spec is not None else {}
+    words = models[question.model].words if question.model in models else ""
+    yield refine(question.text, pictures=question.pictures, words=words)
 
-    text: str
-    reasons: tuple[str, ...]
 
-
-def refine(prompt: str, *, pictures: Sequence[Path] = (), words: str = "") -> Refinement:
+def refine(prompt: str, *, pictures: Sequence[Path] = (), words: str = "") -> Answer:
     """A suggestion for `prompt` with these reference pictures, in their order; one that cannot be read says nothing.
 
     Args:
@@ -80,12 +83,14 @@ def refine(prompt: str, *, pictures: Sequence[Path] = (), words: str = "") -> Re
     """
     text = _tidied(prompt)
     if not text:
-        return Refinement("", ("Write first what the subject does: an action cannot be guessed.",))
+        return Answer(text="", reasons=("Write first what the subject does: an action cannot be guessed.",))
     if words:
-        return Refinement(prompt.strip(), (f"This model understands only its own small world: {words}.",))
+        return Answer(text=prompt.strip(), reasons=(f"This model understands only its own small world: {words}.",))
     reasons = [] if text == prompt.strip() else ["Spaces and punctuation were tidied."]
     if not _is_english(text):
-        return Refinement(text, (*reasons, "Only English prompts are extended; yours was left in its language."))
+        return Answer(
+            text=text, reasons=(*reasons, "Only English prompts are extended; yours was left in its language.")
+        )
     if pronoun := _PRONOUN.match(text):
         reasons.append(f'Say who "{pronoun[0]}" is: name the subject by what can be seen of it.')
     elif len(text.split()) < 4:
@@ -96,7 +101,7 @@ def refine(prompt: str, *, pictures: Sequence[Path] = (), words: str = "") -> Re
             break
         text = f"{text} {addition}"
         reasons.append(reason)
-    return Refinement(text, tuple(reasons))
+    return Answer(text=text, reasons=tuple(reasons))
 
 
 def _tidied(prompt: str) -> str:

@@ -24,6 +24,7 @@ class WorkerContext:
     Args:
         engine: name of the engine, for files the user overrides.
         dtype: in which the networks run.
+        used: told the key of every network that is used.
     """
 
     def __init__(
@@ -35,10 +36,12 @@ class WorkerContext:
         cache: ComponentCache,
         store: Store,
         remembered: Remembered,
+        used: Callable[[str], None] = lambda key: None,
     ) -> None:
         self.model, self.dtype = model, dtype
         self.device = cache.device.torch_device
         self._engine, self._cache, self._store, self._remembered = engine, cache, store, remembered
+        self._used = used
         self._paths: dict[str, tuple[Path, ...]] | None = None
 
     def paths(self, role: str) -> tuple[Path, ...]:
@@ -49,6 +52,7 @@ class WorkerContext:
 
     def use(self, component: Component, *, working_bytes: int = 0) -> AbstractContextManager[Any]:
         """The module on the device for the length of the block."""
+        self._used(component.key)
         return self._cache.use(component, working_bytes=working_bytes)
 
     def remember(self, key: str, compute: Callable[[], T]) -> T:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from engines.errors import NotFinite, OutOfMemory, StudioError
-from engines.events import Cancelled, Done, Note, Playback, Preview, Result, Stage, Step
+from engines.events import Cancelled, Clip, Done, Note, Playback, Preview, Stage, Step
 from engines.media import metadata
 from engines.media.output import Output
 from engines.media.video import VideoWriter, playback_bytes, preview_bytes, reduced, write_poster
@@ -22,8 +21,6 @@ from engines.registry import implementation
 from engines.request import Request, seeds
 from engines.runtime.time_left import Pace, TimeLeft
 from engines.types import Context, EngineSpec, Frames, LatentStep
-
-log = logging.getLogger(__name__)
 
 _PREVIEW_EVERY_S = 0.5
 _PREVIEW_SHARE = 0.02
@@ -53,7 +50,7 @@ def run(
         keep: whether to stop and keep what there is; asked after everything the engine yields.
 
     Raises:
-        StudioError: with a sentence for people; the cause of anything unexpected is logged.
+        StudioError: with a sentence for people; the cause of anything unforeseen is chained.
     """
     request = request.model_copy(update={"seed": seeds(request.seed)[0]})
     with Output(Path(output_dir), job_id) as output:
@@ -168,7 +165,7 @@ class _Run:
             },
         )
 
-    def _finish(self, files: dict[str, tuple[Path, ...]], peak_bytes: int) -> Result:
+    def _finish(self, files: dict[str, tuple[Path, ...]], peak_bytes: int) -> Clip:
         """Close the clip, write poster and sidecar, and give all three their names."""
         if self.writer is None or self.poster is None:
             raise TypeError(f"{self.spec.name} made no frames")
@@ -184,7 +181,7 @@ class _Run:
         for suffix, content in self.beside.items():
             self.output.write_bytes(suffix, content())
         self.output.publish()
-        return Result(
+        return Clip(
             video=str(self.output.final(".mp4")),
             sidecar=str(self.output.final(".json")),
             poster=str(self.output.final(".png")),
@@ -220,13 +217,12 @@ def _single_coloured(frames: np.ndarray) -> bool:
 
 
 def _translated(error: Exception, request: Request) -> StudioError:
-    """An unexpected failure as one sentence; its traceback goes to the log."""
-    log.error("the generation failed", exc_info=error)
+    """An unexpected failure as one sentence."""
     if devices.is_out_of_memory(error):
         return OutOfMemory(
             f"There was not enough memory for {request.frames} frames of {request.width}x{request.height}.",
             hint="Choose fewer frames or a smaller size.",
         )
     return devices.device_error(error) or StudioError(
-        "Something went wrong inside the engine.", hint="The log has the details; another seed or size may work."
+        "Something went wrong inside the engine.", hint="Another seed or size may work.", unforeseen=True
     )

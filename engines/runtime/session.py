@@ -29,6 +29,7 @@ class Session:
             self.device, device_budget_bytes=budget, ram_budget_bytes=int(ram()[0] * _RAM_SHARE)
         )
         self.remembered = Remembered()
+        self._models: dict[str, set[str]] = {}
 
     def context(self, engine: str, model: ModelSpec) -> WorkerContext:
         """The context of one job."""
@@ -36,7 +37,15 @@ class Session:
             weights_bytes=sum(weights.size_bytes for weights in model.weights),
             budget_bytes=self.cache.device_budget_bytes,
         )
-        return WorkerContext(engine, model, dtype=dtype, cache=self.cache, store=self.store, remembered=self.remembered)
+        return WorkerContext(
+            engine,
+            model,
+            dtype=dtype,
+            cache=self.cache,
+            store=self.store,
+            remembered=self.remembered,
+            used=lambda key: self._models.setdefault(key, set()).add(f"{engine}/{model.name}"),
+        )
 
     def free(self) -> None:
         """Drop every idle network and everything remembered."""
@@ -46,9 +55,14 @@ class Session:
     def status(self) -> Status:
         """Who is where and how big."""
         free, total = self.device.memory()
+        held = self.cache.state()
+        self._models = {key: self._models.get(key, set()) for key, _, _ in held}
         return Status(
             device=self.device.name,
-            components=tuple(Held(key=key, where=where, size_bytes=size) for key, where, size in self.cache.state()),
+            components=tuple(
+                Held(key=key, where=where, size_bytes=size, models=tuple(sorted(self._models[key])))
+                for key, where, size in held
+            ),
             budget_bytes=self.cache.device_budget_bytes,
             free_bytes=free,
             total_bytes=total,

@@ -1,15 +1,11 @@
-"""The process that owns one device: JSON commands on stdin, JSON events on stdout, one line each.
+"""The process that owns one device: JSON commands on stdin, JSON messages on stdout, one line each.
 
-Commands: {"command": "generate", "job", "engine", "request"}, {"command": "cancel", "job", "keep"},
-{"command": "free"}, {"command": "status"}, {"command": "shutdown"}. A job cancelled with "keep": true ends with the
-clip of the frames it has. What it says: engines/messages.py. The process ends when stdin closes or its parent dies,
-also in the middle of a job. torch is imported by the first generation, not before.
+The first line is its RuntimeSettings. What it is told and what it says: engines/messages.py. The process ends when
+stdin closes or its parent dies, also in the middle of a job. torch is imported after it said that it is ready.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import logging
 import os
 import queue
@@ -17,24 +13,31 @@ import signal
 import sys
 import threading
 import time
-from contextlib import closing
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Callable, Iterable
+from typing import Any, TextIO
 
-from engines import registry
-from engines.errors import DeviceError, OutOfMemory, StudioError
-from engines.events import Cancelled, Failed
-from engines.loading.store import Store, parse_override
+from pydantic import BaseModel
+
+from engines.errors import StudioError
+from engines.events import TERMINAL
 from engines.media.output import remove_leftovers
-from engines.messages import JobEvent, Ready, Refused, Status
-from engines.validation import build_request
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
-
-    from engines.runtime.session import Session
-
-log = logging.getLogger(__name__)
+from engines.messages import (
+    Ask,
+    AskEvent,
+    Cancel,
+    Free,
+    Generate,
+    JobEvent,
+    Leaving,
+    Ready,
+    Refused,
+    Shutdown,
+    parse_command,
+)
+from engines.prompting.tasks import TASKS
+from engines.runtime import preload
+from engines.runtime.device_service import DeviceService
+from engines.runtime.settings import RuntimeSettings
 
 EXIT_DEVICE_LOST = 3
 """The device cannot be used by this process any more: start a new one."""
@@ -44,48 +47,38 @@ _PARENT_EVERY_S = 1.0
 
 
 class Worker:
-    """Reads commands in one thread and does the work in the main thread.
+    """Reads commands in one thread, makes clips in the main thread, answers what needs no device in a third.
 
     Args:
-        device: "cpu", "cuda:0", "mps".
-        output_dir: folder of the finished clips.
-        memory_bytes: the most that may be used of the device; None for most of what is free.
         out: where messages go, one JSON object a line.
     """
 
-    def __init__(
-        self, *, device: str, output_dir: Path, store: Store, out: TextIO, memory_bytes: int | None = None
-    ) -> None:
-        self.device, self.output_dir, self.store, self.memory_bytes = device, output_dir, store, memory_bytes
+    def __init__(self, settings: RuntimeSettings, *, out: TextIO) -> None:
+        self.settings, self.service = settings, DeviceService(settings)
         self._out, self._out_lock = out, threading.Lock()
-        self._commands: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._quick: queue.SimpleQueue[Ask] = queue.SimpleQueue()
+        self._asked: queue.SimpleQueue[Ask] = queue.SimpleQueue()
         self._cancelled: set[str] = set()
         self._kept: set[str] = set()
         self._stopping = threading.Event()
-        self._session: Session | None = None
-        self._lost = False
+        self._preload = preload.imports() if settings.preload else iter(())
 
-    def serve(self, lines: Any) -> int:
+    def serve(self, lines: Iterable[str]) -> int:
         """Work until the commands end; returns the exit code."""
-        remove_leftovers(self.output_dir)
-        threading.Thread(target=self._read, args=(lines,), name="commands", daemon=True).start()
-        threading.Thread(target=self._watch_parent, args=(os.getppid(),), name="parent", daemon=True).start()
-        self._send(Ready(device=self.device, pid=os.getpid()))
-        while (command := self._commands.get()) is not None and not self._stopping.is_set():
-            match command["command"]:
-                case "generate":
-                    try:
-                        self._generate(command["job"], command["engine"], command["request"])
-                    finally:
-                        self._cancelled.discard(command["job"])
-                        self._kept.discard(command["job"])
-                        self._send_status()
-                    if self._lost:
-                        return EXIT_DEVICE_LOST
-                case "free":
-                    if self._session is not None:
-                        self._session.free()
-                    self._send_status()
+        remove_leftovers(self.settings.outputs)
+        parent = os.getppid()
+        for name, work in (
+            ("commands", lambda: self._read(lines)),
+            ("parent", lambda: self._watch_parent(parent)),
+            ("questions", self._answer_quick),
+        ):
+            threading.Thread(target=work, name=name, daemon=True).start()
+        self._send(Ready(device=self.settings.device, pid=os.getpid()))
+        while (work := self._next()) is not None and not self._stopping.is_set():
+            work()
+            if self.service.lost:
+                return EXIT_DEVICE_LOST
         return 0
 
     def stop(self, *_: Any) -> None:
@@ -96,86 +89,75 @@ class Worker:
         self._commands.put(None)
         threading.Thread(target=self._end_after_grace, name="grace", daemon=True).start()
 
-    def _read(self, lines: Any) -> None:
+    def _next(self) -> Callable[[], None] | None:
+        """The next command; while there is none, heavy imports are made, one by one."""
+        while self._commands.empty() and next(self._preload, None) is not None:
+            continue
+        return self._commands.get()
+
+    def _read(self, lines: Iterable[str]) -> None:
         for line in lines:
             if not line.strip():
                 continue
             try:
-                self._accept(json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError):
+                command = parse_command(line)
+            except ValueError:
                 self._send(Refused(reason="This is no command that the worker knows."))
+            else:
+                self._accept(command)
             if self._stopping.is_set():
                 return
         self.stop()
 
-    def _accept(self, command: dict[str, Any]) -> None:
-        match command["command"]:
-            case "generate":
-                self._commands.put({key: command[key] for key in ("command", "job", "engine", "request")})
-            case "cancel":
-                (self._kept if command.get("keep") else self._cancelled).add(str(command["job"]))
-            case "status":
-                self._send_status()
-            case "free":
-                self._commands.put({"command": "free"})
-            case "shutdown":
+    def _accept(self, command: Any) -> None:
+        match command:
+            case Generate():
+                self._commands.put(lambda: self._generate(command))
+            case Ask() if command.task in TASKS and TASKS[command.task].needs_device:
+                self._asked.put(command)
+                self._commands.put(self._answer_asked)
+            case Ask():
+                self._quick.put(command)
+            case Cancel():
+                (self._kept if command.keep else self._cancelled).add(command.id)
+            case Free():
+                self._commands.put(self._free)
+            case Shutdown():
                 self.stop()
-            case _:
-                raise ValueError("unknown command")
 
-    def _generate(self, job: str, engine: str, values: dict[str, Any]) -> None:
-        """Run one job and send its events; the last one is Done, Failed or Cancelled."""
-        short_of_memory = False
-        try:
-            if self._asked_to_end(job):
-                self._send_event(job, Cancelled())
-                return
-            spec = registry.find(engine)
-            request = build_request(spec, values, pixels=False)  # the engine decodes them
-            from engines.runtime.runner import run
+    def _generate(self, order: Generate) -> None:
+        """Make one clip and send its events; questions for the device are answered between them."""
+        for event in self.service.make(
+            order, ended=lambda: self._asked_to_end(order.job), keep=lambda: order.job in self._kept
+        ):
+            if isinstance(event, TERMINAL):
+                self._cancelled.discard(order.job)
+                self._kept.discard(order.job)
+                if self.service.lost:
+                    self._send(Leaving())
+            self._send(JobEvent(job=order.job, event=event))
+            self._answer_asked()
+        self._send(self.service.status())
 
-            session = self._session or self._open_session()
-            context = session.context(spec.name, spec.model(request.model))
-            events = run(
-                spec,
-                request,
-                context,
-                output_dir=self.output_dir,
-                job_id=job,
-                pace=session.pace,
-                keep=lambda: job in self._kept,
-            )
-            with closing(events):
-                for event in events:
-                    self._send_event(job, event)
-                    if event.type not in ("done", "cancelled") and self._asked_to_end(job):
-                        events.close()
-                        self._send_event(job, Cancelled())
-                        return
-        except StudioError as error:
-            self._lost = isinstance(error, DeviceError) and self._session is not None
-            self._send_event(job, Failed(kind=type(error).__name__, message=error.message, hint=error.hint))
-            short_of_memory = isinstance(error, OutOfMemory)
-        except Exception as error:
-            log.error("the worker could not run job %s", job, exc_info=error)
-            self._send_event(job, Failed(kind="StudioError", message="Something went wrong.", hint="See the log."))
-        if short_of_memory and self._session is not None:
-            self._session.free()
+    def _answer_asked(self) -> None:
+        while not self._asked.empty():
+            self._answer(self._asked.get())
 
-    def _asked_to_end(self, job: str) -> bool:
-        return job in self._cancelled or self._stopping.is_set()
+    def _answer_quick(self) -> None:
+        while True:
+            self._answer(self._quick.get())
 
-    def _open_session(self) -> Session:
-        from engines.runtime.session import Session
+    def _answer(self, question: Ask) -> None:
+        for event in self.service.answer(question, ended=lambda: self._asked_to_end(question.id)):
+            self._send(AskEvent(id=question.id, event=event))
+        self._cancelled.discard(question.id)
 
-        self._session = Session(self.device, store=self.store, memory_bytes=self.memory_bytes)
-        return self._session
+    def _free(self) -> None:
+        self.service.free()
+        self._send(self.service.status())
 
-    def _send_event(self, job: str, event: Any) -> None:
-        self._send(JobEvent(job=job, event=event))
-
-    def _send_status(self) -> None:
-        self._send(Status(device=self.device) if self._session is None else self._session.status())
+    def _asked_to_end(self, name: str) -> bool:
+        return name in self._cancelled or self._stopping.is_set()
 
     def _send(self, message: BaseModel) -> None:
         line = message.model_dump_json() + "\n"
@@ -194,7 +176,7 @@ class Worker:
     def _end_after_grace(self) -> None:
         """A step can outlast anybody's patience: after the grace the process ends where it stands."""
         time.sleep(_GRACE_S)
-        remove_leftovers(self.output_dir, including_own=True)
+        remove_leftovers(self.settings.outputs, including_own=True)
         os._exit(0)
 
 
@@ -206,28 +188,19 @@ def _protected_stdout() -> TextIO:
     return os.fdopen(descriptor, "w", encoding="utf-8")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command line of a worker; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m engines.runtime.worker", description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--models", type=Path, metavar="DIR")
-    parser.add_argument("--memory-gb", type=float, metavar="X", help="use at most X GB of the device")
-    parser.add_argument("--override", action="append", default=[], metavar="ENGINE/MODEL/ROLE=PATH")
-    options = parser.parse_args(arguments)
-    try:
-        overrides = dict(parse_override(text) for text in options.override)
-    except StudioError as error:
-        parser.error(str(error))
+def main() -> int:
+    """Serve the studio at the other end of stdin and stdout; returns the exit code."""
     out = _protected_stdout()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    worker = Worker(
-        device=options.device,
-        output_dir=options.output,
-        store=Store(models=options.models, overrides=overrides),
-        out=out,
-        memory_bytes=int(options.memory_gb * 1e9) if options.memory_gb else None,
-    )
+    first = sys.stdin.readline()
+    if not first:
+        return 0
+    try:
+        worker = Worker(RuntimeSettings.from_json(first), out=out)
+    except StudioError as error:
+        out.write(Refused(reason=str(error)).model_dump_json() + "\n")
+        out.flush()
+        return 2
     signal.signal(signal.SIGTERM, worker.stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     return worker.serve(sys.stdin)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Protocol
 
+from engines.events import Answer, Words
+from engines.messages import Ask
 from studio.jobs.progress import Progress
 from studio.jobs.store import Job
 from studio.jobs.worker_process import DeviceState
-
-log = logging.getLogger(__name__)
 
 
 class Executor(Protocol):
@@ -24,14 +23,27 @@ class Executor(Protocol):
         """There may be new jobs in the store."""
         ...
 
-    def attend(self, jobs: Sequence[Job]) -> Iterator[None]:
-        """Work that has to happen inside the event that submitted `jobs`; yields when there is something new to see."""
+    def attend(self, jobs: Sequence[Job]) -> Generator[None, None, None]:
+        """Work that has to happen inside the event that submitted `jobs`; yields when there is something new to see.
+
+        To be closed by who asked for it, whatever happens: then none of the jobs waits for somebody who is gone.
+        """
         ...
 
     def cancel(self, job_id: str, *, keep: bool = False) -> None:
         """End a job. What runs stops at its next step, and with `keep` the frames it has become its clip.
 
         Asked a second time without `keep`, its worker is ended at once.
+        """
+        ...
+
+    def ask(self, question: Ask) -> Iterator[Words | Answer]:
+        """Words of an answer as they are written and the whole Answer last, also while a clip is made.
+
+        Closing the iterator cancels the question.
+
+        Raises:
+            StudioError: there is no answer within bounded time; says why.
         """
         ...
 

@@ -5,15 +5,20 @@ The event's generator is the job's only life: when the visitor leaves, it is clo
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from engines import events, registry
+from engines import events
 from engines.errors import StudioError
-from engines.validation import build_request
+from engines.events import TERMINAL, Answer, Cancelled, Failed, Words
+from engines.messages import Ask, Generate, parse_command
+from engines.prompting.tasks import TASKS
+from engines.runtime.device_service import DeviceService
+from engines.runtime.settings import RuntimeSettings
+from studio.jobs import outputs
 from studio.jobs.progress import ActiveJobs, Progress
 from studio.jobs.store import Job, JobStore, WrongState
 from studio.jobs.worker_process import DeviceState
@@ -24,29 +29,31 @@ try:
 except ImportError:
     spaces = None
 
+log = logging.getLogger(__name__)
+
 GPU_SECONDS = 60
 
 
-def run(job_id: str, engine: str, request: str, output: str, device: str) -> Iterator[str]:
-    """One job as lines of JSON. On ZeroGPU this runs in a process of its own: only plain values cross."""
-    from engines.loading.store import Store
-    from engines.runtime.runner import run as make
-    from engines.runtime.session import Session
+def run(settings: str, order: str) -> Iterator[str]:
+    """One job or one question as lines of JSON: what a worker process does with the same two lines.
 
-    try:
-        spec = registry.SPECS[engine]
-        checked = build_request(spec, json.loads(request))
-        context = Session(device, store=Store()).context(engine, spec.model(checked.model))
-        keep = _keep_mark(output, job_id).exists
-        for event in make(spec, checked, context, output_dir=Path(output), job_id=job_id, keep=keep):
+    On ZeroGPU this runs in a process of its own: only plain values cross.
+    """
+    service = DeviceService(RuntimeSettings.from_json(settings))
+    command = parse_command(order)
+    if isinstance(command, Generate):
+        mark = _keep_mark(service.settings.outputs, command.job)
+        said = service.make(command, keep=mark.exists)
+    else:
+        said = service.answer(command)
+    with closing(said):
+        for event in said:
             yield events.to_json(event)
-    except StudioError as error:
-        yield events.to_json(events.Failed(kind=type(error).__name__, message=error.message, hint=error.hint))
 
 
-def _keep_mark(output: str, job_id: str) -> Path:
+def _keep_mark(folder: Path, job_id: str) -> Path:
     """The empty file that asks a job, perhaps in another process, to end with what it has."""
-    return Path(output) / f".{job_id}.keep"
+    return folder / f".{job_id}.keep"
 
 
 on_gpu: Any = spaces.GPU(duration=GPU_SECONDS)(run) if spaces is not None else run
@@ -63,31 +70,28 @@ class InEventExecutor:
         """Nobody waits any more for what was active before a restart."""
         for job in self._store.active():
             self._store.move(job.id, "cancelled")
+        outputs.clean(self._settings.outputs, self._store)
 
-    def attend(self, jobs: Sequence[Job]) -> Iterator[None]:
-        for job in jobs:
-            with suppress(WrongState):
-                self._active.begin(job, device=self.devices()[0].title)
-                yield from self._run(job)
+    def attend(self, jobs: Sequence[Job]) -> _Attendance:
+        return _Attendance(self._run_all(jobs), jobs, self._store)
 
-    def _run(self, job: Job) -> Iterator[None]:
-        output = str(self._settings.outputs)
-        try:
-            with closing(on_gpu(job.id, job.engine, json.dumps(dict(job.request)), output, self._device)) as lines:
-                for line in lines:
-                    self._active.take(job.id, events.from_json(line))
-                    yield
-                    if (known := self._active.progress(job.id)) is not None and known.cancelling:
-                        break
-        finally:
-            _keep_mark(output, job.id).unlink(missing_ok=True)
-            if self._active.progress(job.id) is not None:
-                self._active.end(job.id, None)
+    def ask(self, question: Ask) -> Iterator[Words | Answer]:
+        known = TASKS.get(question.task)
+        make = on_gpu if known is not None and known.needs_device else run
+        with closing(make(self._runtime().to_json(), question.model_dump_json())) as lines:
+            for line in lines:
+                match events.from_json(line):
+                    case Words() | Answer() as event:
+                        yield event
+                    case Failed() as failed:
+                        raise StudioError(failed.message, hint=failed.hint)
+                    case _:
+                        raise StudioError("The question was cancelled.")
 
     def cancel(self, job_id: str, *, keep: bool = False) -> None:
         if self._active.progress(job_id) is not None and keep:
             self._active.keeping(job_id)
-            _keep_mark(str(self._settings.outputs), job_id).touch()
+            _keep_mark(self._settings.outputs, job_id).touch()
         elif self._active.progress(job_id) is not None:
             self._active.cancelling(job_id)
         else:
@@ -108,3 +112,58 @@ class InEventExecutor:
 
     def close(self) -> None:
         return
+
+    def _runtime(self) -> RuntimeSettings:
+        return self._settings.runtime(self._device, outputs=self._settings.outputs)
+
+    def _run_all(self, jobs: Sequence[Job]) -> Iterator[None]:
+        for job in jobs:
+            try:
+                self._active.begin(job, device=self.devices()[0].title)
+            except WrongState:
+                continue
+            yield from self._run(job)
+
+    def _run(self, job: Job) -> Iterator[None]:
+        order = Generate(job=job.id, engine=job.engine, request=dict(job.request))
+        last: Any = Cancelled()
+        try:
+            with closing(on_gpu(self._runtime().to_json(), order.model_dump_json())) as lines:
+                for line in lines:
+                    event = events.from_json(line)
+                    if isinstance(event, TERMINAL):
+                        last = event
+                        break
+                    self._active.take(job.id, event)
+                    yield
+                    if (known := self._active.progress(job.id)) is not None and known.cancelling:
+                        break
+        except Exception:  # the GPU was refused, or its process died; ZeroGPU tells the visitor why
+            last = Failed(kind="DeviceError", message="There was no GPU for this clip.", hint="Try again in a while.")
+            raise
+        finally:
+            _keep_mark(self._settings.outputs, job.id).unlink(missing_ok=True)
+            self._active.end(job.id, last)
+        yield
+
+
+class _Attendance:
+    """The work on some jobs inside an event. Closed, also before it began, it leaves none of them waiting."""
+
+    def __init__(self, work: Iterator[None], jobs: Sequence[Job], store: JobStore) -> None:
+        self._work, self._jobs, self._store = work, jobs, store
+
+    def __iter__(self) -> _Attendance:
+        return self
+
+    def __next__(self) -> None:
+        return next(self._work)
+
+    def close(self) -> None:
+        """Stop the running job and cancel those that wait."""
+        self._work.close()  # type: ignore[attr-defined]
+        for job in self._jobs:
+            known = self._store.get(job.id)
+            if known is not None and known.state == "queued":
+                with suppress(WrongState):
+                    self._store.move(job.id, "cancelled")

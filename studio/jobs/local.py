@@ -3,43 +3,95 @@
 from __future__ import annotations
 
 import logging
-import sys
+import queue
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from engines.events import TERMINAL, Done, Failed
+from engines import registry
+from engines.errors import StudioError
+from engines.events import TERMINAL, Answer, Cancelled, Done, Failed, Words
+from engines.media.output import remove_leftovers
+from engines.messages import Ask, AskEvent, Cancel, Free, Generate, JobEvent, Status
+from studio.jobs import outputs
+from studio.jobs.assign import Candidate, Needs, assign
+from studio.jobs.bounded_log import BoundedLog
 from studio.jobs.progress import ActiveJobs, Progress
 from studio.jobs.store import Job, JobStore, WrongState
-from studio.jobs.worker_process import DeviceState, WorkerProcess, find_devices
+from studio.jobs.worker_process import WORKER, DeviceState, WorkerProcess, find_devices
 from studio.settings import Settings
 
 log = logging.getLogger(__name__)
+
+ASK_PATIENCE_S = 30.0
+"""How long a question may stay without an answer, or without a further word of it."""
+
+_MOST_QUESTIONS = 16
+_RETRY_S = 1.0
+
+
+@dataclass
+class _Device:
+    """A device, the process that owns it now, and what that said of it last."""
+
+    state: DeviceState
+    process: WorkerProcess | None = None
+    status: Status | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self.process is not None and self.process.job is not None
+
+    @property
+    def candidate(self) -> Candidate:
+        warm: Counter[str] = Counter()
+        for held in self.status.components if self.status is not None else ():
+            if held.where != "ram":
+                warm.update(dict.fromkeys(held.models, held.size_bytes))
+        state = self.state
+        return Candidate(state.name, state.free_bytes, state.total_bytes, self.busy, tuple(warm.items()))
+
+
+@dataclass
+class _Question:
+    """A question that a process has: what it said to it comes through the inbox, None when the process ended."""
+
+    process: WorkerProcess
+    inbox: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
 
 
 class LocalExecutor:
     """One worker process per device. A worker that dies costs the job it ran and is started again when needed.
 
     Args:
-        command: the words that start the worker of a device; tests give their own.
+        command: the words that start a worker; tests give their own.
+        find: the devices of these names, or of the machine; tests give their own.
     """
 
     def __init__(
-        self, settings: Settings, store: JobStore, *, command: Callable[[str], Sequence[str]] | None = None
+        self,
+        settings: Settings,
+        store: JobStore,
+        *,
+        command: Sequence[str] = WORKER,
+        find: Callable[[Sequence[str]], list[DeviceState]] = find_devices,
     ) -> None:
-        self._settings, self._store = settings, store
-        self._command = command or (lambda device: worker_command(settings, device))
-        self._workers: dict[str, WorkerProcess] = {}
+        self._settings, self._store, self._command, self._find = settings, store, command, find
+        self._devices: dict[str, _Device] = {}
+        self._questions: dict[str, _Question] = {}
+        self._unheard: Counter[str] = Counter()
         self._active = ActiveJobs(store)
         self._condition = threading.Condition()
         self._pending = True
         self._closing = False
+        self._recovered = False
         self._thread = threading.Thread(target=self._dispatch, name="executor", daemon=True)
 
     def start(self) -> None:
-        self._store.recover()
+        self._recover()
         self._thread.start()
 
     def wake(self) -> None:
@@ -48,37 +100,61 @@ class LocalExecutor:
             self._condition.notify_all()
 
     def attend(self, jobs: Sequence[Job]) -> Iterator[None]:
-        return iter(())
+        yield from ()
 
     def cancel(self, job_id: str, *, keep: bool = False) -> None:
         with self._condition:
-            worker = self._running(job_id)
-            if worker is None:
+            process = self._running(job_id)
+            known = self._active.progress(job_id)
+            if process is None:
                 try:
                     self._store.move(job_id, "cancelled")
                 except WrongState:
                     log.info("job %s was over before it could be cancelled", job_id)
-                return
-            if keep:
+            elif keep and not (known and known.keeping):
                 self._active.keeping(job_id)
-            asked_before = not keep and self._active.cancelling(job_id)
-        if asked_before:
-            worker.kill()
-        else:
-            with suppress(OSError):  # it just died, and its end is about to be noticed
-                worker.send(command="cancel", job=job_id, keep=keep)
+                self._tell(process, Cancel(id=job_id, keep=True))
+            elif not keep and self._active.cancelling(job_id):
+                process.kill()
+            elif not keep:
+                self._tell(process, Cancel(id=job_id))
+
+    def ask(self, question: Ask) -> Iterator[Words | Answer]:
+        asked = self._put(question)
+        ended = False
+        try:
+            while not ended:
+                try:
+                    event = asked.inbox.get(timeout=ASK_PATIENCE_S)
+                except queue.Empty:
+                    raise StudioError("The answer takes too long.", hint="Try again when the clip is done.") from None
+                ended = not isinstance(event, Words)
+                match event:
+                    case Words() | Answer():
+                        yield event
+                    case Failed():
+                        raise StudioError(event.message, hint=event.hint)
+                    case Cancelled():
+                        raise StudioError("The question was cancelled.")
+                    case _:
+                        raise StudioError("The process that was to answer ended unexpectedly.", hint="Try again.")
+        finally:
+            with self._condition:
+                self._questions.pop(question.id, None)
+            if not ended:  # nobody waits for the rest
+                self._tell(asked.process, Cancel(id=question.id))
 
     def progress(self, job_id: str) -> Progress | None:
         return self._active.progress(job_id)
 
     def devices(self) -> list[DeviceState]:
-        return [worker.state for worker in list(self._workers.values())]
+        return [replace(device.state, busy=device.busy) for device in list(self._devices.values())]
 
     def free(self) -> None:
-        for worker in list(self._workers.values()):
-            if worker.alive and worker.job is None:
-                with suppress(OSError):
-                    worker.send(command="free")
+        with self._condition:
+            for device in self._devices.values():
+                if device.process is not None and device.process.usable and device.process.job is None:
+                    self._tell(device.process, Free())
 
     def close(self) -> None:
         with self._condition:
@@ -86,102 +162,210 @@ class LocalExecutor:
             self._condition.notify_all()
         if self._thread.is_alive():
             self._thread.join(timeout=10)
-        for worker in self._workers.values():
-            job, worker.job = worker.job, None
-            worker.close()
-            if job is not None:
-                with suppress(WrongState):  # it was done a moment before
-                    self._store.move(job.id, "queued")
+        for device in self._devices.values():
+            if device.process is None:
+                continue
+            device.process.close()
+            if (job := device.process.job) is None:
+                continue
+            known = self._active.progress(job.id)
+            if known is not None and known.cancelling:
+                self._active.end(job.id, Cancelled())
+                continue
+            with suppress(StudioError):  # it cannot be written, and will be found running
+                self._active.put_back(job.id, untried=not device.process.heard)
+
+    def _recover(self) -> None:
+        """Take up what an earlier studio left, once that can be written down."""
+        try:
+            self._store.recover()
+        except StudioError as error:
+            log.warning("the jobs of before cannot be taken up yet: %s", error)
+            return
+        self._recovered = True
+        outputs.clean(self._settings.outputs, self._store)
 
     def _running(self, job_id: str) -> WorkerProcess | None:
-        return next((worker for worker in self._workers.values() if worker.job and worker.job.id == job_id), None)
+        processes = (device.process for device in self._devices.values())
+        return next((one for one in processes if one is not None and one.job and one.job.id == job_id), None)
+
+    @staticmethod
+    def _tell(process: WorkerProcess, command: Any) -> None:
+        with suppress(OSError):  # it just died, and its end is about to be noticed
+            process.send(command)
 
     def _dispatch(self) -> None:
-        """Hand queued jobs to idle workers until closed. The only thread that begins jobs."""
-        states = find_devices(self._settings.devices)
-        self._workers = {
-            state.name: WorkerProcess(
-                state,
-                self._command(state.name),
-                log_path=self._settings.outputs / "logs" / f"worker-{state.name.replace(':', '-')}.log",
-                on_event=self._on_event,
-                on_exit=self._on_exit,
-            )
-            for state in states
-        }
-        for worker in self._workers.values():
-            worker.ensure_started()
+        """Hand waiting jobs to idle workers until closed. The only thread that begins jobs; nothing ends it."""
+        found = {state.name: _Device(state) for state in self._find(self._settings.devices)}
+        with self._condition:
+            self._devices = found
+            self._condition.notify_all()
+        stuck = False
         while True:
             with self._condition:
-                self._condition.wait_for(lambda: self._pending or self._closing)
+                wait = _RETRY_S if stuck or self._store.behind else None
+                self._condition.wait_for(lambda: self._pending or self._closing, timeout=wait)
                 self._pending = False
                 if self._closing:
                     return
-            while self._begin_one():
-                continue
+            try:
+                for device in found.values():
+                    if not device.busy:
+                        self._ensure_process(device)
+                if self._store.behind:
+                    self._store.catch_up()
+                if not self._recovered:
+                    self._recover()
+                while self._recovered and self._begin_one():
+                    continue
+                stuck = not self._recovered
+            except StudioError as error:  # the store cannot be written: the jobs wait until it can
+                log.warning("no job can begin: %s", error)
+                stuck = True
+            except Exception:
+                log.exception("no job could begin")
+                stuck = True
 
     def _begin_one(self) -> bool:
-        """Begin the next job on the idle device with the most free memory; False if there is nothing to do."""
+        """Begin the first waiting job that some idle device should make; False if there is none."""
         with self._condition:
-            idle = [worker for worker in self._workers.values() if worker.job is None]
-            job = self._store.next_queued() if idle and not self._closing else None
-            if job is None:
+            if self._closing:
                 return False
-            worker = max(idle, key=lambda one: one.state.free_bytes)
+            candidates = [device.candidate for device in self._devices.values()]
+            if all(candidate.busy for candidate in candidates):
+                return False
+            for job in self._store.queued():
+                chosen = assign(_needs(job), candidates)
+                if chosen is not None:
+                    break
+            else:
+                return False
+            device = self._devices[chosen.name]
             try:
-                worker.job = job = self._active.begin(job, device=worker.state.title)
+                job = self._active.begin(job, device=device.state.title)
             except WrongState:
                 return True
-        try:
-            worker.ensure_started()
-            worker.send(command="generate", job=job.id, engine=job.engine, request=dict(job.request))
-        except OSError:
-            self._on_exit(worker)
+            process = self._ensure_process(device)
+            if process is None:
+                message = f"No process could be started on the {device.state.title}."
+                self._end(job, Failed(kind="DeviceError", message=message))
+                return True
+            process.job, process.heard = job, False
+            self._tell(process, Generate(job=job.id, engine=job.engine, request=dict(job.request)))
         return True
 
-    def _on_event(self, worker: WorkerProcess, job_id: str, event: Any) -> None:
-        if not isinstance(event, TERMINAL):
-            self._active.take(job_id, event)
-            return
-        if self._closing and not isinstance(event, Done):
-            return  # the job did not end, the studio does
-        self._active.end(job_id, event)
+    def _ensure_process(self, device: _Device) -> WorkerProcess | None:
+        """The process of a device, a new one where there is none that takes commands; None if it cannot be started."""
         with self._condition:
-            if worker.job is not None and worker.job.id == job_id:
-                worker.job = None
+            if device.process is not None and device.process.usable:
+                return device.process
+            name = f"logs/worker-{device.state.name.replace(':', '-')}.log"
+            folder = self._settings.outputs
+            try:
+                device.process = WorkerProcess(
+                    self._settings.runtime(device.state.name, outputs=folder, log=name),
+                    command=self._command,
+                    log=BoundedLog(folder / name),
+                    on_message=self._take,
+                    on_exit=self._on_exit,
+                )
+            except OSError:
+                log.exception("no worker could be started for %s", device.state.name)
+                device.process = None
+            device.status = None
+            self._condition.notify_all()
+            return device.process
+
+    def _take(self, process: WorkerProcess, message: Any) -> None:
+        """Something a process said. What it says about a job that is not its own is ignored."""
+        match message:
+            case JobEvent():
+                self._take_event(process, message.job, message.event)
+            case AskEvent():
+                if (asked := self._questions.get(message.id)) is not None and asked.process is process:
+                    asked.inbox.put(message.event)
+            case Status():
+                device = self._device(process)
+                if device is not None and message.total_bytes:
+                    memory = {"free_bytes": message.free_bytes, "total_bytes": message.total_bytes}
+                    device.status, device.state = message, replace(device.state, **memory)
+
+    def _take_event(self, process: WorkerProcess, job_id: str, event: Any) -> None:
+        with self._condition:
+            job = process.job
+            if job is None or job.id != job_id:
+                log.warning("a process spoke of job %s, which is not its own", job_id)
+                return
+            process.heard = True
+            if not isinstance(event, TERMINAL):
+                self._active.take(job_id, event)
+            elif isinstance(event, Done) or not self._closing:  # or the job did not end, the studio does
+                process.job = None
+                self._end(job, event)
+
+    def _on_exit(self, process: WorkerProcess) -> None:
+        """A process ended by itself: its own job, if it still had one, is over, or waits again if it never began."""
+        with self._condition:
+            device = self._device(process)
+            job, process.job = process.job, None
+            for asked in self._questions.values():
+                if asked.process is process:
+                    asked.inbox.put(None)
+            if job is None or self._closing:
+                return
+            remove_leftovers(self._settings.outputs)
+            outputs.withdraw(self._settings.outputs, job.id)
+            self._unheard[job.id] += not process.heard
+            known = self._active.progress(job.id)
+            if known is not None and known.cancelling:
+                self._end(job, Cancelled())
+            elif not process.heard and self._unheard[job.id] < 2 + len(self._devices):
+                with suppress(StudioError):
+                    self._active.put_back(job.id, untried=True)
+                self.wake()
+            else:
+                title = device.state.title if device is not None else "device"
+                self._end(job, self._ended_unexpectedly(title, process))
+
+    def _ended_unexpectedly(self, title: str, process: WorkerProcess) -> Failed:
+        message = f"The process that made this clip on the {title} ended unexpectedly."
+        hint = "Memory may have run out: try a smaller size or fewer frames."
+        return Failed(kind="DeviceError", message=message, hint=hint, log=process.settings.log)
+
+    def _end(self, job: Job, event: Any) -> None:
+        """A job is over; written at once, or as soon as that is possible."""
+        self._unheard.pop(job.id, None)
+        self._active.end(job.id, event)
         self.wake()
 
-    def _on_exit(self, worker: WorkerProcess) -> None:
-        """A worker process ended by itself: its job, if it had one, is over; the next job starts a new process."""
+    def _device(self, process: WorkerProcess) -> _Device | None:
+        return next((device for device in self._devices.values() if device.process is process), None)
+
+    def _put(self, question: Ask) -> _Question:
+        """Give a question to the process that will answer it soonest: an idle one, or one that may not be."""
         with self._condition:
-            job, worker.job = worker.job, None
-        if job is None or self._closing:
-            return
-        progress = self._active.progress(job.id)
-        if progress is not None and progress.cancelling:
-            self._active.end(job.id, None)
-        else:
-            message = f"The process that made this clip on the {worker.state.title} ended unexpectedly."
-            hint = "Memory may have run out: try a smaller size or fewer frames."
-            self._active.end(job.id, Failed(kind="DeviceError", message=message, hint=hint))
-        self.wake()
+            if not self._thread.is_alive():
+                raise StudioError("This studio is not at work.")
+            if len(self._questions) >= _MOST_QUESTIONS:
+                raise StudioError("Too many questions at once.", hint="Try again in a moment.")
+            self.wake()
+            if not self._condition.wait_for(lambda: self._usable() or self._closing, timeout=ASK_PATIENCE_S):
+                raise StudioError("This studio is still getting ready.", hint="Try again in a moment.")
+            if self._closing:
+                raise StudioError("This studio is about to end.")
+            process = min(self._usable(), key=lambda one: one.job is not None)
+            asked = self._questions[question.id] = _Question(process)
+            self._tell(process, question)
+            return asked
+
+    def _usable(self) -> list[WorkerProcess]:
+        processes = [device.process for device in self._devices.values()]
+        return [process for process in processes if process is not None and process.usable]
 
 
-def worker_command(settings: Settings, device: str, *, output: Path | None = None) -> list[str]:
-    """The words that start the worker of a device; `output` is another folder than the studio's own."""
-    words = [
-        sys.executable,
-        "-m",
-        "engines.runtime.worker",
-        "--device",
-        device,
-        "--output",
-        str(output or settings.outputs),
-    ]
-    if settings.models is not None:
-        words += ["--models", str(settings.models)]
-    if settings.memory_gb is not None:
-        words += ["--memory-gb", str(settings.memory_gb)]
-    for override in settings.overrides:
-        words += ["--override", override]
-    return words
+def _needs(job: Job) -> Needs:
+    """What a job's model asks of a device; nothing where engine or model are gone, for its worker will say so."""
+    name = str(job.request.get("model", ""))
+    spec = registry.SPECS.get(job.engine)
+    models = {model.name: model for model in spec.models} if spec is not None else {}
+    return Needs(f"{job.engine}/{name}", models[name].device_bytes if name in models else 0)

@@ -66,6 +66,14 @@ class ActiveJobs:
         elif job_id in self._running:
             self._running[job_id] = self._running[job_id].after(event)
 
+    def put_back(self, job_id: str, *, untried: bool) -> None:
+        """The job waits again; `untried` if no worker has said a word about it."""
+        try:
+            self._store.move(job_id, "queued", untried=untried)
+        except WrongState:
+            log.info("job %s was over before it could be queued again", job_id)
+        self._running.pop(job_id, None)
+
     def cancelling(self, job_id: str) -> bool:
         """Note that a running job is to end; True if that had been asked before."""
         known = self._running.get(job_id, Progress())
@@ -88,7 +96,8 @@ class ActiveJobs:
                     self._store.move(job_id, "cancelled")
         except WrongState:
             log.warning("job %s ended twice", job_id)
-        self._running.pop(job_id, None)
+        finally:
+            self._running.pop(job_id, None)
 
     def progress(self, job_id: str) -> Progress | None:
         """What a running job last said."""

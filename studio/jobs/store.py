@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import sqlite3
 import threading
 import time
@@ -13,7 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from engines.events import Failed, Result
+from engines.errors import StudioError
+from engines.events import Clip, Failed
+from studio.jobs import schema
+from studio.jobs.lock import FolderLock
+
+log = logging.getLogger(__name__)
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 
@@ -27,24 +32,8 @@ TRANSITIONS: dict[State, tuple[State, ...]] = {
 ACTIVE: tuple[State, ...] = tuple(state for state, following in TRANSITIONS.items() if following)
 MAX_STARTS = 2
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS jobs (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    batch TEXT NOT NULL,
-    owner TEXT NOT NULL,
-    engine TEXT NOT NULL,
-    request TEXT NOT NULL,
-    state TEXT NOT NULL,
-    starts INTEGER NOT NULL DEFAULT 0,
-    created REAL NOT NULL,
-    finished REAL,
-    result TEXT,
-    failure TEXT
-);
-CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, number);
-"""
-_COLUMNS = "number, id, batch, owner, engine, request, state, starts, created, finished, result, failure"
+_COLUMNS = "number, id, batch, owner, engine, request, state, starts, created, finished, result, failure, position"
+_PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -56,6 +45,7 @@ class Job:
         owner: whose job it is on a public studio; "" on a private one.
         request: the request's fields as JSON values.
         starts: how often a worker has begun it.
+        position: waiting jobs run in this order.
     """
 
     engine: str
@@ -68,8 +58,9 @@ class Job:
     starts: int = 0
     created: float = field(default_factory=time.time)
     finished: float | None = None
-    result: Result | None = None
+    result: Clip | None = None
     failure: Failed | None = None
+    position: int = 0
 
     @property
     def active(self) -> bool:
@@ -87,28 +78,50 @@ class WrongState(Exception):
     """A job cannot go from the state it is in to the one asked for."""
 
 
+class StoreError(StudioError):
+    """The job list cannot be read or written: the disk is full, or somebody holds it."""
+
+
 class JobStore:
-    """The jobs of one studio. Every method is one transaction and safe to call from any thread."""
+    """The jobs of one studio, in a folder that is its own as long as it is open.
+
+    Every method is one transaction and safe to call from any thread. Files of the folder are kept by their names
+    relative to it, so the folder may be moved while it is closed.
+
+    Raises:
+        FolderInUse: another studio works in the folder.
+        OSError: it is no folder, or cannot be written to.
+        StoreError: from every method, where the file cannot be read or written; nothing was changed then.
+    """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._folder = path.parent.absolute()
+        self._folder_lock = FolderLock(self._folder)
         self._lock = threading.RLock()
-        self._db = sqlite3.connect(path, timeout=30, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = NORMAL")
-        with self._transaction() as db:
-            db.executescript(_SCHEMA)
+        self._unwritten: dict[str, tuple[State, Clip | None, Failed | None]] = {}
+        try:
+            with _told():
+                self._db = sqlite3.connect(path, timeout=_PATIENCE_S, check_same_thread=False)
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = NORMAL")
+                schema.migrate(self._db)
+        except BaseException:
+            self._folder_lock.release()
+            raise
 
     def add(self, jobs: Iterable[Job]) -> list[Job]:
-        """Queue new jobs, in order."""
+        """Queue new jobs, in order, behind all others."""
         added = []
         with self._transaction() as db:
-            for job in jobs:
+            (last,) = db.execute("SELECT COALESCE(MAX(position), 0) FROM jobs").fetchone()
+            for position, job in enumerate(jobs, start=last + 1):
+                request = schema.packed(dict(job.request), self._folder)
                 cursor = db.execute(
-                    "INSERT INTO jobs (id, batch, owner, engine, request, state, created) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (job.id, job.batch, job.owner, job.engine, json.dumps(dict(job.request)), job.state, job.created),
+                    "INSERT INTO jobs (id, batch, owner, engine, request, state, created, position) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (job.id, job.batch, job.owner, job.engine, request, job.state, job.created, position),
                 )
-                added.append(replace(job, number=cursor.lastrowid or 0))
+                added.append(replace(job, number=cursor.lastrowid or 0, position=position))
         return added
 
     def get(self, job_id: str) -> Job | None:
@@ -120,42 +133,82 @@ class JobStore:
         return self._select("WHERE batch = ? ORDER BY number", batch)
 
     def active(self, *, owner: str | None = None) -> list[Job]:
-        """Waiting and running jobs, oldest first; of one owner or of everybody."""
+        """Running jobs, then waiting ones in the order in which they will run; of one owner or of everybody."""
         places = ", ".join("?" * len(ACTIVE))
-        mine = "" if owner is None else " AND owner = ?"
-        return self._select(f"WHERE state IN ({places}){mine} ORDER BY number", *ACTIVE, *_given(owner))
+        where = f"WHERE state IN ({places}){_of(owner)} ORDER BY state = 'queued', position"
+        return [job for job in self._select(where, *ACTIVE, *_given(owner)) if job.active]
+
+    def queued(self, *, owner: str | None = None) -> list[Job]:
+        """Waiting jobs in the order in which they will run."""
+        where = f"WHERE state = 'queued'{_of(owner)} ORDER BY position"
+        return [job for job in self._select(where, *_given(owner)) if job.state == "queued"]
 
     def finished(self, *, owner: str | None = None, limit: int = 200) -> list[Job]:
         """Jobs with a clip, newest first."""
-        mine = "" if owner is None else " AND owner = ?"
-        return self._select(f"WHERE state = 'done'{mine} ORDER BY finished DESC LIMIT ?", *_given(owner), limit)
+        where = f"WHERE state = 'done'{_of(owner)} ORDER BY finished DESC LIMIT ?"
+        return self._select(where, *_given(owner), limit)
 
-    def next_queued(self) -> Job | None:
-        """The job that should run next."""
-        return next(iter(self._select("WHERE state = 'queued' ORDER BY number LIMIT 1")), None)
+    def unsuccessful(self, *, owner: str | None = None, limit: int = 200) -> list[Job]:
+        """Failed and cancelled jobs, newest first. They keep their prompt and pictures until they are deleted."""
+        where = f"WHERE state IN ('failed', 'cancelled'){_of(owner)} ORDER BY finished DESC LIMIT ?"
+        return self._select(where, *_given(owner), limit)
 
-    def move(self, job_id: str, state: State, *, result: Result | None = None, failure: Failed | None = None) -> Job:
-        """Bring a job into another state; raises WrongState where the transition table has no such step."""
-        before = [name for name, following in TRANSITIONS.items() if state in following]
-        ended = state not in ACTIVE
+    def reorder(self, job_id: str, to: Literal["up", "down", "top"], *, owner: str | None = None) -> None:
+        """Move a waiting job among the waiting ones, or among those of its owner alone; others keep their places."""
         with self._transaction() as db:
-            changed = db.execute(
-                "UPDATE jobs SET state = ?, starts = starts + ?, finished = ?, result = ?, failure = ? "
-                f"WHERE id = ? AND state IN ({', '.join('?' * len(before))})",
-                (
-                    state,
-                    int(state == "running"),
-                    time.time() if ended else None,
-                    result.model_dump_json() if result else None,
-                    failure.model_dump_json() if failure else None,
-                    job_id,
-                    *before,
-                ),
-            ).rowcount
+            where = f"WHERE state = 'queued'{_of(owner)} ORDER BY position"
+            waiting = db.execute(f"SELECT id, position FROM jobs {where}", _given(owner)).fetchall()
+            order, places = [name for name, _ in waiting], [place for _, place in waiting]
+            if job_id not in order:
+                return
+            before = order.index(job_id)
+            order.insert({"up": max(0, before - 1), "down": before + 1, "top": 0}[to], order.pop(before))
+            db.executemany("UPDATE jobs SET position = ? WHERE id = ?", zip(places, order, strict=True))
+
+    def move(
+        self,
+        job_id: str,
+        state: State,
+        *,
+        result: Clip | None = None,
+        failure: Failed | None = None,
+        untried: bool = False,
+    ) -> Job:
+        """Bring a job into another state; `untried` takes back a start that no worker has noticed.
+
+        The end of a job is never lost: while it cannot be written, it is kept in memory and shown, and written as soon
+        as that is possible.
+
+        Raises:
+            WrongState: the transition table has no such step.
+        """
+        try:
+            return self._write(job_id, state, result, failure, started=-1 if untried else int(state == "running"))
+        except StoreError:
+            if state in ACTIVE:
+                raise
+            log.warning("the end of job %s cannot be written yet", job_id)
+            with self._lock:
+                self._unwritten.setdefault(job_id, (state, result, failure))
         job = self.get(job_id)
-        if job is None or not changed:
-            raise WrongState(f"a job that is {job.state if job else 'unknown'} cannot become {state}")
+        if job is None:
+            raise WrongState("there is no such job")
         return job
+
+    @property
+    def behind(self) -> bool:
+        """Whether ends of jobs wait to be written; `catch_up` writes them."""
+        return bool(self._unwritten)
+
+    def catch_up(self) -> None:
+        """Write the ends of jobs that could not be written before; raises StoreError if they still cannot."""
+        with self._lock:
+            for job_id, end in list(self._unwritten.items()):
+                try:
+                    self._write(job_id, *end)
+                except WrongState:
+                    log.warning("job %s ended twice", job_id)
+                self._unwritten.pop(job_id, None)
 
     def recover(self) -> None:
         """After a restart: what ran is queued again, and given up where it had its second chance."""
@@ -174,45 +227,112 @@ class JobStore:
             raise WrongState("a job that waits or runs cannot be deleted")
         with self._transaction() as db:
             db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+            self._unwritten.pop(job_id, None)
 
-    def pictures_in_use(self) -> set[str]:
-        """Paths of the pictures that some job refers to."""
-        query = "SELECT tree.value FROM jobs, json_tree(jobs.request) AS tree WHERE tree.key = 'path'"
+    def files_in_use(self) -> set[Path]:
+        """Files of the folder that some job was asked to be made from: its pictures, and a clip it continues."""
+        query = "SELECT DISTINCT tree.value FROM jobs, json_tree(jobs.request) AS tree WHERE tree.key = ?"
         with self._transaction() as db:
-            return {path for (path,) in db.execute(query)}
+            return {self._folder / name for (name,) in db.execute(query, (schema.IN_OUTPUTS,))}
+
+    def ids(self) -> dict[str, State]:
+        """Every job's id and state."""
+        with self._transaction() as db:
+            known: dict[str, State] = dict(db.execute("SELECT id, state FROM jobs"))
+        return known | {job_id: end[0] for job_id, end in self._unwritten.items()}
 
     def close(self) -> None:
-        """Close the file; the store is of no use afterwards."""
+        """Close the file and leave the folder to others; the store is of no use afterwards."""
         with self._lock:
             self._db.close()
+            self._folder_lock.release()
+
+    def _write(
+        self, job_id: str, state: State, result: Clip | None, failure: Failed | None, *, started: int = 0
+    ) -> Job:
+        before = [name for name, following in TRANSITIONS.items() if state in following]
+        with self._transaction() as db:
+            changed = db.execute(
+                "UPDATE jobs SET state = ?, starts = starts + ?, finished = ?, result = ?, failure = ? "
+                f"WHERE id = ? AND state IN ({', '.join('?' * len(before))})",
+                (
+                    state,
+                    started,
+                    None if state in ACTIVE else time.time(),
+                    schema.packed(result.model_dump(mode="json"), self._folder) if result else None,
+                    failure.model_dump_json() if failure else None,
+                    job_id,
+                    *before,
+                ),
+            ).rowcount
+        job = self.get(job_id)
+        if job is None or not changed:
+            raise WrongState(f"a job that is {job.state if job else 'unknown'} cannot become {state}")
+        return job
 
     def _select(self, where: str, *values: Any) -> list[Job]:
         with self._transaction() as db:
-            return [_job(row) for row in db.execute(f"SELECT {_COLUMNS} FROM jobs {where}", values)]
+            return [self._job(row) for row in db.execute(f"SELECT {_COLUMNS} FROM jobs {where}", values)]
+
+    def _job(self, row: tuple[Any, ...]) -> Job:
+        number, id_, batch, owner, engine, request, state, starts, created, finished, result, failure, position = row
+        job = Job(
+            number=number,
+            id=id_,
+            batch=batch,
+            owner=owner,
+            engine=engine,
+            request=schema.unpacked(request, self._folder),
+            state=state,
+            starts=starts,
+            created=created,
+            finished=finished,
+            result=Clip.model_validate(schema.unpacked(result, self._folder)) if result else None,
+            failure=Failed.model_validate_json(failure) if failure else None,
+            position=position,
+        )
+        if id_ not in self._unwritten:
+            return job
+        state, clip, failed = self._unwritten[id_]
+        return replace(job, state=state, result=clip, failure=failed)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._db:
-            yield self._db
+        with self._lock, _told():
+            if self._db.in_transaction:  # one that failed so badly that it could not even be taken back
+                self._db.rollback()
+            with self._db:
+                yield self._db
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What SQLite has to say as a sentence for people."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        log.warning("the job list: %s", error)
+        raise _sentence(error) from error
+
+
+def _sentence(error: sqlite3.Error) -> StoreError:
+    match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+        case sqlite3.SQLITE_FULL:
+            return StoreError("The disk is full, so the job list cannot be written.", hint="Free some space.")
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return StoreError("Another program holds the job list.", hint="Close it and try again.")
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
+            return StoreError(
+                "The outputs folder cannot be written to.", hint="Change its permissions or choose another."
+            )
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return StoreError("The job list in the outputs folder is damaged.", hint="Move studio.sqlite3 elsewhere.")
+    return StoreError("The job list cannot be read or written.", hint="Check the disk of the outputs folder.")
+
+
+def _of(owner: str | None) -> str:
+    return "" if owner is None else " AND owner = ?"
 
 
 def _given(owner: str | None) -> tuple[str, ...]:
     return () if owner is None else (owner,)
-
-
-def _job(row: tuple[Any, ...]) -> Job:
-    number, id_, batch, owner, engine, request, state, starts, created, finished, result, failure = row
-    return Job(
-        number=number,
-        id=id_,
-        batch=batch,
-        owner=owner,
-        engine=engine,
-        request=json.loads(request),
-        state=state,
-        starts=starts,
-        created=created,
-        finished=finished,
-        result=Result.model_validate_json(result) if result else None,
-        failure=Failed.model_validate_json(failure) if failure else None,
-    )

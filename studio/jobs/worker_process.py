@@ -1,4 +1,4 @@
-"""One worker process of the engine layer: started when needed, spoken to in JSON lines, watched for its end."""
+"""One worker process of the engine layer: started, spoken to in JSON lines, watched until its end."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from engines import messages
 from engines.errors import InvalidRequest, Problem
 from engines.memory.devices import ram
+from engines.runtime.settings import RuntimeSettings
 from engines.wording import either, printable
+from studio.jobs.bounded_log import BoundedLog
 from studio.jobs.store import Job
 
 log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parents[2]
+WORKER = (sys.executable, "-m", "engines.runtime.worker")
 _GRACE_S = 5.0
 _GPU_NODES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")
 
@@ -75,115 +79,145 @@ def _ask_torch() -> list[DeviceState]:
 
 
 class WorkerProcess:
-    """The worker of one device.
+    """One life of a worker, begun by the constructor. A worker that ended is followed by another one.
 
     Args:
-        command: the words that start it.
-        log_path: where its stderr goes.
-        on_event: called with (worker, job id, event) for each event, from the reading thread.
-        on_exit: called when the process has ended by itself.
+        command: the words that start it; tests give their own.
+        log: where its stderr goes.
+        on_message: called with (this, message) for everything it says, from the reading thread.
+        on_exit: called with (this) when the process has ended by itself, after its last message.
 
     Attributes:
-        job: what it makes now; kept by the executor.
+        job: what it makes now; kept by the executor. No event of another process ends it.
+        heard: whether the process has said a word about `job`.
+
+    Raises:
+        OSError: it cannot be started.
     """
 
     def __init__(
         self,
-        state: DeviceState,
-        command: Sequence[str],
+        settings: RuntimeSettings,
         *,
-        log_path: Path,
-        on_event: Callable[[WorkerProcess, str, Any], None],
+        log: BoundedLog,
+        on_message: Callable[[WorkerProcess, Any], None],
         on_exit: Callable[[WorkerProcess], None],
+        command: Sequence[str] = WORKER,
     ) -> None:
         self.job: Job | None = None
-        self._state, self._command, self._log_path = state, list(command), log_path
-        self._on_event, self._on_exit = on_event, on_exit
-        self._process: subprocess.Popen[bytes] | None = None
+        self.heard = False
+        self.settings, self._name, self._log = settings, settings.device, log
+        self._on_message, self._on_exit = on_message, on_exit
         self._writing = threading.Lock()
-        self._closing = False
+        self._closing = self._leaving = False
+        self._process = subprocess.Popen(
+            list(command),
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            start_new_session=True,  # it does not receive this terminal's Ctrl-C; it ends with its stdin
+        )
+        log.write(f"{time.strftime('%F %T')} process {self.pid} begins\n".encode())
+        self._readers = [
+            threading.Thread(target=work, name=f"{name} of {self._name}", daemon=True)
+            for name, work in (("messages", self._read), ("log", self._keep_log))
+        ]
+        for reader in self._readers:
+            reader.start()
+        with suppress(OSError):  # it ended at once, which is about to be noticed
+            self._write(settings.to_json())
 
     @property
-    def state(self) -> DeviceState:
-        """The device as last reported, and whether it is at work."""
-        return replace(self._state, busy=self.job is not None)
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
 
     @property
-    def alive(self) -> bool:
-        """Whether the process runs."""
-        return self._process is not None and self._process.poll() is None
+    def usable(self) -> bool:
+        """Whether it lives and takes commands."""
+        return not self._leaving and self._process.poll() is None
 
-    def ensure_started(self) -> None:
-        """Start the process unless it runs. It does not receive this terminal's Ctrl-C and ends with its stdin."""
-        if self.alive:
-            return
-        self._log_path.parent.mkdir(parents=True, exist_ok=True)
-        with self._log_path.open("ab") as errors:
-            self._process = subprocess.Popen(
-                self._command,
-                cwd=ROOT,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"},
-                start_new_session=True,
-            )
-        threading.Thread(
-            target=self._read, args=(self._process,), name=f"worker {self._state.name}", daemon=True
-        ).start()
-
-    def send(self, **message: Any) -> None:
+    def send(self, command: BaseModel) -> None:
         """Give the process one command; raises OSError if it is not there to take it."""
-        with self._writing:
-            if self._process is None or self._process.stdin is None or self._process.stdin.closed:
-                raise BrokenPipeError("the worker is not running")
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
-            self._process.stdin.flush()
+        self._write(json.dumps(command.model_dump(mode="json")))
 
     def kill(self) -> None:
         """End the process at once."""
-        if self._process is not None:
-            self._process.kill()
+        self._leaving = True
+        self._process.kill()
 
     def close(self) -> None:
-        """End the process, kindly first."""
+        """End the process, kindly first; what it still has to say is taken."""
         self._closing = True
-        process = self._process
-        if process is None:
-            return
         with suppress(OSError):
-            self.send(command="shutdown")
-        with self._writing, suppress(OSError):
-            process.stdin.close()  # type: ignore[union-attr]
+            self.send(messages.Shutdown())
+        self._close_stdin()
         try:
-            process.wait(timeout=_GRACE_S)
+            self._process.wait(timeout=_GRACE_S)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            self._process.kill()
+            self._process.wait()
+        for reader in self._readers:
+            reader.join(timeout=_GRACE_S)
 
-    def _read(self, process: subprocess.Popen[bytes]) -> None:
-        """Pass on what the process says until it ends."""
-        assert process.stdout is not None
-        with process.stdout:
-            for line in process.stdout:
-                self._take(line)
-        process.wait()
+    def _write(self, line: str) -> None:
+        stdin = self._pipe(self._process.stdin)
+        with self._writing:
+            if stdin.closed:
+                raise BrokenPipeError("the worker is not running")
+            stdin.write(line.encode() + b"\n")
+            stdin.flush()
+
+    def _close_stdin(self) -> None:
         with self._writing, suppress(OSError):
-            process.stdin.close()  # type: ignore[union-attr]
+            self._pipe(self._process.stdin).close()
+
+    def _read(self) -> None:
+        """Pass on what the process says until it ends."""
+        with self._pipe(self._process.stdout) as stdout:
+            for line in stdout:
+                self._take(line)
+        self._process.wait()
+        self._close_stdin()
         if not self._closing:
-            log.warning("the worker of %s ended with code %s", self._state.name, process.returncode)
+            ended = f"process {self.pid} ended by itself with code {self._process.returncode}"
+            self._log.write(f"{time.strftime('%F %T')} {ended}\n".encode())
+            log.warning("the worker of %s: %s", self._name, ended)
             self._on_exit(self)
+
+    def _keep_log(self) -> None:
+        with self._pipe(self._process.stderr) as stderr:
+            while some := stderr.read1(2**16):  # type: ignore[attr-defined]
+                self._log.write(some)
 
     def _take(self, line: bytes) -> None:
         try:
             message = messages.parse(line)
         except ValidationError:
-            log.warning("the worker of %s said something unexpected: %.200r", self._state.name, line)
+            log.warning("the worker of %s said something unexpected: %.200r", self._name, line)
             return
         match message:
-            case messages.JobEvent():
-                self._on_event(self, message.job, message.event)
-            case messages.Status() if message.total_bytes:
-                self._state = replace(self._state, free_bytes=message.free_bytes, total_bytes=message.total_bytes)
+            case messages.Leaving():
+                self._leaving = True
             case messages.Refused():
-                log.error("the worker of %s refused a command: %s", self._state.name, message.reason)
+                log.error("the worker of %s refused a command: %s", self._name, message.reason)
+        try:
+            self._on_message(self, message)
+        except Exception:  # whatever goes wrong with one message, the next one is read
+            log.exception("a message of the worker of %s was lost", self._name)
+
+    @staticmethod
+    def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+        assert stream is not None
+        return stream
+
+
+def environment() -> dict[str, str]:
+    """The variables of a worker. Unless a person has decided otherwise, its threads sleep while they wait.
+
+    OpenMP's threads wait by spinning, which takes the processor from the page, the browser and each other: beside one
+    busy process a clip took up to thirteen times as long.
+    """
+    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}

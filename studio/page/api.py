@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 import gradio as gr
@@ -64,6 +65,9 @@ class Calls:
             jobs = self._studio.submit(engine, values, owner=owner, connection=here, variations=variations)
         except StudioError as error:
             raise gr.Error(str(error), title="Not queued", print_exception=False) from None
+        with closing(self._studio.executor.attend(jobs)) as attended:
+            for _ in attended:  # where a GPU exists only inside a call, the clip is made before this one ends
+                continue
         return [job.id for job in jobs]
 
     def job(self, id: str) -> dict[str, Any]:
@@ -78,7 +82,7 @@ class Calls:
         if progress is not None:
             answer |= {"stage": progress.stage, "step": progress.index, "steps": progress.total}
         if job.failure is not None:
-            answer["error"] = f"{job.failure.message} {job.failure.hint}".strip()
+            answer["error"] = job.failure.text
         if job.result is not None:
             answer["seconds"] = job.result.seconds
             answer["video"] = gr.FileData(path=served(job.result.video), mime_type="video/mp4").model_dump()

@@ -65,7 +65,7 @@ def view(studio: Studio, spec: EngineSpec, batch: str, *, owner: str) -> View:
         return View(_waiting(studio, active[0], place), clip=clip, active=len(active), own_pixels=small)
     last = jobs[-1]
     if last.state == "failed" and last.failure is not None:
-        text = f"{last.failure.message} {last.failure.hint}".strip()
+        text = last.failure.text
         return View(Card("failed", "This clip could not be made", text), clip=clip, own_pixels=small)
     if clip is None:
         return View(Card("cancelled", "Cancelled", "Nothing was kept."))
@@ -147,7 +147,7 @@ def _running(progress: Progress, place: str) -> Card:
 
 
 def _waiting(studio: Studio, job: Job, place: str) -> Card:
-    before = sum(other.number < job.number for other in studio.store.active())
+    before = sum(other.state == "running" or other.position < job.position for other in studio.store.active())
     if not studio.executor.devices():
         return Card("waiting", f"{place}Getting ready", "Looking at this machine's devices.")
     clips = "1 clip is" if before == 1 else f"{before} clips are"

@@ -6,6 +6,7 @@ Each returns what it changes: a component -> its new value.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from typing import Any
 
 import gradio as gr
@@ -48,9 +49,10 @@ class TabEvents:
             yield {self.controls.problems: markup.problems([Problem("", str(error))])}
             return
         known[self.spec.name] = jobs[0].batch
-        yield {self.controls.problems: "", self.browser: known} | self.updates(known, {})
-        for _ in self.studio.executor.attend(jobs):
-            yield changed(self.updates(known, {}))
+        with closing(self.studio.executor.attend(jobs)) as attended:
+            yield {self.controls.problems: "", self.browser: known} | self.updates(known, {})
+            for _ in attended:
+                yield changed(self.updates(known, {}))
 
     def load(self, browser: Any) -> Any:
         """Find the clip that this browser, or the studio, is at."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import signal
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from engines import messages
+from engines.runtime.settings import RuntimeSettings
 from tests.engines.tiny import write_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -25,17 +25,19 @@ ROOT = Path(__file__).parents[2]
 class Process:
     """A worker process and what it has said."""
 
-    def __init__(self, folder: Path, *words: str) -> None:
+    def __init__(self, folder: Path, *, device: str = "cpu", models: Path | None = None, preload: bool = False) -> None:
         self.output = folder / "out"
         self.errors = (folder / "errors.txt").open("w+b")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.engines.tiny", "--output", str(self.output), *words],
+            [sys.executable, "-m", "tests.engines.tiny"],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
+        settings = RuntimeSettings(device=device, outputs=self.output, models=models, preload=preload, log="errors.txt")
+        self.write(settings.to_json())
         self.lines: queue.Queue[bytes | None] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -44,12 +46,15 @@ class Process:
             self.lines.put(line)
         self.lines.put(None)
 
-    def send(self, **command: Any) -> None:
-        self.process.stdin.write(json.dumps(command).encode() + b"\n")
+    def write(self, line: str) -> None:
+        self.process.stdin.write(line.encode() + b"\n")
         self.process.stdin.flush()
 
-    def generate(self, job: str, **values: Any) -> None:
-        self.send(command="generate", job=job, engine="tiny", request={"prompt": "a bear", **values})
+    def send(self, command: Any) -> None:
+        self.write(command.model_dump_json())
+
+    def generate(self, job: str, *, engine: str = "tiny", **values: Any) -> None:
+        self.send(messages.Generate(job=job, engine=engine, request={"prompt": "a bear", **values}))
 
     def next(self) -> Any:
         line = self.lines.get(timeout=40)
@@ -88,7 +93,7 @@ def models(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def worker(tmp_path, models) -> Iterator[Process]:
-    process = Process(tmp_path, "--models", str(models))
+    process = Process(tmp_path, models=models)
     yield process
     process.close()
 
@@ -96,7 +101,7 @@ def worker(tmp_path, models) -> Iterator[Process]:
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory, models) -> Iterator[Process]:
     """One worker for all tests that leave it usable, as the studio keeps it."""
-    process = Process(tmp_path_factory.mktemp("warm"), "--models", str(models))
+    process = Process(tmp_path_factory.mktemp("warm"), models=models)
     process.until("ready")
     yield process
     process.close()
@@ -109,7 +114,7 @@ def last_of(said: list[Any]) -> Any:
 def test_it_is_ready_at_once_and_without_torch(worker):
     (ready,) = worker.until("ready")
     assert ready.device == "cpu"
-    worker.send(command="status")
+    worker.send(messages.Free())
     assert worker.until("status")[-1].components == ()
     maps = Path(f"/proc/{ready.pid}/maps")
     assert not maps.exists() or "torch" not in maps.read_text(encoding="utf-8")
@@ -121,9 +126,9 @@ def test_a_job_goes_round_and_the_network_stays_warm(warm):
     assert {message.job for message in said if message.message == "event"} == {"a"}
     result = last_of(said).result
     assert Path(result.video).name == "a.mp4" and result.request["seed"] == 7
-    assert [held.key for held in said[-1].components] == ["tiny/transformer"]
+    assert [(held.key, held.models) for held in said[-1].components] == [("tiny/transformer", ("tiny/small",))]
     assert said[-1].budget_bytes > 10**8
-    warm.send(command="free")
+    warm.send(messages.Free())
     assert warm.until("status")[-1].components == ()
 
 
@@ -158,20 +163,23 @@ def test_a_failed_job_costs_only_itself(warm, values, kind):
     failed = last_of(warm.until("status"))
     assert (failed.type, failed.kind) == ("failed", kind)
     assert "/" not in failed.message + failed.hint
+    assert failed.log == ("errors.txt" if kind == "StudioError" else ""), "the sentence says all, or names a log"
+    warm.errors.seek(0)
+    assert not failed.log or b"Traceback" in warm.errors.read()
     warm.generate("good")
     assert last_of(warm.until("status")).type == "done"
     assert not [name for name in warm.files() if "bad" in name]
 
 
 def test_an_unknown_engine_is_a_sentence(warm):
-    warm.send(command="generate", job="x", engine="nope", request={})
+    warm.generate("x", engine="nope")
     assert "nope" in last_of(warm.until("status")).message
 
 
 def test_cancel_stops_at_the_next_step_and_keeps_the_network(warm):
     warm.generate("long", steps=100, pause_s=0.1)
     warm.until("step")
-    warm.send(command="cancel", job="long")
+    warm.send(messages.Cancel(id="long"))
     began = time.monotonic()
     said = warm.until("status")
     assert time.monotonic() - began < 2
@@ -186,7 +194,7 @@ def test_cancel_stops_the_decode_too(warm):
         event = warm.until("step")[-1].event
         if event.total == 400:
             break
-    warm.send(command="cancel", job="decoding")
+    warm.send(messages.Cancel(id="decoding"))
     assert last_of(warm.until("status")).type == "cancelled"
     assert not [name for name in warm.files() if "decoding" in name]
 
@@ -195,19 +203,8 @@ def test_cancelling_one_job_leaves_the_others(warm):
     warm.generate("first", steps=3, pause_s=0.1)
     warm.generate("second")
     warm.generate("third")
-    warm.send(command="cancel", job="second")
+    warm.send(messages.Cancel(id="second"))
     assert [last_of(warm.until("status")).type for _ in range(3)] == ["done", "cancelled", "done"]
-
-
-def test_it_answers_for_its_state_in_the_middle_of_a_job(warm):
-    warm.generate("asked", steps=10, pause_s=0.1)
-    warm.until("step")
-    warm.send(command="status")
-    said = warm.until("status")
-    assert not [message for message in said if message.message == "event" and message.event.type == "done"]
-    assert said[-1].components
-    warm.until("done")
-    warm.until("status")
 
 
 def test_it_ends_with_its_stdin_in_the_middle_of_a_job(worker):
@@ -231,7 +228,7 @@ def test_it_ends_cleanly_when_asked(worker, way):
     worker.generate("long", steps=100, pause_s=0.1)
     worker.until("step")
     if way == "shutdown":
-        worker.send(command="shutdown")
+        worker.send(messages.Shutdown())
     else:
         worker.process.send_signal(signal.SIGTERM)
     assert last_of(worker.until("status")).type == "cancelled"
@@ -246,7 +243,7 @@ def test_what_a_killed_worker_left_is_removed_by_the_next(worker, tmp_path, mode
     worker.process.kill()
     worker.exit_code(within_s=4)
     assert any(name.startswith(".long.") for name in worker.files())
-    following = Process(tmp_path, "--models", str(models))
+    following = Process(tmp_path, models=models)
     following.until("ready")
     assert following.files() == []
     following.close()
@@ -254,14 +251,15 @@ def test_what_a_killed_worker_left_is_removed_by_the_next(worker, tmp_path, mode
 
 def test_it_does_not_outlive_its_parent(tmp_path):
     """The pipe stays open, held by this process, when the parent is killed: only its death tells."""
-    program = f"""
+    program = """
 import subprocess, sys
-words = [sys.executable, "-m", "tests.engines.tiny", "--output", {str(tmp_path / "out")!r}]
+words = [sys.executable, "-m", "tests.engines.tiny"]
 worker = subprocess.Popen(words, stdin=sys.stdin, stdout=sys.stdout)
 print(worker.pid, flush=True)
 worker.wait()
 """
     reading, writing = os.pipe()
+    os.write(writing, RuntimeSettings(outputs=tmp_path / "out").to_json().encode() + b"\n")
     with subprocess.Popen(
         [sys.executable, "-c", program], cwd=ROOT, stdin=reading, stdout=subprocess.PIPE, text=True
     ) as parent:
@@ -283,16 +281,18 @@ def _lives(pid: int) -> bool:
         return False
 
 
-def test_wrong_words_are_told(tmp_path):
-    for words in (["--output", str(tmp_path), "--override", "x"], []):
-        ended = subprocess.run(
-            [sys.executable, "-m", "engines.runtime.worker", *words],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert ended.returncode == 2 and "usage" in ended.stderr
+@pytest.mark.parametrize(("first", "code"), [("junk", 2), ('{"device": 5}', 2), ('{"speed": 1}', 2), ("", 0)])
+def test_a_first_line_that_holds_no_settings_is_told(first, code):
+    ended = subprocess.run(
+        [sys.executable, "-m", "engines.runtime.worker"],
+        input=f"{first}\n" if first else "",
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == code
+    assert [messages.parse(line).message for line in ended.stdout.splitlines()] == ["refused"] * bool(code)
 
 
 def test_a_device_that_is_not_there_fails_the_job_only(tmp_path, models):
@@ -300,7 +300,7 @@ def test_a_device_that_is_not_there_fails_the_job_only(tmp_path, models):
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    process = Process(tmp_path, "--device", "cuda:0", "--models", str(models))
+    process = Process(tmp_path, device="cuda:0", models=models)
     process.generate("a")
     failed = last_of(process.until("status"))
     assert failed.kind == "DeviceError" and "cuda" in failed.message
@@ -314,7 +314,7 @@ def test_a_job_can_be_stopped_and_kept(warm):
         event = getattr(warm.next(), "event", None)
         if getattr(event, "type", "") == "step" and event.total == 33:
             break
-    warm.send(command="cancel", job="kept", keep=True)
+    warm.send(messages.Cancel(id="kept", keep=True))
     done = last_of(warm.until("done"))
     assert done.result.notes[-1].startswith("Stopped after ")
     assert {"kept.json", "kept.mp4", "kept.png"} <= set(warm.files())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 from engines import registry
@@ -61,4 +60,4 @@ if __name__ == "__main__":
     registry.SPECS["tiny"] = TINY
     from engines.runtime.worker import main
 
-    os._exit(main(sys.argv[1:]))
+    os._exit(main())

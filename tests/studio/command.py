@@ -11,5 +11,5 @@ from tests.studio.stand_in_command import stand_in_command
 
 if __name__ == "__main__":
     registry.SPECS["phantom-wan"] = stand_in.spec()
-    one_clip.worker_command = stand_in_command
+    one_clip.WORKER = stand_in_command()
     sys.exit(command_line.main())

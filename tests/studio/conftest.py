@@ -44,7 +44,7 @@ def specs(monkeypatch: pytest.MonkeyPatch) -> dict:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(outputs=tmp_path / "outputs", devices=("cpu",))
+    return Settings(outputs=tmp_path / "outputs", devices=("cpu",), preload=False)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
 
 
 def _started(settings: Settings) -> Iterator[Studio]:
-    studio = open_studio(settings, LocalExecutor, command=lambda device: stand_in_command(settings, device))
+    studio = open_studio(settings, LocalExecutor, command=stand_in_command())
     studio.executor.start()
     yield studio
     studio.executor.close()

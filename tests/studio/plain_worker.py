@@ -1,12 +1,11 @@
 """A worker that speaks the protocol and makes nothing: for tests of processes, which need no network and no torch.
 
-The prompt says what it does: "steps=50" and "sleep=0.1" set its pace.
+The prompt says what it does: "steps=50" and "sleep=0.1" set its pace, "breaks" and "leaves" how it ends.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import os
 import queue
 import sys
 import threading
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from engines import events, messages
+from engines.runtime.settings import RuntimeSettings
 
 
 def say(message: Any) -> None:
@@ -22,7 +22,7 @@ def say(message: Any) -> None:
     sys.stdout.flush()
 
 
-def work(job: str, request: dict[str, Any], folder: Path, cancelled: set[str]) -> Any:
+def work(job: str, request: dict[str, Any], settings: RuntimeSettings, cancelled: set[str]) -> Any:
     """Go through the steps; returns the last event."""
     words = dict(word.split("=") for word in request["prompt"].split() if "=" in word)
     total = int(words.get("steps", 3))
@@ -32,40 +32,41 @@ def work(job: str, request: dict[str, Any], folder: Path, cancelled: set[str]) -
         if job in cancelled:
             return events.Cancelled()
     if "breaks" in request["prompt"]:
-        return events.Failed(kind="StudioError", message="Something went wrong.", hint="See the log.")
-    paths = {name: str(folder / f"{job}{suffix}") for name, suffix in SUFFIXES.items()}
+        return events.Failed(kind="StudioError", message="Something went wrong.", log=settings.log)
+    paths = {name: str(settings.outputs / f"{job}{suffix}") for name, suffix in SUFFIXES.items()}
     for path in paths.values():
         Path(path).write_bytes(b"")
-    return events.Done(result=events.Result(**paths, request=request, seconds={"total": 1.0}, peak_bytes=0))
+    return events.Done(result=events.Clip(**paths, request=request, seconds={"total": 1.0}, peak_bytes=0))
 
 
 SUFFIXES = {"video": ".mp4", "sidecar": ".json", "poster": ".png"}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--device")
-    parser.add_argument("--output", type=Path)
-    options, _ = parser.parse_known_args()
-    commands: queue.Queue[dict[str, Any]] = queue.Queue()
+    settings = RuntimeSettings.from_json(sys.stdin.readline())
+    commands: queue.Queue[Any] = queue.Queue()
     cancelled: set[str] = set()
 
     def read() -> None:
         for line in sys.stdin:
-            command = json.loads(line)
-            if command["command"] == "cancel":
-                cancelled.add(command["job"])
-            elif command["command"] == "generate":
-                commands.put(command)
-            elif command["command"] == "shutdown":
-                break
-        commands.put({})
+            match messages.parse_command(line):
+                case messages.Cancel(id=job):
+                    cancelled.add(job)
+                case messages.Generate() as order:
+                    commands.put(order)
+                case messages.Shutdown():
+                    break
+        commands.put(None)
 
     threading.Thread(target=read, daemon=True).start()
-    say(messages.Status(device=options.device, free_bytes=1 if options.device == "small" else 2, total_bytes=4))
-    while command := commands.get():
-        last = work(command["job"], command["request"], options.output, cancelled)
-        say(messages.JobEvent(job=command["job"], event=last))
+    free_bytes = 1 if settings.device == "small" else 2
+    say(messages.Status(device=settings.device, free_bytes=free_bytes, total_bytes=4))
+    while (order := commands.get()) is not None:
+        last = work(order.job, order.request, settings, cancelled)
+        say(messages.JobEvent(job=order.job, event=last))
+        if "leaves" in order.request["prompt"]:  # as after a lost device, but without saying so
+            time.sleep(0.05)
+            os._exit(3)
 
 
 if __name__ == "__main__":

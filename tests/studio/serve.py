@@ -24,7 +24,7 @@ if __name__ == "__main__":
     original = local.LocalExecutor.__init__
 
     def with_stand_in(self: local.LocalExecutor, settings: Settings, store: object) -> None:
-        original(self, settings, store, command=lambda device: stand_in_command(settings, device))
+        original(self, settings, store, command=stand_in_command())
 
     local.LocalExecutor.__init__ = with_stand_in
     port, outputs = int(sys.argv[1]), Path(sys.argv[2])

@@ -7,7 +7,6 @@ over a canvas through a convolution. Special prompts make it slow or make it die
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -74,4 +73,4 @@ if __name__ == "__main__":
     registry.SPECS[PHANTOM_WAN.name] = spec()
     from engines.runtime.worker import main
 
-    os._exit(main(sys.argv[1:]))
+    os._exit(main())

@@ -85,7 +85,8 @@ def test_a_failure_of_the_engine_ends_with_1(tmp_path: Path, picture: Path, plai
     )
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert errors.strip()
+    assert errors.endswith("The details are in c.log.\n")
+    assert "begins" in (tmp_path / "c.log").read_text()
     assert "Traceback" not in errors
 
 

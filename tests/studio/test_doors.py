@@ -206,10 +206,10 @@ def test_no_foreign_file_beside_a_clip_is_touched(what: str, here: Path) -> None
         made = {name: target.folder / f"job{name}" for name in (".mp4", ".json", ".latents.safetensors")}
         for path in made.values():
             path.write_text("made")
-        from engines.events import Result
+        from engines.events import Clip
 
         result = target.take(
-            Result(
+            Clip(
                 video=str(made[".mp4"]), sidecar=str(made[".json"]), poster="", request={}, seconds={}, peak_bytes=0,
                 beside=(str(made[".latents.safetensors"]),),
             )

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import pytest
 
+from engines import messages, registry
+from engines.events import Failed
 from studio.jobs.in_event import InEventExecutor
-from studio.jobs.local import LocalExecutor, worker_command
+from studio.jobs.local import LocalExecutor
 from studio.jobs.store import Job
+from studio.page.api import Calls
 from studio.service import Studio, open_studio
 from studio.settings import Settings
+from tests.engines.tiny import TINY, write_checkpoint
 from tests.studio.conftest import values, wait_for
 
 SLOW = "it goes on steps=600 sleep=0.05"
@@ -24,10 +32,13 @@ SLOW = "it goes on steps=600 sleep=0.05"
 def test_a_job_becomes_a_clip(studio: Studio, picture: Path) -> None:
     (job,) = studio.submit("phantom-wan", values(picture, "it goes slowly", steps=6))
     seen = []
-    while studio.store.get(job.id).active:
+
+    def watched() -> bool:
         if (progress := studio.executor.progress(job.id)) is not None:
             seen.append(progress)
-        time.sleep(0.02)
+        return not studio.store.get(job.id).active
+
+    until(watched, timeout_s=60)
     done = studio.store.get(job.id)
     assert done.failure is None
     with av.open(done.result.video) as container:
@@ -48,11 +59,46 @@ def test_what_breaks_inside_an_engine_is_told_without_paths(studio: Studio, pict
 
 def test_a_killed_worker_costs_one_job_and_comes_back(plain: Studio, picture: Path) -> None:
     doomed, after = _submit(plain, picture, SLOW), _submit(plain, picture, "short")
-    os.kill(_worker(plain, doomed)._process.pid, signal.SIGKILL)
+    os.kill(_worker(plain, doomed).pid, signal.SIGKILL)
     failed = wait_for(plain, doomed, "failed")
     assert failed.failure.kind == "DeviceError"
     assert "ended unexpectedly" in failed.failure.message
+    assert "ended by itself with code -9" in (plain.settings.outputs / failed.failure.log).read_text()
+    assert failed.failure.text.endswith("The details are in logs/worker-cpu.log.")
     assert wait_for(plain, after, "done", "failed").state == "done"
+
+
+def test_a_worker_that_ends_after_its_last_word_takes_no_job_with_it(plain: Studio, picture: Path) -> None:
+    jobs = [_submit(plain, picture, "it leaves") for _ in range(12)]
+    ended = [wait_for(plain, job, "done", "failed") for job in jobs]
+    assert [(job.state, job.starts) for job in ended] == [("done", 1)] * 12
+
+
+def test_cancelling_twice_harms_no_other_job(plain: Studio, picture: Path) -> None:
+    """Cancels cross the end of their job: whatever the worker has got meanwhile goes on."""
+    jobs = [_submit(plain, picture, "short steps=2 sleep=0.02") for _ in range(24)]
+    for doomed in jobs[::2]:
+        wait_for(plain, doomed, "running", "done")
+        time.sleep(0.03)
+        for _ in range(2):
+            plain.cancel(doomed.id)
+    ended = [wait_for(plain, job, "done", "failed", "cancelled") for job in jobs]
+    assert {job.state for job in ended[1::2]} == {"done"}
+    assert {job.state for job in ended[::2]} <= {"done", "cancelled"}
+    clips = {job.id for job in ended if job.state == "done"}
+    assert {path.stem for path in plain.settings.outputs.glob("*.mp4")} == clips
+
+
+def test_events_of_another_process_end_no_job(plain: Studio, picture: Path) -> None:
+    job = _submit(plain, picture, SLOW)
+    process = _worker(plain, job)
+    stranger = SimpleNamespace(job=None, heard=False, settings=process.settings)
+    failed = messages.JobEvent(job=job.id, event=Failed(kind="DeviceError", message="Not of mine."))
+    plain.executor._take(stranger, failed)
+    plain.executor._on_exit(stranger)
+    assert plain.job(job.id).state == "running" and process.job.id == job.id
+    plain.cancel(job.id)
+    wait_for(plain, job, "cancelled")
 
 
 def test_waiting_and_running_jobs_can_be_cancelled(plain: Studio, picture: Path) -> None:
@@ -68,7 +114,7 @@ def test_waiting_and_running_jobs_can_be_cancelled(plain: Studio, picture: Path)
 
 def test_cancelling_twice_ends_a_worker_that_does_not_listen(plain: Studio, picture: Path) -> None:
     job = _submit(plain, picture, SLOW)
-    os.kill(_worker(plain, job)._process.pid, signal.SIGSTOP)
+    os.kill(_worker(plain, job).pid, signal.SIGSTOP)
     plain.cancel(job.id)
     assert plain.executor.progress(job.id).cancelling
     plain.cancel(job.id)
@@ -78,12 +124,12 @@ def test_cancelling_twice_ends_a_worker_that_does_not_listen(plain: Studio, pict
 def test_asking_to_keep_ends_no_worker_and_can_still_be_cancelled(plain: Studio, picture: Path) -> None:
     job = _submit(plain, picture, SLOW)
     worker = _worker(plain, job)
-    os.kill(worker._process.pid, signal.SIGSTOP)
+    os.kill(worker.pid, signal.SIGSTOP)
     for _ in range(2):
         plain.executor.cancel(job.id, keep=True)
-    assert worker.alive and plain.executor.progress(job.id).keeping
+    assert worker.usable and plain.executor.progress(job.id).keeping
     plain.cancel(job.id)
-    assert plain.executor.progress(job.id).cancelling and worker.alive
+    assert plain.executor.progress(job.id).cancelling and worker.usable
     plain.cancel(job.id)
     wait_for(plain, job, "cancelled", timeout_s=10)
 
@@ -104,11 +150,10 @@ def test_closing_the_studio_queues_the_running_job_again(settings: Settings, spe
 
 def test_several_devices_work_at_once_and_the_freest_is_first(settings: Settings, specs: dict, picture: Path) -> None:
     studio = _open(replace(settings, devices=("small", "large")))
-    while sum(state.total_bytes for state in studio.executor.devices()) < 8:
-        time.sleep(0.02)
+    until(lambda: sum(state.total_bytes for state in studio.executor.devices()) == 8)
     jobs = [_submit(studio, picture, SLOW) for _ in range(3)]
-    assert _worker(studio, jobs[0]).state.name == "large"
-    assert _worker(studio, jobs[1]).state.name == "small"
+    assert _worker(studio, jobs[0]).settings.device == "large"
+    assert _worker(studio, jobs[1]).settings.device == "small"
     assert studio.store.get(jobs[2].id).state == "queued"
     studio.executor.close()
     studio.store.close()
@@ -135,6 +180,50 @@ def test_inside_an_event_the_same_job_runs_as_a_generator(settings: Settings, sp
     event.close()  # the visitor left
     assert studio.store.get(jobs[0].id).state == "cancelled"
     studio.store.close()
+
+
+def test_inside_an_event_nothing_waits_for_somebody_who_is_gone(settings: Settings, specs: dict, picture: Path) -> None:
+    studio = open_studio(settings, InEventExecutor)
+    studio.executor.start()
+    jobs = studio.submit("phantom-wan", values(picture), variations=3)
+    with closing(studio.executor.attend(jobs)):  # the visitor left before the first look
+        pass
+    assert [studio.store.get(job.id).state for job in jobs] == ["cancelled"] * 3
+    jobs = studio.submit("phantom-wan", values(picture), variations=3)
+    with closing(studio.executor.attend(jobs)) as attended:
+        next(attended)
+    assert [studio.store.get(job.id).state for job in jobs] == ["cancelled"] * 3
+    studio.store.close()
+
+
+def test_inside_an_event_a_call_of_the_api_is_done_when_it_returns(
+    settings: Settings, specs: dict, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(picture.parent))
+    studio = open_studio(replace(settings, public=True), InEventExecutor)
+    studio.executor.start()
+    for _ in range(3):  # more than a visitor may have waiting at once
+        given = {"steps": 2, "frames": 5}
+        (job_id,) = Calls(studio).generate("phantom-wan", "a red circle", [{"path": str(picture)}], given)
+        assert studio.store.get(job_id).state == "done"
+    studio.store.close()
+
+
+def test_inside_an_event_the_settings_hold_as_in_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    """The tiny engine's file is found in the models folder alone, and does not fit into the memory allowed."""
+    monkeypatch.setitem(registry.SPECS, TINY.name, TINY)
+    write_checkpoint(tmp_path / "models")
+    for memory_gb, state in ((None, "done"), (5e-7, "failed")):
+        machine = replace(settings, models=tmp_path / "models", memory_gb=memory_gb)
+        studio = open_studio(machine, InEventExecutor)
+        (job,) = studio.submit(TINY.name, {"prompt": "a bear"})
+        list(studio.executor.attend([job]))
+        done = studio.store.get(job.id)
+        assert done.state == state, done.failure
+        studio.store.close()
+    assert done.failure.kind == "OutOfMemory"
 
 
 def test_inside_an_event_a_job_can_be_kept_too(
@@ -165,10 +254,7 @@ def plain(settings: Settings, specs: dict):
 
 
 def _open(settings: Settings, *, module: str = "tests.studio.plain_worker") -> Studio:
-    def command(device: str) -> list[str]:
-        return [module if word == "engines.runtime.worker" else word for word in worker_command(settings, device)]
-
-    studio = open_studio(settings, LocalExecutor, command=command)
+    studio = open_studio(settings, LocalExecutor, command=(sys.executable, "-m", module))
     studio.executor.start()
     return studio
 
@@ -181,6 +267,12 @@ def _submit(studio: Studio, picture: Path, prompt: str) -> Job:
 def _worker(studio: Studio, job: Job):
     """The worker process that runs the job, once it has made a step."""
     wait_for(studio, job, "running")
-    while not (studio.executor.progress(job.id) and studio.executor.progress(job.id).index):
-        time.sleep(0.01)
+    until(lambda: (now := studio.executor.progress(job.id)) is not None and now.index)
     return studio.executor._running(job.id)
+
+
+def until(there: Callable[[], object], *, timeout_s: float = 20) -> None:
+    end = time.monotonic() + timeout_s
+    while not there():
+        assert time.monotonic() < end
+        time.sleep(0.01)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from engines.events import Failed, Result
+from engines.events import Clip, Failed
 from studio.jobs.store import ACTIVE, TRANSITIONS, Job, JobStore, WrongState
 
-RESULT = Result(video="v.mp4", sidecar="v.json", poster="v.png", request={"seed": 3}, seconds={}, peak_bytes=1)
+RESULT = Clip(video="v.mp4", sidecar="v.json", poster="v.png", request={"seed": 3}, seconds={}, peak_bytes=1)
 
 
 @pytest.fixture
@@ -50,14 +50,14 @@ def test_a_job_comes_back_as_it_was(store: JobStore) -> None:
     assert done.request == {"prompt": "a ☆", "nested": [{"path": "x"}]}
     assert (done.owner, done.batch, done.starts) == ("o", "b", 1)
     assert done.finished >= done.created
-    assert store.pictures_in_use() == {"x"}
+    assert store.files_in_use() == set(), "only files of the folder are the store's to keep"
 
 
 def test_jobs_run_in_the_order_they_came(store: JobStore) -> None:
     first, second = store.add(Job(engine="e", request={}) for _ in range(2))
-    assert store.next_queued().id == first.id
+    assert [job.id for job in store.queued()] == [first.id, second.id]
     store.move(first.id, "running")
-    assert store.next_queued().id == second.id
+    assert [job.id for job in store.queued()] == [second.id]
     assert [job.id for job in store.active()] == [first.id, second.id]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from engines import registry
 from engines.errors import InvalidRequest
 from engines.media.video import read_frames
 from studio import continuing
-from studio.jobs.local import LocalExecutor, worker_command
+from studio.jobs.local import LocalExecutor
 from studio.jobs.store import Job
 from studio.page import history, markup, panel, tab
 from studio.page.api import Calls
@@ -39,11 +40,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture(scope="module")
 def studio(settings: Settings) -> Iterator[Studio]:
     """A studio whose worker process has the tiny model."""
-
-    def command(device: str) -> list[str]:
-        words = worker_command(settings, device)
-        return ["tests.studio.tiny_long_video" if word == "engines.runtime.worker" else word for word in words]
-
+    command = (sys.executable, "-m", "tests.studio.tiny_long_video")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry.SPECS, SPEC.name, SPEC)
         studio = open_studio(settings, LocalExecutor, command=command)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from engines import registry
 from tests.engines import tiny_pyramid
@@ -12,4 +11,4 @@ if __name__ == "__main__":
     registry.SPECS[tiny_pyramid.SPEC.name] = tiny_pyramid.SPEC
     from engines.runtime.worker import main
 
-    os._exit(main(sys.argv[1:]))
+    os._exit(main())

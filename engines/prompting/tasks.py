@@ -1,0 +1,38 @@
+"""What a worker can be asked beside making clips: short questions, answered in words. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from engines.events import Answer, Words
+from engines.messages import Ask
+
+Answering = Callable[[Ask, Any], Iterator[Words | Answer]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kind of question.
+
+    Attributes:
+        implementation: "module:function" of what answers it, imported on first use. It is given the question and the
+            Session of the device (None where it needs no device), and yields Words while it writes and an Answer last.
+        needs_device: whether it runs networks. Then the one thread that owns the device answers, between two steps of
+            a running clip and with the networks of the same cache; otherwise a thread of its own does, at once.
+    """
+
+    implementation: str
+    needs_device: bool = False
+
+    def answering(self) -> Answering:
+        """The function behind the task."""
+        module, name = self.implementation.split(":")
+        function: Answering = getattr(import_module(module), name)
+        return function
+
+
+REFINE = "refine"
+TASKS: dict[str, Task] = {REFINE: Task("engines.prompting.rules:answer")}

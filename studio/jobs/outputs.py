@@ -1,0 +1,52 @@
+"""Files of the outputs folder that belong to no clip: what a killed process left behind, and pictures nobody needs."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+from engines.media.output import remove_leftovers
+from studio.jobs.store import JobStore
+
+log = logging.getLogger(__name__)
+
+PICTURES = "pictures"
+_FILE_OF_JOB = re.compile(r"(\d{8}-\d{6}-[0-9a-f]{16})\.\w")
+
+
+def clean(folder: Path, store: JobStore) -> None:
+    """Remove what nothing will ever use; called before any job runs.
+
+    That is: unfinished files, the mark of a job that was to keep what it had, a poster or sidecar whose clip never got
+    its name, files of jobs that failed or were cancelled, and pictures that no job was given. Clips that the job list
+    does not know stay, for somebody may have put them here.
+    """
+    remove_leftovers(folder)
+    states, needed = store.ids(), store.files_in_use()
+    for path in folder.glob("*"):
+        known = _FILE_OF_JOB.match(path.name)
+        if known is None or not path.is_file():
+            continue
+        state = states.get(known[1])
+        whole = (folder / f"{known[1]}.mp4").exists()
+        if state in ("failed", "cancelled") or (state != "done" and not whole):
+            _remove(path)
+    for path in [*folder.glob(".*.keep"), *(folder / PICTURES).glob(".*.part")]:
+        _remove(path)
+    for path in (folder / PICTURES).glob("[!.]*"):
+        if path not in needed:
+            _remove(path)
+
+
+def withdraw(folder: Path, job_id: str) -> None:
+    """Remove the files of a job that did not end as it should, though its process had already named some of them."""
+    for path in folder.glob(f"{job_id}.*"):
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("%s could not be removed: %s", path.name, error.strerror)
