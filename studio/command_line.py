@@ -18,7 +18,7 @@ from engines.registry import SPECS, find
 from engines.types import EngineSpec, Size
 from engines.validation import build_request
 from engines.wording import both, either, gigabytes, printable
-from studio import kept_files, models, one_clip, speech
+from studio import kept_files, models, one_answer, one_clip, refining, speech
 from studio.jobs.worker_process import require_devices
 from studio.paths import absolute, reason
 from studio.settings import SOURCES, BadSetting, Settings, check_models_folder, from_environment
@@ -78,6 +78,22 @@ def generate(options: argparse.Namespace) -> int:
         speech.say(json.dumps(result.model_dump(mode="json", exclude={"poster"})))
     else:
         speech.say(f"{result.video} (seed {result.request['seed']}, {result.seconds.get('total', 0):.1f} s)")
+    return 0
+
+
+def refine(options: argparse.Namespace) -> int:
+    """Suggest a better prompt, with the reasons for what was changed."""
+    spec = find(options.engine)
+    settings = _settings(options)
+    pictures = [absolute(path) for path in options.pictures]
+    question = refining.question(spec, options.prompt, model=options.model or "", pictures=pictures)
+    found = refining.whole(one_answer.ask(question, settings=settings))
+    if options.json:
+        speech.say(json.dumps({"prompt": found.text, "reasons": found.reasons}))
+        return 0
+    for reason_ in found.reasons:
+        speech.say(reason_, sys.stderr)
+    speech.say(found.text)
     return 0
 
 
@@ -225,6 +241,17 @@ def _parser() -> Parser:
     )
     command.add_argument("--json", action="store_true", help="print the result, or the error, as JSON")
     _setting_flags(command, "models", "devices", "memory_gb")
+
+    command = commands.add_parser("refine", help="suggest a better prompt", description=refine.__doc__)
+    command.set_defaults(run=refine)
+    command.add_argument("prompt", metavar="TEXT", help="the prompt as it is")
+    command.add_argument("--engine", required=True, metavar="NAME", help=", ".join(SPECS))
+    command.add_argument("--model", help="which of the engine's models the prompt is for (default: its first)")
+    command.add_argument(
+        "--ref", dest="pictures", action="append", default=[], metavar="PICTURE", help="a picture that goes with it"
+    )
+    command.add_argument("--json", action="store_true", help="print the suggestion, or the error, as JSON")
+    _setting_flags(command, "devices")
 
     command = commands.add_parser("models", help="list the models", description=list_models.__doc__)
     command.set_defaults(run=list_models)

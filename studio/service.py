@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from engines import registry
 from engines.errors import InvalidRequest, Problem, StudioError
+from engines.events import Answer
 from engines.loading.store import Store
 from engines.request import Request, seeds
 from engines.types import EngineSpec
 from engines.validation import build_request
 from engines.wording import given
-from studio import continuing, kept_files, models
+from studio import continuing, kept_files, models, refining
 from studio.jobs.executor import Executor
 from studio.jobs.store import Job, JobStore
 from studio.limits import Limits
@@ -90,6 +91,25 @@ class Studio:
         for path in kept_files.paths(dict(job.request)):
             if path not in needed:
                 self._remove(path)
+
+    def refine(self, engine: str, prompt: str, *, model: str = "", pictures: Sequence[Path] = ()) -> Answer:
+        """A better prompt with the reasons for it, also while a clip is made; waits a bounded time for it.
+
+        Raises:
+            InvalidRequest: Generate would not take such a prompt, or there is no such engine or model.
+            StudioError: there is no answer; says why.
+        """
+        question = refining.question(self.spec(engine), prompt, model=model, pictures=pictures)
+        return refining.whole(self.executor.ask(question))
+
+    def reorder(self, job_id: str, to: Literal["up", "down", "top"], *, owner: str = "") -> None:
+        """Move a waiting job; where strangers share the studio, among this visitor's own only."""
+        if self.job(job_id, owner=owner) is not None:
+            self.store.reorder(job_id, to, owner=owner if self.settings.public else None)
+
+    def free(self) -> None:
+        """Let devices that have nothing to do give back the memory that networks hold."""
+        self.executor.free()
 
     def spec(self, engine: str) -> EngineSpec:
         """The engine of this name; raises InvalidRequest."""

@@ -17,6 +17,7 @@ from engines.events import TERMINAL, Answer, Cancelled, Done, Failed, Words
 from engines.media.output import remove_leftovers
 from engines.messages import Ask, AskEvent, Cancel, Free, Generate, JobEvent, Status
 from studio.jobs import outputs
+from studio.jobs.asking import PATIENCE_S, NoAnswer, pieces
 from studio.jobs.assign import Candidate, Needs, assign
 from studio.jobs.bounded_log import BoundedLog
 from studio.jobs.progress import ActiveJobs, Progress
@@ -25,9 +26,6 @@ from studio.jobs.worker_process import WORKER, DeviceState, WorkerProcess, find_
 from studio.settings import Settings
 
 log = logging.getLogger(__name__)
-
-ASK_PATIENCE_S = 30.0
-"""How long a question may stay without an answer, or without a further word of it."""
 
 _MOST_QUESTIONS = 16
 _RETRY_S = 1.0
@@ -121,28 +119,14 @@ class LocalExecutor:
 
     def ask(self, question: Ask) -> Iterator[Words | Answer]:
         asked = self._put(question)
-        ended = False
         try:
-            while not ended:
-                try:
-                    event = asked.inbox.get(timeout=ASK_PATIENCE_S)
-                except queue.Empty:
-                    raise StudioError("The answer takes too long.", hint="Try again when the clip is done.") from None
-                ended = not isinstance(event, Words)
-                match event:
-                    case Words() | Answer():
-                        yield event
-                    case Failed():
-                        raise StudioError(event.message, hint=event.hint)
-                    case Cancelled():
-                        raise StudioError("The question was cancelled.")
-                    case _:
-                        raise StudioError("The process that was to answer ended unexpectedly.", hint="Try again.")
+            yield from pieces(asked.inbox)
+        except (GeneratorExit, NoAnswer):  # nobody waits for the rest
+            self._tell(asked.process, Cancel(id=question.id))
+            raise
         finally:
             with self._condition:
                 self._questions.pop(question.id, None)
-            if not ended:  # nobody waits for the rest
-                self._tell(asked.process, Cancel(id=question.id))
 
     def progress(self, job_id: str) -> Progress | None:
         return self._active.progress(job_id)
@@ -349,7 +333,7 @@ class LocalExecutor:
             if len(self._questions) >= _MOST_QUESTIONS:
                 raise StudioError("Too many questions at once.", hint="Try again in a moment.")
             self.wake()
-            if not self._condition.wait_for(lambda: self._usable() or self._closing, timeout=ASK_PATIENCE_S):
+            if not self._condition.wait_for(lambda: self._usable() or self._closing, timeout=PATIENCE_S):
                 raise StudioError("This studio is still getting ready.", hint="Try again in a moment.")
             if self._closing:
                 raise StudioError("This studio is about to end.")

@@ -1,9 +1,10 @@
-"""The studio as an API: four typed functions for gradio's clients. Their docstrings are what callers read."""
+"""The studio as an API: five typed functions for gradio's clients. Their docstrings are what callers read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -25,7 +26,7 @@ _MOST_LETTERS = 100  # of an id
 def expose(studio: Studio) -> None:
     """Add the functions to the page that is being built."""
     calls = Calls(studio)
-    for function in (calls.generate, calls.job, calls.cancel, calls.models):
+    for function in (calls.generate, calls.job, calls.cancel, calls.refine, calls.models):
         gr.api(function, api_name=function.__name__, queue=False)
 
 
@@ -101,6 +102,30 @@ class Calls:
         except StudioError as error:
             raise gr.Error(str(error), title="Not cancelled", print_exception=False) from None
         return self._known(id).state
+
+    def refine(
+        self, engine: str, prompt: str, references: list[gr.FileData], model: str = ""
+    ) -> dict[str, str | list[str]]:
+        """Suggest a better prompt, with the reasons for what was changed. Nothing is queued.
+
+        Args:
+            engine: which engine the prompt is for.
+            prompt: the prompt as it is.
+            references: the pictures that go with it, as handle_file() gives them; may be empty.
+            model: which of the engine's models; by default its first.
+        """
+        try:
+            files = [received(file) for file in _of(list, "references", references)]
+            if None in files:
+                raise InvalidRequest([Problem("references", 'Give "references" as handle_file() makes them.')])
+            pictures = [Path(file) for file in files if file]
+            engine, prompt, model = (
+                _of(str, name, value) for name, value in (("engine", engine), ("prompt", prompt), ("model", model))
+            )
+            found = self._studio.refine(engine, prompt, model=model, pictures=pictures)
+        except StudioError as error:
+            raise gr.Error(str(error), title="Not refined", print_exception=False) from None
+        return {"prompt": found.text, "reasons": list(found.reasons)}
 
     def models(self) -> list[dict[str, Any]]:
         """List the models of every engine, and why one cannot run here."""

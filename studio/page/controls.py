@@ -69,7 +69,7 @@ def render(studio: Studio, spec: EngineSpec) -> Controls:
     values = spec.default_values(model_list.first(studio, spec)) | (shown[0].values if shown else {})
     put = _Fields(form, values)
     put.put("picture")
-    refine = _prompt(put)
+    refine = _prompt(studio, put)
     tries = _examples(shown)
     listed = model_list.render(studio, form, values["model"])
     length = _clip(put)
@@ -94,7 +94,7 @@ def render(studio: Studio, spec: EngineSpec) -> Controls:
     return Controls(form, listed, variations, reuse, problems, generate, put.readings)
 
 
-def _prompt(put: _Fields) -> refining.Refining:
+def _prompt(studio: Studio, put: _Fields) -> refining.Refining:
     """The prompt with its count, and the row that refines it."""
     with gr.Column(elem_classes="captioned"):
         put.put("prompt")
@@ -102,7 +102,7 @@ def _prompt(put: _Fields) -> refining.Refining:
     prompt = put.form.component("prompt")
     loaded = gr.context.Context.root_block.load
     gr.on([loaded, prompt.change], None, prompt, count, js=script("promptCount", _PROMPT_COUNT), **PRIVATE)
-    return refining.render(put.form.spec)
+    return refining.render(studio, put.form.spec)
 
 
 def _examples(shown: Sequence[examples.Example]) -> list[tuple[examples.Example, gr.Button]]:

@@ -12,10 +12,10 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from engines.prompting.rules import refine
 from engines.types import EngineSpec
 from studio.page.plumbing import HIDDEN, PRIVATE, script
 from studio.page.uploads import received
+from studio.service import Studio
 
 _HIDE = [gr.update(visible=False)] * 2
 
@@ -30,6 +30,7 @@ class Refining:
         suggested: the suggestion as text, `before` the prompt that it replaced.
     """
 
+    studio: Studio
     spec: EngineSpec
     ask: gr.Button
     back: gr.Button
@@ -61,8 +62,7 @@ class Refining:
 
     def _suggest(self, text: Any, name: Any, *pictures: Any) -> list[Any]:
         paths = [Path(path) for path in map(received, pictures) if path]
-        known = {one.name: one for one in self.spec.models}
-        found = refine(str(text or ""), pictures=paths, words=known[name].words if name in known else "")
+        found = self.studio.refine(self.spec.name, str(text or ""), model=str(name or ""), pictures=paths)
         return [
             found.text,
             gr.update(value=explained(str(text or ""), found.text, found.reasons), visible=True),
@@ -70,7 +70,7 @@ class Refining:
         ]
 
 
-def render(spec: EngineSpec) -> Refining:
+def render(studio: Studio, spec: EngineSpec) -> Refining:
     """Draw the row of an engine's tab."""
     with gr.Row(elem_classes="pills"):
         ask = gr.Button("Refine prompt", size="sm", min_width=60, elem_id=f"{spec.name}-refine")
@@ -79,7 +79,9 @@ def render(spec: EngineSpec) -> Refining:
     with gr.Row(elem_classes="pills", visible=False) as choice:
         accept = gr.Button("Use this", size="sm", min_width=60, elem_id=f"{spec.name}-refine-accept")
         leave = gr.Button("Keep mine", size="sm", min_width=60)
-    return Refining(spec, ask, back, shown, choice, accept, leave, gr.Textbox(visible=False), gr.Textbox(visible=False))
+    return Refining(
+        studio, spec, ask, back, shown, choice, accept, leave, gr.Textbox(visible=False), gr.Textbox(visible=False)
+    )
 
 
 def explained(before: str, after: str, reasons: tuple[str, ...]) -> str:

@@ -56,6 +56,9 @@ class Process:
     def generate(self, job: str, *, engine: str = "tiny", **values: Any) -> None:
         self.send(messages.Generate(job=job, engine=engine, request={"prompt": "a bear", **values}))
 
+    def ask(self, name: str, task: str, text: str) -> None:
+        self.send(messages.Ask(id=name, task=task, text=text))
+
     def next(self) -> Any:
         line = self.lines.get(timeout=40)
         assert line is not None, "the worker ended"
@@ -205,6 +208,57 @@ def test_cancelling_one_job_leaves_the_others(warm):
     warm.generate("third")
     warm.send(messages.Cancel(id="second"))
     assert [last_of(warm.until("status")).type for _ in range(3)] == ["done", "cancelled", "done"]
+
+
+def answered(said: list[Any], name: str) -> list[Any]:
+    return [message.event for message in said if message.message == "asked" and message.id == name]
+
+
+def test_a_question_is_answered_without_torch(worker):
+    (ready,) = worker.until("ready")
+    worker.send(messages.Ask(id="q", task="refine", text="a fox runs", engine="phantom-wan", model="1.3B"))
+    (answer,) = answered(worker.until("answer"), "q")
+    assert answer.text.startswith("A fox runs.") and answer.reasons
+    maps = Path(f"/proc/{ready.pid}/maps")
+    assert not maps.exists() or "torch" not in maps.read_text(encoding="utf-8")
+
+
+def test_a_question_waits_for_no_step(warm):
+    """What needs no network is answered in the middle of a step, and stops when it is cancelled."""
+    warm.generate("busy", steps=2, pause_s=1.5)
+    warm.until("stage"), warm.until("stage")
+    warm.ask("q", "count", "3")
+    said = warm.until("answer")
+    assert [event.type for event in answered(said, "q")] == ["words"] * 3 + ["answer"]
+    assert not [message for message in said if message.message == "event" and message.event.type == "step"]
+    warm.ask("long", "count", "1000")
+    warm.until("words")
+    warm.send(messages.Cancel(id="long"))
+    assert answered(warm.until("cancelled"), "long")[-1].type == "cancelled"
+    assert last_of(warm.until("status")).type == "done"
+
+
+def test_a_question_for_the_device_is_answered_between_two_steps_with_the_same_networks(warm):
+    warm.generate("busy", steps=8, pause_s=0.2)
+    warm.until("step")
+    warm.ask("q", "describe", "fox robot")
+    said = warm.until("answer")
+    steps = [message.event for message in said if message.message == "event" and message.event.type == "step"]
+    assert len(steps) <= 2 and len(answered(said, "q")) == 3
+    rest = warm.until("status")
+    assert last_of(rest).type == "done"
+    assert [held.key for held in rest[-1].components] == ["tiny/transformer"]
+    warm.ask("again", "describe", "fox robot")
+    assert answered(warm.until("answer"), "again")[-1] == answered(said, "q")[-1], "and while there is no clip to make"
+
+
+@pytest.mark.parametrize(("task", "text"), [("dance", "x"), ("describe", "break"), ("count", "no number")])
+def test_a_question_that_cannot_be_answered_is_a_sentence_and_costs_no_job(warm, task, text):
+    warm.generate("busy", steps=3, pause_s=0.1)
+    warm.ask("q", task, text)
+    failed = answered(warm.until("failed"), "q")[-1]
+    assert failed.message and "/" not in failed.message + failed.hint
+    assert last_of(warm.until("status")).type == "done"
 
 
 def test_it_ends_with_its_stdin_in_the_middle_of_a_job(worker):

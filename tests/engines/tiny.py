@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from engines import registry
+from engines.prompting.tasks import TASKS, Task
 from engines.request import Request, parameter
 from engines.types import EngineSpec, Geometry, ModelSpec, Weights
 
@@ -58,6 +59,8 @@ def write_checkpoint(models: Path) -> Path:
 
 if __name__ == "__main__":
     registry.SPECS["tiny"] = TINY
+    TASKS["describe"] = Task("tests.engines.tiny_engine:describe", needs_device=True)
+    TASKS["count"] = Task("tests.engines.tiny_engine:count")
     from engines.runtime.worker import main
 
     os._exit(main())

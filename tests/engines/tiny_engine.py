@@ -10,7 +10,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from engines.events import Note, Stage
+from engines import registry
+from engines.events import Answer, Note, Stage, Words
+from engines.messages import Ask
+from engines.runtime.session import Session
 from engines.types import Component, Context, Frames, LatentStep
 
 CHUNK = 4
@@ -21,13 +24,7 @@ class TinyEngine:
 
     def generate(self, request: Any, context: Context) -> Iterator[Any]:
         (path,) = context.paths("transformer")
-
-        def build() -> torch.nn.Module:
-            layer = torch.nn.Linear(3, 3)
-            layer.load_state_dict(load_file(path))
-            return layer.requires_grad_(requires_grad=False)
-
-        component = Component(key="tiny/transformer", build=build, size_bytes=48)
+        component = network(context)
         yield Stage(name="Loading")
         if request.fault == "print":
             print("a library talks")
@@ -56,6 +53,42 @@ class TinyEngine:
             if request.pause_s:
                 time.sleep(request.pause_s)
             yield Frames(pixels(noise[start : start + CHUNK]))
+
+
+def network(context: Context) -> Component:
+    """The one layer of the model."""
+    (path,) = context.paths("transformer")
+
+    def build() -> torch.nn.Module:
+        layer = torch.nn.Linear(3, 3)
+        layer.load_state_dict(load_file(path))
+        return layer.requires_grad_(requires_grad=False)
+
+    return Component(key="tiny/transformer", build=build, size_bytes=48)
+
+
+def describe(question: Ask, session: Session) -> Iterator[Words | Answer]:
+    """A word for each word of the text, written by the same layer that makes the clips."""
+    context = session.context("tiny", registry.SPECS["tiny"].model("small"))
+    state = torch.ones(3)
+    said = []
+    for word in question.text.split():
+        with context.use(network(context)) as layer:
+            state = torch.tanh(layer(state))
+        said.append(f"{word} {state.sum():.3f}")
+        yield Words(text=said[-1])
+    if question.text == "break":
+        raise RuntimeError("broken")
+    yield Answer(text=" ".join(said))
+
+
+def count(question: Ask, session: None) -> Iterator[Words | Answer]:
+    """Counts slowly, as far as the text says."""
+    assert session is None
+    for number in range(int(question.text)):
+        yield Words(text=str(number))
+        time.sleep(0.05)
+    yield Answer(text=question.text)
 
 
 def pixels(noise: torch.Tensor) -> Any:

@@ -55,9 +55,9 @@ def test_the_page_is_served_without_torch_and_tells_nothing_of_this_machine(serv
             assert secret not in text, f"{address} shows {secret}"
 
 
-def test_only_the_four_functions_are_public(server: Server) -> None:
+def test_only_the_five_functions_are_public(server: Server) -> None:
     info = json.loads(_get(f"{server.url}/gradio_api/info"))
-    assert set(info["named_endpoints"]) == {"/generate", "/job", "/cancel", "/models"}
+    assert set(info["named_endpoints"]) == {"/generate", "/job", "/cancel", "/models", "/refine"}
     assert not info["unnamed_endpoints"]
 
 
