@@ -29,6 +29,7 @@ from engines.loading.networks import find_network
 from engines.loading.store import Store
 from engines.media.video import VideoWriter
 from engines.memory.devices import FakeDevice, PeakMeter
+from engines.memory.precision import BFLOAT16
 from engines.memory.residency import ComponentCache
 from engines.phantom_wan.engine import PhantomWan
 from engines.registry import SPECS
@@ -163,7 +164,7 @@ def loading(folder: Path) -> Iterator[Row]:
     size = (full[0] / FILE).stat().st_size
 
     def ours(saved: Path, config: dict[str, int]) -> Any:
-        return find_network("transformer", (saved / FILE,), TRANSFORMER).component(torch.bfloat16).build()
+        return find_network("transformer", (saved / FILE,), TRANSFORMER).component(BFLOAT16).build()
 
     def library(saved: Path, config: dict[str, int]) -> Any:
         return WanTransformer3DModel.from_pretrained(saved, torch_dtype=torch.bfloat16)
@@ -202,7 +203,7 @@ def loading(folder: Path) -> Iterator[Row]:
 def switching(folder: Path) -> Iterator[Row]:
     """A -> B -> A with room in RAM for both and on the device for one, against loading A again."""
     path = folder / "transformer" / FILE
-    network = find_network("transformer", (path,), TRANSFORMER).component(torch.bfloat16)
+    network = find_network("transformer", (path,), TRANSFORMER).component(BFLOAT16)
     a, b = (Component(key, network.build, network.size_bytes) for key in "ab")
     size = network.size_bytes
     cache = ComponentCache(FakeDevice(size + 10), device_budget_bytes=size + 10, ram_budget_bytes=3 * size)

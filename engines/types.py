@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -221,14 +221,23 @@ class Component:
     """A network that can be made resident.
 
     Attributes:
-        key: checkpoint + part + dtype; the same key from two engines is one object.
-        build: reads the weights and returns the module on the CPU, in the dtype of the key.
-        size_bytes: size of its parameters.
+        key: role, checkpoint, precision and whatever else tells its weights from others'; the same key from two
+            engines is one object.
+        build: reads the weights and returns the module on the CPU, in the precision of the key.
+        size_bytes: size of its parameters and buffers.
+        blocks: paths of the module lists whose members may take turns on the device.
+        role: which part of the model it is, as in `Weights`; "" leaves it out of the metadata.
+        precision: what it computes in, as the clip's metadata tell it.
+        notes: what people should know of its weights, a sentence each.
     """
 
     key: str
     build: Callable[[], torch.nn.Module]
     size_bytes: int
+    blocks: tuple[str, ...] = ()
+    role: str = ""
+    precision: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -252,11 +261,25 @@ class LatentStep:
 
 
 class Context(Protocol):
-    """What an engine may do to the world. Given by the worker; a test gives its own."""
+    """What an engine may do to the world. Given by the worker; a test gives its own.
+
+    Attributes:
+        budget_bytes: the most that networks and their working memory may take of the device.
+    """
 
     model: ModelSpec
     device: torch.device
-    dtype: torch.dtype
+    budget_bytes: int
+
+    @property
+    def precisions(self) -> Mapping[str, str]:
+        """Role -> what it computed in, of the components behind this job so far."""
+        ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What those components want people to know, in order."""
+        ...
 
     def paths(self, role: str) -> tuple[Path, ...]:
         """The files of one component of the model, in the order of its Weights; raises MissingWeights."""

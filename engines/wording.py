@@ -61,5 +61,11 @@ def both(names: Sequence[str]) -> str:
     return _joined(names, "and")
 
 
+def some(names: Sequence[str], *, most: int = 4) -> str:
+    """The first few of many names, and how many more there are: "a, b and 7 more"."""
+    more = len(names) - most
+    return ", ".join(map(printable, names[:most])) + (f" and {more} more" if more > 0 else "")
+
+
 def _joined(names: Sequence[str], word: str) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"

@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 
 from engines.loading.networks import find_network
+from engines.memory.precision import PRECISIONS
 from engines.phantom_wan.engine import sample
 from engines.registry import SPECS
 from engines.sampling import guidance
@@ -68,14 +69,14 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
     file_bytes = sum(path.stat().st_size for path in paths)
     report("checkpoint", began, f"{file_bytes / 1e9:.2f} GB in {len(paths)} files, {arguments.stored}")
 
-    dtype = getattr(torch, arguments.dtype)
+    precision = PRECISIONS[arguments.dtype]
     gc.collect()
     before = peak_bytes()
     began = time.monotonic()
     network = find_network("transformer", paths, TRANSFORMER)
     report("described", began, f"peak memory +{(peak_bytes() - before) / 1e9:.2f} GB")
     began = time.monotonic()
-    module = network.component(dtype).build()
+    module = network.component(precision).build()
     loaded = sum(p.numel() * p.element_size() for p in module.parameters())
     report("loaded", began, memory(before, file_bytes, loaded))
     began = time.monotonic()

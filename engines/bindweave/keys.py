@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from engines.bindweave.network import BindWeaveTransformer3DModel
+from engines.loading import families
 from engines.loading.key_rules import Architecture, Layout, Shapes
 from engines.wan.transformer_keys import DIFFUSERS, MINDSPEED, NATIVE, TRANSFORMER, configure
 
@@ -41,11 +42,12 @@ def configure_both(shapes: Shapes) -> dict[str, Any]:
 
 
 BINDWEAVE = Architecture(
-    title="a BindWeave transformer",
+    title=families.BINDWEAVE,
     class_name="BindWeaveTransformer3DModel",
     construct=lambda config: BindWeaveTransformer3DModel(**config),
     configure=configure_both,
     layouts=(PUBLISHED, RUNTIME, REPACKED),
     keep_float32=TRANSFORMER.keep_float32,
     restore=TRANSFORMER.restore,
+    blocks=TRANSFORMER.blocks,
 )

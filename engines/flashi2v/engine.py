@@ -22,9 +22,9 @@ from engines.sampling import guidance
 from engines.sampling.denoise import Denoised, SamplingStep, Scheduler, denoise, euler
 from engines.sampling.guidance import NetworkCall, guided
 from engines.types import Context, Frames, LatentStep
-from engines.wan import transformer, vae
+from engines.wan import transformer
 from engines.wan.components import WanModel
-from engines.wan.latents import latent_shape, preview, temporal_stride
+from engines.wan.latents import latent_shape, preview
 from engines.wan.text import padded
 from engines.wan.transformer import predict, token_count
 from engines.wan.vae import decode_frames
@@ -70,14 +70,13 @@ class FlashI2V:
         size = {"width": request.width, "height": request.height}
         shape = latent_shape(model.vae.config, **size, frames=request.frames)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(request.seed))
-        config, dtype = model.transformer.config, model.transformer.dtype(context)
+        config = model.transformer.config
         weights = text_weights(request.guidance)
         tokens = token_count(config, *shape[1:])
         batched = tokens <= transformer.BATCHED_TOKENS
-        room = transformer.working_bytes(
-            config, tokens=tokens * (len(guidance.needed(weights)) if batched else 1), dtype=dtype
-        )
-        with context.use(model.transformer.component(dtype), working_bytes=room) as network:
+        at_once = tokens * (len(guidance.needed(weights)) if batched else 1)
+        component, room = model.denoiser(context, at_once)
+        with context.use(component, working_bytes=room) as network:
             for state in sample(
                 network,
                 noise=noise.to(context.device),
@@ -94,8 +93,8 @@ class FlashI2V:
         latents = state.latents
 
         yield Stage(name="Decoding")
-        room = vae.working_bytes(model.vae.config, **size, frames=temporal_stride(model.vae.config))
-        with context.use(model.vae.component(torch.float32), working_bytes=room) as decoder:
+        component, room = model.decoder(context, **size)
+        with context.use(component, working_bytes=room) as decoder:
             for pixels in decode_frames(decoder, latents, rounded=True):
                 yield Frames(pixels)
 

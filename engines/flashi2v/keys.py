@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from engines.flashi2v.network import FlashI2VTransformer3DModel
+from engines.loading import families
 from engines.loading.key_rules import Architecture, Layout, Shapes
 from engines.wan.transformer_keys import DIFFUSERS, MINDSPEED, NATIVE, TRANSFORMER, configure
 
@@ -43,7 +44,7 @@ def configure_both(shapes: Shapes) -> dict[str, Any]:
 
 
 FLASHI2V = Architecture(
-    title="a FlashI2V transformer",
+    title=families.FLASHI2V,
     class_name="FlashI2VTransformer3DModel",
     construct=lambda config: FlashI2VTransformer3DModel(**config),
     configure=configure_both,
@@ -51,4 +52,5 @@ FLASHI2V = Architecture(
     # The shift is computed in full precision, as the main branch does.
     keep_float32=(*TRANSFORMER.keep_float32, "learnable_proj"),
     restore=TRANSFORMER.restore,
+    blocks=TRANSFORMER.blocks,
 )

@@ -2,19 +2,26 @@
 
 A layout is one way of naming (the authors' own, or the library's); an architecture is a network with all its layouts.
 Regular expressions are matched against whole keys in `signature` and `ignored` and against parts of keys in `renames`.
+A file may hold a network under a prefix, beside others: a place is where it stands.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Shapes = Mapping[str, tuple[int, ...]]
 Renames = tuple[tuple[str, "str | Callable[[re.Match[str]], str]"], ...]
 
-PREFIXES = ("model.diffusion_model.", "diffusion_model.", "module.", "_orig_mod.", "vision_model.", "text_model.")
+# What compilers and parallel trainers put between the names of modules.
+WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.")
+# Words in the name of a part that say what it is beside the network that was trained.
+AVERAGES = {"ema", "average", "averaged", "averages", "avg", "swa", "shadow", "polyak"}
+BOOKKEEPING = re.compile(r"decay|num_updates|n_averaged|initted|(optimization_)?step")
+OTHERS = {"critic", "discriminator", "teacher", "fake", "real", "target", "optimizer", "optim"}
+MOST_PLACES = 64
 
 
 @dataclass(frozen=True)
@@ -80,24 +87,32 @@ class Architecture:
     """A network that checkpoints can be loaded into.
 
     Attributes:
-        title: what it is, for people: "a Wan video transformer".
+        title: what it is, for people (engines/loading/families.py): "a Wan video transformer".
         class_name: name of the class, as starters carry it in their metadata.
         construct: (config) -> module; called on the meta device.
-        configure: {parameter name: shape} -> config; everything a native file's shapes tell.
+        configure: {parameter name: shape} -> config; everything a native file's shapes tell. None where they do not
+            tell enough and `config_file` is needed.
         layouts: the layouts it is found in.
         keep_float32: name parts of parameters that stay float32 in every precision.
         aliases: parameter -> the parameter whose tensor it shares; a file may hold either or both.
         restore: rebuilds what the meta device emptied and no file holds (rope tables, position ids).
+        blocks: paths of the module lists whose members may take turns on a device ("blocks", "encoder.block"); the
+            owner of one list does not contain the owner of another.
+        precisions: names of those in which its numbers are right.
+        config_file: name of the JSON file with the configuration, among the files of the role or beside the weights.
     """
 
     title: str
     class_name: str
     construct: Callable[[dict[str, Any]], Any]
-    configure: Callable[[Shapes], dict[str, Any]]
+    configure: Callable[[Shapes], dict[str, Any]] | None
     layouts: tuple[Layout, ...]
     keep_float32: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     restore: Callable[[Any], None] = lambda module: None
+    blocks: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ("bfloat16", "float16", "float32")
+    config_file: str = ""
 
     def layout(self, keys: Iterable[str]) -> Layout | None:
         """The layout of a file with these keys, None if it is another network."""
@@ -108,54 +123,72 @@ class Architecture:
         """Whether the parameter `name` keeps full precision."""
         return any(part in self.keep_float32 for part in name.split("."))
 
-
-# What a file looks like: (what people call it; the title of an Architecture where it is one, patterns of keys it has).
-FAMILIES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("a LoRA, which changes a model but is none by itself", (r".*(lora_A|lora_down|lora_up|lora_B)\b.*",)),
-    ("a GGUF or quantised file", (r".*\.(scale_weight|weight_scale|qweight|absmax)",)),
-    ("a FlashI2V transformer", (r"(.*\.)?blocks\.0\..*", r"(.*\.)?(learnable_proj|fourier_embedding)\..*")),
-    ("a physics branch", (r"physics\.blocks\.0\..*",)),
-    ("a BindWeave transformer", (r"(.*\.)?blocks\.0\..*", r"(.*\.)?(text_projector|text_projection)\..*")),
-    ("a Wan image-to-video transformer", (r"(.*\.)?blocks\.0\..*(k_img|add_k_proj)\.weight",)),
-    ("a Wan video transformer", (r"(.*\.)?blocks\.0\.(cross_attn|attn2)\..*", r".*patch_embedding\.weight")),
-    ("a Wan video autoencoder", (r"(.*\.)?encoder\.downsamples\.0\.downsamples\..*",)),
-    ("a Wan video autoencoder", (r"(.*\.)?encoder\.downsamples\..*", r"(.*\.)?decoder\.upsamples\..*")),
-    ("a Wan video autoencoder", (r"(.*\.)?encoder\.down_blocks\.0\.(norm1|resnets)\..*gamma",)),
-    ("a Qwen2.5-VL model", (r"(.*\.)?visual\.merger\.ln_q\.weight", r"(.*\.)?visual\.blocks\.0\.mlp\.gate_proj\..*")),
-    ("a UMT5 text encoder", (r"(.*\.)?token_embedding\.weight", r"(.*\.)?blocks\.\d+\.pos_embedding\..*")),
-    ("a T5 text encoder", (r"(.*\.)?encoder\.block\.0\.layer\.0\.SelfAttention\.q\.weight",)),
-    ("a V-JEPA 2 video encoder", (r"(.*\W)?patch_embed\.proj\.weight", r"(.*\W)?blocks\.0\.attn\.qkv\.weight")),
-    ("a V-JEPA 2 video encoder", (r"encoder\.embeddings\.patch_embeddings\.proj\.weight",)),
-    ("a CLIP image encoder", (r"(.*\.)?visual\.(patch_embedding|conv1)\.weight",)),
-    ("a CLIP model", (r"(.*\.)?(pre_layrnorm|text_projection|logit_scale).*",)),
-    ("a Pyramid Flow autoencoder", (r"(.*\.)?encoder\.down_blocks\.0\.resnets\.0\.conv1\.conv\.weight",)),
-    ("a Pyramid Flow transformer of the SD3 family", (r"(.*\.)?transformer_blocks\.0\.attn\.norm_add_q\.weight",)),
-    (
-        "a Pyramid Flow transformer of the miniFLUX family",
-        (r"(.*\.)?single_transformer_blocks\.0\..*", r"(.*\.)?x_embedder\.weight"),
-    ),
-    (
-        "a CLIP text encoder with its projection",
-        (r"(.*\.)?embeddings\.token_embedding\.weight", r"text_projection\.weight"),
-    ),
-    ("a CLIP text encoder", (r"(.*\.)?embeddings\.token_embedding\.weight",)),
-    ("a diffusion transformer of another system", (r"(.*\.)?(transformer_blocks|joint_blocks|double_blocks)\.0\..*",)),
-    ("a Stable Diffusion U-Net", (r"(.*\.)?(input_blocks|down_blocks)\.\d+\..*",)),
-)  # fmt: skip
+    def places(self, keys: Iterable[str]) -> list[Place]:
+        """Everywhere in a file with these keys that such a network stands, the shortest prefix first."""
+        names = {WRAPPERS.sub("", key): key for key in keys}
+        first = [re.compile(layout.signature[0]) for layout in self.layouts]
+        prefixes = {name[:start] for name in names if (start := _start(name, first)) is not None}
+        found: list[Place] = []
+        for prefix in sorted(prefixes, key=len)[:MOST_PLACES]:
+            inside = {name[len(prefix) :]: key for name, key in names.items() if name.startswith(prefix)}
+            layout = self.layout(inside)
+            if layout is None or any(outer.ignores(prefix, inside) for outer in (*found, Place("", layout, {}))):
+                continue
+            found.append(Place(prefix, layout, inside))
+        return [place.without(other for other in found if other is not place) for place in found]
 
 
-def strip_prefix(keys: Iterable[str]) -> dict[str, str]:
-    """{key without a wrapper's prefix that all keys share: key}."""
-    names = {key: key for key in keys}
-    while prefix := next((p for p in PREFIXES if names and all(name.startswith(p) for name in names)), None):
-        names = {name.removeprefix(prefix): key for name, key in names.items()}
-    return names
+@dataclass(frozen=True)
+class Place:
+    """Where a network stands in a file.
+
+    Attributes:
+        prefix: what its keys begin with, wrappers aside: "model.diffusion_model.", or "".
+        keys: {key without prefix and wrappers: key of the file}.
+    """
+
+    prefix: str
+    layout: Layout
+    keys: Mapping[str, str]
+
+    @property
+    def title(self) -> str:
+        """The place in words."""
+        return f'"{self.prefix.removesuffix(".")}"' if self.prefix else "no prefix"
+
+    @property
+    def averaged(self) -> bool:
+        """Whether these are the averaged weights of a training, by the name of the part."""
+        return bool(_words(self.prefix) & AVERAGES)
+
+    @property
+    def beside(self) -> bool:
+        """Whether this network was used to train another, by the name of the part."""
+        return bool(_words(self.prefix) & OTHERS)
+
+    def ignores(self, prefix: str, names: Iterable[str]) -> bool:
+        """Whether this network's files hold what stands under `prefix` without using it."""
+        inner = prefix.removeprefix(self.prefix)
+        return prefix.startswith(self.prefix) and all(self.layout.ignores(inner + name) for name in names)
+
+    def completed(self, plain: Place) -> Place:
+        """These averaged weights, and those of the network itself that were not averaged."""
+        keys = {name: key for name, key in self.keys.items() if name in plain.keys or not BOOKKEEPING.fullmatch(name)}
+        return replace(self, keys=dict(plain.keys) | keys)
+
+    def without(self, others: Iterable[Place]) -> Place:
+        """This place without what stands in others inside it."""
+        prefixes = (other.prefix for other in others if other.prefix.startswith(self.prefix))
+        inner = tuple(prefix.removeprefix(self.prefix) for prefix in prefixes)
+        return replace(self, keys={name: key for name, key in self.keys.items() if not name.startswith(inner)})
 
 
-def family(keys: Iterable[str]) -> str | None:
-    """What a file with these keys looks like, None if nothing known."""
-    keys = list(keys)
-    for name, patterns in FAMILIES:
-        if all(any(re.fullmatch(pattern, key) for key in keys) for pattern in patterns):
-            return name
-    return None
+def _start(name: str, patterns: Iterable[re.Pattern[str]]) -> int | None:
+    """Where in `name`, at its beginning or after a dot, the rest of it is what a pattern describes."""
+    starts = (0, *(dot.end() for dot in re.finditer(r"\.", name)))
+    return next((start for start in starts if any(pattern.fullmatch(name, start) for pattern in patterns)), None)
+
+
+def _words(prefix: str) -> set[str]:
+    """The words in a part's name: "netG_ema." -> {"net", "g", "ema"}."""
+    return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", prefix)}

@@ -1,85 +1,189 @@
-"""The networks of a Wan-based model as components: found, described from their headers, built only when used."""
+"""The networks of a model: found, described from their headers, checked to fit together, built only when used."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
-from engines.loading.checkpoints import load, network_bytes, open_checkpoint, outline
+from engines.errors import IncompatibleCheckpoint
+from engines.loading.checkpoints import Blueprint, fill, outline
+from engines.loading.integrity import odd
 from engines.loading.key_rules import Architecture
+from engines.loading.reading import Checkpoint, open_checkpoint
+from engines.memory.precision import Precision, choose
 from engines.types import Component, Context
 
-# A CPU computes fastest in float32; a network too large for that stays in bfloat16, as published.
-LARGEST_FLOAT32_BYTES = 2 * 2**30
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Network:
-    """A checkpoint on this machine: what it is, but none of its weights.
+    """A checkpoint on this machine: opened, matched to its architecture, none of its weights read.
 
     Attributes:
-        config: arguments of its class, defaults included.
-        layout: name of the way its tensors are named (engines/loading/key_rules.py).
-        metadata: what this project's trainer wrote into the file, empty for published files.
-        float32_bytes, float16_bytes: size of its parameters and buffers when loaded in either width.
+        role: which part of the model it is.
         identity: names the files' present content; two networks of the same identity are the same.
+        empty: the network on the meta device.
     """
 
     role: str
     paths: tuple[Path, ...]
     architecture: Architecture
-    config: Mapping[str, Any]
-    layout: str
-    metadata: Mapping[str, Any]
-    float32_bytes: int
-    float16_bytes: int
+    checkpoint: Checkpoint
+    blueprint: Blueprint
+    empty: torch.nn.Module
     identity: str
 
-    def dtype(self, context: Context) -> torch.dtype:
-        """The precision this network computes in on the context's device."""
-        if context.device.type != "cpu":
-            return context.dtype
-        return torch.float32 if self.float32_bytes <= LARGEST_FLOAT32_BYTES else torch.bfloat16
+    @property
+    def name(self) -> str:
+        """What to call its file before people."""
+        return self.paths[0].name
 
-    def component(self, dtype: torch.dtype) -> Component:
-        """The network in `dtype`, read from its files when it is first used."""
-        name = str(dtype).removeprefix("torch.")
-        return Component(
-            key=f"{self.role} {self.identity} {name}",
-            build=lambda: load(open_checkpoint(self.paths), self.architecture, dtype=dtype),
-            size_bytes=self.float32_bytes if dtype == torch.float32 else self.float16_bytes,
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Arguments of its class, as far as the file or its shapes tell them."""
+        return self.blueprint.config
+
+    @property
+    def layout(self) -> str:
+        """Name of the way its tensors are named (engines/loading/key_rules.py)."""
+        return self.blueprint.layout
+
+    def fact(self, name: str, kind: type[T] | Any, default: T) -> T:
+        """What this project's trainer wrote into the file under `name`, `default` for published files.
+
+        Args:
+            kind: a type that pydantic can check.
+
+        Raises:
+            IncompatibleCheckpoint: it is nothing of that kind.
+        """
+        if name not in self.checkpoint.metadata:
+            return default
+        try:
+            return TypeAdapter(kind).validate_python(self.checkpoint.metadata[name])
+        except ValidationError as error:
+            raise odd(self.name, name) from error
+
+    def precision(self, context: Context, working: Callable[[torch.dtype], int] = lambda dtype: 0) -> Precision:
+        """What it computes in on the context's device.
+
+        Args:
+            working: bytes of a run's activations, computed in a dtype.
+        """
+        return choose(
+            context.device,
+            self.architecture.precisions,
+            weights=self.size_bytes,
+            working=lambda precision: working(precision.compute),
+            budget_bytes=context.budget_bytes,
         )
+
+    def planned(
+        self, context: Context, working: Callable[[torch.dtype], int] = lambda dtype: 0
+    ) -> tuple[Component, int]:
+        """The component in the precision of this context, and `working` in it: what `Context.use` takes."""
+        precision = self.precision(context, working)
+        return self.component(precision), working(precision.compute)
+
+    def size_bytes(self, precision: Precision) -> int:
+        """Bytes of its parameters and buffers in a precision."""
+        return precision.bytes_of(self.empty, self.architecture.stays_float32)
+
+    def component(self, precision: Precision) -> Component:
+        """The network in a precision, read from its files when it is first used."""
+        # Adapters, once there are any, are further words of the key.
+        return Component(
+            key=" ".join((self.role, self.identity, precision.name)),
+            build=lambda: self._build(precision),
+            size_bytes=self.size_bytes(precision),
+            blocks=self.architecture.blocks,
+            role=self.role,
+            precision=precision.name,
+            notes=(self.blueprint.note,) if self.blueprint.note else (),
+        )
+
+    def _build(self, precision: Precision) -> torch.nn.Module:
+        checkpoint = self.checkpoint if self.checkpoint.mapped else open_checkpoint(self.paths)
+        module = copy.deepcopy(self.empty)
+        return fill(module, checkpoint, self.architecture, self.blueprint, dtype=precision.storage)
+
+
+Networks = Mapping[str, Network]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What must be equal in two networks of a model.
+
+    Attributes:
+        what: for people: "latent channels".
+        role: whose file is named as having it; `wanted_by` as wanting another number.
+        has, wants: the two numbers.
+    """
+
+    what: str
+    role: str
+    has: Callable[[Networks], int]
+    wants: Callable[[Networks], int]
+    wanted_by: str = "transformer"
+
+
+def networks(
+    context: Context, architectures: Mapping[str, Architecture], *, fits: Sequence[Fit] = ()
+) -> dict[str, Network]:
+    """The networks of a model by role, as the context has their files; nothing is loaded.
+
+    Raises:
+        MissingWeights: a file is missing.
+        IncompatibleCheckpoint: a file is damaged, of another network, or does not fit the others.
+    """
+    found = {role: find_network(role, context.paths(role), kind) for role, kind in architectures.items()}
+    for fit in fits:
+        has, wants = fit.has(found), fit.wants(found)
+        if has != wants:
+            raise IncompatibleCheckpoint(
+                f"{found[fit.role].name} has {has} {fit.what}, but {found[fit.wanted_by].name} was made for {wants}.",
+                hint="Use the files that were published together.",
+            )
+    return found
 
 
 def find_network(role: str, paths: tuple[Path, ...], architecture: Architecture) -> Network:
-    """Describes the checkpoint in `paths`; reads headers only, and those once while the files stay the same.
+    """Describes the checkpoint in `paths`; opens and matches it once while its files stay the same.
 
     Raises:
-        MissingWeights, IncompatibleCheckpoint: see engines.loading.checkpoints.
+        MissingWeights, IncompatibleCheckpoint: see open_checkpoint and engines.loading.checkpoints.
     """
+    weights = tuple(path for path in paths if path.name != architecture.config_file)
+    if architecture.config_file:
+        given = [path for path in paths if path not in weights]
+        paths = (*weights, *(given or [weights[0].with_name(architecture.config_file)]))
     stamps = tuple((path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None for path in paths)
-    return _describe(role, tuple(paths), architecture, stamps)
+    return replace(_describe(paths, architecture, stamps), role=role)
 
 
 @lru_cache(maxsize=64)
-def _describe(role: str, paths: tuple[Path, ...], architecture: Architecture, stamps: Any) -> Network:
-    checkpoint = open_checkpoint(paths)
+def _describe(paths: tuple[Path, ...], architecture: Architecture, stamps: Any) -> Network:
+    checkpoint = open_checkpoint(paths, config_file=architecture.config_file)
     blueprint, empty = outline(checkpoint, architecture)
+    if not checkpoint.mapped:  # what was read whole is read again to be built, rather than kept
+        checkpoint = replace(checkpoint, tensors={})
     digest = hashlib.sha256(repr((paths[0].resolve(), stamps)).encode()).hexdigest()[:8]
     return Network(
-        role=role,
+        role="",
         paths=paths,
         architecture=architecture,
-        config=blueprint.config,
-        layout=blueprint.layout,
-        metadata=checkpoint.metadata,
-        float32_bytes=network_bytes(empty, architecture, torch.float32),
-        float16_bytes=network_bytes(empty, architecture, torch.bfloat16),
+        checkpoint=checkpoint,
+        blueprint=blueprint,
+        empty=empty,
         identity=f"{paths[0].name} {digest}",
     )

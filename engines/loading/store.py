@@ -17,6 +17,8 @@ from engines.loading.shards import is_index, shard_names
 from engines.types import ModelSpec, Weights
 from engines.wording import gigabytes
 
+# Files of a model that hold no tensors.
+DOCUMENTS = (".json", ".txt", ".model")
 ASSETS = Path(__file__).parents[2] / "assets"
 
 Override = Mapping[tuple[str, str, str], Path]
@@ -82,15 +84,17 @@ class Store:
         """
         found: dict[str, tuple[Path, ...]] = {}
         missing: list[tuple[Weights, str]] = []
+        documents: set[Path] = set()
         for weights in model.weights:
             listing = self._listing(weights, self.overrides.get((engine, model.name, weights.role)))
             missing += [(weights, file) for file, path in listing if path is None]
             found[weights.role] = tuple(path for _, path in listing if path is not None)
+            documents |= {path for file, path in listing if path is not None and file.endswith(DOCUMENTS)}
         if missing:
             raise _missing(model, missing)
         for paths in found.values():
             for path in paths:
-                check_file(path)
+                check_file(path, document=path in documents)
         return found
 
     def state(self, engine: str, model: ModelSpec) -> ModelState:

@@ -43,7 +43,7 @@ class Metadata(BaseModel):
     checkpoints: list[dict[str, Any]] = []
     versions: dict[str, str] = {}
     device: str = ""
-    precision: str = ""
+    precisions: dict[str, str] = {}  # role -> what that network computed in
     seconds: dict[str, float] = {}
     peak_bytes: int = 0
     notes: list[str] = []
@@ -56,7 +56,7 @@ def describe(
     model: ModelSpec,
     files: Mapping[str, Iterable[Path]],
     device: str,
-    precision: str,
+    precisions: Mapping[str, str],
 ) -> Metadata:
     """The metadata of a run that is about to start; `files` are the checkpoint files by role."""
     parameters, inputs = _without_paths(request.model_dump(mode="python"))
@@ -77,7 +77,7 @@ def describe(
         ],
         versions=_versions(),
         device=device,
-        precision=precision,
+        precisions=dict(precisions),
     )
 
 

@@ -113,18 +113,6 @@ class TorchDevice:
         """What may be used of it when the user states no number."""
         return int(self.memory()[0] * _SHARE_OF_FREE)
 
-    def choose_dtype(self, *, weights_bytes: int, budget_bytes: int) -> torch.dtype:
-        """bfloat16 on GPUs that have it, else float16; on a CPU float32 as long as the weights leave room."""
-        import torch
-
-        match self._device.type:
-            case "cuda":
-                return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-            case "mps":
-                return torch.bfloat16
-            case _:
-                return torch.float32 if weights_bytes <= 0.6 * budget_bytes else torch.bfloat16
-
 
 class FakeDevice:
     """A device for tests that only counts: modules stay where they are, their bytes are booked here."""
@@ -230,6 +218,21 @@ def discover() -> list[DeviceInfo]:
     if torch.backends.mps.is_available():
         found.append(DeviceInfo("mps", "Apple GPU", *ram()))
     return [*found, DeviceInfo("cpu", "CPU", *ram())]
+
+
+def half_precision(device: torch.device) -> torch.dtype | None:
+    """The half precision that a device multiplies itself; None for a processor that only emulates bfloat16."""
+    import torch
+
+    match device.type:
+        case "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        case "cpu":
+            able = torch.cpu.get_capabilities()
+            multiplies = any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "sve_bf16", "arm_bf16"))
+            return torch.bfloat16 if multiplies else None
+        case _:
+            return torch.bfloat16
 
 
 def title(device: torch.device) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 class Remembered:
     """Small results by key, for example text encodings; the least recently used go when their bytes exceed a limit."""
 
-    def __init__(self, *, limit_bytes: int = 256 * 2**20) -> None:
+    def __init__(self, *, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self._values: dict[str, tuple[Any, int]] = {}
 

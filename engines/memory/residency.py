@@ -33,6 +33,7 @@ class _Entry:
     locks: int = 0
     device_bytes: int = 0
     working_bytes: int = 0
+    blocks: tuple[str, ...] = ()
 
 
 class ComponentCache:
@@ -105,7 +106,9 @@ class ComponentCache:
         elif not self._free_ram(size):
             raise self._no_ram(component.key, size)
         module = component.build()
-        entry = _Entry(component.key, module, offload.size_bytes(module), "ram", next(self._clock))
+        entry = _Entry(
+            component.key, module, offload.size_bytes(module), "ram", next(self._clock), blocks=component.blocks
+        )
         if entry.size_bytes > size * _SIZE_TOLERANCE:
             log.warning("%s is larger than declared: %d instead of %d bytes", entry.key, entry.size_bytes, size)
         self._entries[component.key] = entry
@@ -117,7 +120,7 @@ class ComponentCache:
             self._decide(entry.key, 0, working_bytes)
             self._free_device(working_bytes)
             return
-        grouped = None if self.device.is_ram else offload.grouped_bytes(entry.module)
+        grouped = None if self.device.is_ram else offload.grouped_bytes(entry.module, entry.blocks)
         decision = self._decide(entry.key, entry.size_bytes, working_bytes, grouped=grouped, instead_of=entry)
         target: Literal["device", "grouped"] = "grouped" if decision.mode == "grouped" else "device"
         if entry.where == "device" and target == "grouped" and not self._free_ram(entry.size_bytes):
@@ -128,7 +131,7 @@ class ComponentCache:
         if entry.where == "ram":
             try:
                 if target == "grouped":
-                    offload.group(entry.module, device=self.device.torch_device)
+                    offload.group(entry.module, entry.blocks, device=self.device.torch_device)
                 else:
                     self.device.place(entry.module, entry.size_bytes)
             except BaseException:

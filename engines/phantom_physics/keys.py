@@ -9,6 +9,7 @@ import dataclasses
 import re
 from typing import Any
 
+from engines.loading import families
 from engines.loading.key_rules import Architecture, Layout, Shapes
 from engines.phantom_physics.encoder import build_encoder
 from engines.phantom_physics.network import PhysicsBranch
@@ -78,13 +79,14 @@ def configure_branch(shapes: Shapes) -> dict[str, Any]:
 
 
 BRANCH = Architecture(
-    title="a physics branch",
+    title=families.PHYSICS,
     class_name="PhysicsBranch",
     construct=lambda config: PhysicsBranch(**config),
     configure=configure_branch,
     layouts=(PHYSICS,),
     keep_float32=(*TRANSFORMER.keep_float32, "physics_latents"),
     restore=restore_rope,
+    blocks=TRANSFORMER.blocks,
 )
 # The pictures' transformer, also from a file that holds both branches.
 VISUAL = dataclasses.replace(
@@ -105,16 +107,15 @@ ENCODER_TRANSFORMERS = Layout(
 )
 ENCODER_PUBLISHED = Layout(
     name="V-JEPA 2",
-    signature=(r"(.*\W)?patch_embed\.proj\.weight", r"(.*\W)?blocks\.0\.attn\.qkv\.weight"),
+    signature=(r"patch_embed\.proj\.weight", r"blocks\.0\.attn\.qkv\.weight"),
     renames=(
-        (r"^(encoder/)?(module\.)?(backbone\.)?", ""),
         (r"^patch_embed\.proj\.", "encoder.embeddings.patch_embeddings.proj."),
         (r"^blocks\.(\d+)\.attn\.", r"encoder.layer.\1.attention."),
         (r"^blocks\.(\d+)\.", r"encoder.layer.\1."),
         (r"^norm\.", "encoder.layernorm."),
     ),
     # The table is left over from before rotary positions.
-    ignored=(r"predictor/.*", r"(.*\W)?pos_embed"),
+    ignored=(r"pos_embed",),
     splits=((r"\bqkv\b", ("query", "key", "value")),),
 )
 
@@ -133,9 +134,10 @@ def configure_encoder(shapes: Shapes) -> dict[str, Any]:
 
 
 VIDEO_ENCODER = Architecture(
-    title="a V-JEPA 2 video encoder",
+    title=families.V_JEPA2,
     class_name="VideoEncoder",
     construct=build_encoder,
     configure=configure_encoder,
     layouts=(ENCODER_TRANSFORMERS, ENCODER_PUBLISHED),
+    blocks=("encoder.layer",),
 )

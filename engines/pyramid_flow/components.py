@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import Field
 
-from engines.errors import IncompatibleCheckpoint, MissingWeights
-from engines.loading.checkpoints import open_checkpoint
+from engines.errors import IncompatibleCheckpoint
 from engines.loading.key_rules import Architecture
-from engines.loading.networks import Network, find_network
+from engines.loading.networks import Fit, Network, networks
+from engines.loading.reading import open_checkpoint
+from engines.loading.tokenizers import TextLen, load_tokenizer, tokenizer_file
 from engines.pyramid_flow import coding, keys
 from engines.pyramid_flow.coding import MINIFLUX_STATISTICS, SD3_STATISTICS, Statistics
 from engines.pyramid_flow.packing import PATCH, Text
@@ -27,13 +30,16 @@ from engines.pyramid_flow.text import (
     encode_states,
     load_clip_tokenizer,
     one,
+    pooling_bytes,
     tokenise,
 )
-from engines.types import Context
+from engines.types import Component, Context
 from engines.wan.encoder_keys import TEXT_ENCODER
-from engines.wan.text import load_tokenizer
+from engines.wan.latents import preview_factors
+from engines.wan.text import working_bytes as text_bytes
 
 PROMPT_SUFFIX = ", hyper quality, Ultra HD, 8K"
+PromptSuffix = Annotated[str, Field(max_length=1000)]
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,13 @@ class PyramidModel:
     """The networks of one model, described but not loaded.
 
     A starter has one text encoder and no CLIP: its pooled vector is the mean of the states. It says in its metadata
-    where it differs: `text_len` and `prompt_suffix` (transformer), `statistics` and `rgb_factors` (VAE).
+    where it differs from the published models.
+
+    Attributes:
+        text_len: tokens of a prompt that count.
+        suffix: what is put behind every prompt, but not behind the negative one.
+        statistics: shift and scale of the latents.
+        rgb_factors: how latents become preview colours; None for published files.
     """
 
     family: Family
@@ -71,8 +83,12 @@ class PyramidModel:
     vae: Network
     text_encoder: Network
     tokenizer: Path
-    clips: tuple[Network, ...] = ()
-    clip_tokenizer: tuple[Path, ...] = ()
+    clips: tuple[Network, ...]
+    clip_tokenizer: tuple[Path, ...]
+    text_len: int
+    suffix: str
+    statistics: Statistics
+    rgb_factors: Mapping[str, Any] | None
 
     @classmethod
     def find(cls, context: Context) -> PyramidModel:
@@ -82,130 +98,131 @@ class PyramidModel:
             MissingWeights: a file is missing.
             IncompatibleCheckpoint: a file is damaged, of the other family or variant, or does not fit the others.
         """
-        roles = {weights.role for weights in context.model.weights}
+        here = {weights.role for weights in context.model.weights}
         paths = context.paths("transformer")
         variant = VARIANTS.get(context.model.name)
         family = FAMILIES[variant.family] if variant else _family_of(paths)
         if variant and (folder := paths[0].parent.name).startswith("diffusion_transformer_"):
             _check_variant(folder, variant.folder)
-        transformer = find_network("transformer", paths, family.transformer)
-        vae = find_network("vae", context.paths("vae"), keys.VAE)
-        encoder = keys.T5 if "clip" in roles else TEXT_ENCODER
-        text_encoder = find_network("text_encoder", context.paths("text_encoder"), encoder)
-        clips = tuple(
-            find_network(role, context.paths(role), family.clip) for role in ("clip", "clip_2") if role in roles
+        clips = {role: family.clip for role in ("clip", "clip_2") if role in here}
+        roles = {
+            "transformer": family.transformer,
+            "vae": keys.VAE,
+            "text_encoder": keys.T5 if clips else TEXT_ENCODER,
+            **clips,
+        }
+        found = networks(context, roles, fits=_fits(tuple(clips) or ("text_encoder",), family))
+        transformer, vae = found["transformer"], found["vae"]
+        published_suffix = "" if transformer.checkpoint.metadata else PROMPT_SUFFIX
+        return cls(
+            family=family,
+            transformer=transformer,
+            vae=vae,
+            text_encoder=found["text_encoder"],
+            tokenizer=tokenizer_file(context),
+            clips=tuple(found[role] for role in clips),
+            clip_tokenizer=context.paths("clip_tokenizer") if clips else (),
+            text_len=transformer.fact("text_len", TextLen, TEXT_LEN),
+            suffix=transformer.fact("prompt_suffix", PromptSuffix, published_suffix),
+            statistics=vae.fact("statistics", Statistics, family.statistics),
+            rgb_factors=preview_factors(vae, channels=vae.config["decoder_in_channels"]),
         )
-        tokenizer = next((path for path in context.paths("tokenizer") if path.name == "tokenizer.json"), None)
-        if tokenizer is None or not tokenizer.is_file():
-            raise MissingWeights("tokenizer.json is not on this machine.", hint="Download the model's files first.")
-        model = cls(
-            family,
-            transformer,
-            vae,
-            text_encoder,
-            tokenizer,
-            clips,
-            tuple(context.paths("clip_tokenizer")) if clips else (),
-        )
-        model._check_fit()
-        return model
-
-    @property
-    def statistics(self) -> Statistics:
-        """Shift and scale of the latents."""
-        told = self.vae.metadata.get("statistics")
-        return Statistics(**told) if told else self.family.statistics
-
-    @property
-    def text_len(self) -> int:
-        """Tokens of a prompt that count."""
-        return int(self.transformer.metadata.get("text_len", TEXT_LEN))
-
-    @property
-    def suffix(self) -> str:
-        """What is put behind every prompt, but not behind the negative one."""
-        starter = self.transformer.metadata
-        return starter.get("prompt_suffix", "") if starter else PROMPT_SUFFIX
-
-    @property
-    def rgb_factors(self) -> Mapping[str, Any] | None:
-        """How latents become preview colours; None for published files."""
-        return self.vae.metadata.get("rgb_factors")
-
-    def precision(self, network: Network, context: Context) -> torch.dtype:
-        """bfloat16 or float32; in float16 these networks make black video."""
-        dtype = network.dtype(context)
-        return torch.float32 if dtype == torch.float16 else dtype
 
     def prompt(self, context: Context, text: str, *, suffix: str = "") -> Prompt:
         """The text of a prompt; the encoders are not even loaded for a text they have read before."""
         ids, covered = tokenise(load_tokenizer(self.tokenizer), text + suffix, length=self.text_len)
+        encoder, encoder_bytes = self._text_encoder(context)
+        clips = [clip.planned(context, partial(pooling_bytes, clip.config)) for clip in self.clips]
         digest = hashlib.sha256(f"{text}{suffix}".encode()).hexdigest()
-        key = " ".join((self.text_encoder.identity, *(clip.identity for clip in self.clips), str(ids[-1:]), digest))
+        key = " ".join((encoder.key, *(clip.key for clip, _ in clips), str(ids[-1:]), digest))
 
         def read() -> Text:
-            component = self.text_encoder.component(self.precision(self.text_encoder, context))
-            with context.use(component) as encoder:
+            with context.use(encoder, working_bytes=encoder_bytes) as network:
                 tokens = torch.tensor([ids])
-                states = encode_states(encoder, tokens, torch.ones_like(tokens)).float()
-            return one(states, self._pooled(context, text + suffix, states))
+                states = encode_states(network, tokens, torch.ones_like(tokens)).float()
+            return one(states, self._pooled(context, clips, text + suffix, states))
 
         return Prompt(context.remember(f"pyramid text {key}", read), text[covered:].strip())
 
     def picture_moments(self, context: Context, picture: np.ndarray) -> coding.Moments:
         """The posterior of a picture uint8 [H,W,3], remembered."""
-        component = self.vae.component(self.precision(self.vae, context))
-        digest = hashlib.sha256(picture.tobytes()).hexdigest()
         height, width = picture.shape[:2]
+        component, room = self.decoder(context, width, height)
+        digest = hashlib.sha256(picture.tobytes()).hexdigest()
 
         def look() -> coding.Moments:
-            with context.use(component, working_bytes=self.decoding_bytes(context, width, height)) as vae:
+            with context.use(component, working_bytes=room) as vae:
                 moments = coding.encode(vae, to_pixels(picture))
             return coding.Moments(*(part.cpu() for part in moments))
 
         return context.remember(f"pyramid picture {component.key} {width}x{height} {digest}", look)
 
-    def decoding_bytes(self, context: Context, width: int, height: int) -> int:
-        """Memory for activations of the autoencoder."""
-        dtype = self.precision(self.vae, context)
-        return coding.working_bytes(self.vae.config, width=width, height=height, dtype=dtype)
+    def decoder(self, context: Context, width: int, height: int) -> tuple[Component, int]:
+        """The autoencoder for clips of this size, and the memory for its activations."""
 
-    def denoising_bytes(self, context: Context, tokens: int) -> int:
-        """Memory for activations of the transformer over `tokens` tokens in all."""
+        def working(dtype: torch.dtype) -> int:
+            return coding.working_bytes(self.vae.config, width=width, height=height, dtype=dtype)
+
+        return self.vae.planned(context, working)
+
+    def denoiser(self, context: Context, tokens: int) -> tuple[Component, int]:
+        """The transformer for calls over `tokens` tokens in all, and the memory for its activations."""
         config = self.transformer.config
         width = config["num_attention_heads"] * config["attention_head_dim"]
-        return tokens * 24 * width * self.precision(self.transformer, context).itemsize
 
-    def _pooled(self, context: Context, text: str, states: torch.Tensor) -> torch.Tensor:
-        if not self.clips:
+        def working(dtype: torch.dtype) -> int:
+            return tokens * 24 * width * dtype.itemsize
+
+        return self.transformer.planned(context, working)
+
+    def _text_encoder(self, context: Context) -> tuple[Component, int]:
+        def working(dtype: torch.dtype) -> int:
+            return text_bytes(self.text_encoder.config, tokens=self.text_len, dtype=dtype)
+
+        return self.text_encoder.planned(context, working)
+
+    def _pooled(
+        self, context: Context, clips: list[tuple[Component, int]], text: str, states: torch.Tensor
+    ) -> torch.Tensor:
+        if not clips:
             return states.mean(dim=1)
         ids, _ = tokenise(load_clip_tokenizer(self.clip_tokenizer), text, length=CLIP_LEN)
         vectors = []
-        for clip in self.clips:
-            with context.use(clip.component(self.precision(clip, context))) as encoder:
+        for clip, clip_bytes in clips:
+            with context.use(clip, working_bytes=clip_bytes) as encoder:
                 vectors.append(encode_pooled(encoder, torch.tensor([ids])).float().cpu())
         return torch.cat(vectors, dim=-1)
 
-    def _check_fit(self) -> None:
-        config = self.transformer.config
-        channels = config["in_channels"] // (PATCH**2 if self.family is FAMILIES["miniflux"] else 1)
-        width = self.text_encoder.config["d_model"]
-        pooled = sum(_pooled_width(clip) for clip in self.clips) or width
-        for what, network, has, wants in (
-            ("latent channels", self.vae, self.vae.config["decoder_in_channels"], channels),
-            ("text channels", self.text_encoder, width, config["joint_attention_dim"]),
-            ("pooled text channels", (*self.clips, self.text_encoder)[0], pooled, config["pooled_projection_dim"]),
-        ):
-            if has != wants:
-                raise IncompatibleCheckpoint(
-                    f"{network.paths[0].name} has {has} {what}, but {self.transformer.paths[0].name} was made for "
-                    f"{wants}.",
-                    hint="Use the files that were published together.",
-                )
+
+def _fits(pooling: tuple[str, ...], family: Family) -> tuple[Fit, ...]:
+    """What must be equal; `pooling` are the roles whose vectors are pooled into one."""
+    area = PATCH**2 if family is FAMILIES["miniflux"] else 1
+    return (
+        Fit(
+            "latent channels",
+            "vae",
+            lambda found: found["vae"].config["decoder_in_channels"],
+            lambda found: found["transformer"].config["in_channels"] // area,
+        ),
+        Fit(
+            "text channels",
+            "text_encoder",
+            lambda found: found["text_encoder"].config["d_model"],
+            lambda found: found["transformer"].config["joint_attention_dim"],
+        ),
+        Fit(
+            "pooled text channels",
+            pooling[0],
+            lambda found: sum(_pooled_width(found[role]) for role in pooling),
+            lambda found: found["transformer"].config["pooled_projection_dim"],
+        ),
+    )
 
 
-def _pooled_width(clip: Network) -> int:
-    return clip.config["projection_dim"] if clip.architecture is keys.PROJECTED_CLIP else clip.config["hidden_size"]
+def _pooled_width(encoder: Network) -> int:
+    """Channels of the vector that an encoder gives for a whole text."""
+    names = {keys.PROJECTED_CLIP: "projection_dim", keys.CLIP: "hidden_size"}
+    return encoder.config[names.get(encoder.architecture, "d_model")]
 
 
 def _family_of(paths: tuple[Path, ...]) -> Family:

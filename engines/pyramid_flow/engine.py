@@ -41,7 +41,9 @@ class PyramidFlow:
         """Yields Stage, Note, LatentStep and, unit by unit, Frames; closing it leaves nothing behind."""
         model = PyramidModel.find(context)
         units = storyboard.units_of(request.frames)
-        if context.dtype == torch.float16:
+        size = (request.height // SPACE, request.width // SPACE)
+        component, room = model.denoiser(context, LONGEST_CALL * size[0] * size[1] // PATCH**2)
+        if model.transformer.precision(context).instead_of:
             yield Note(message="This device would compute in float16, which gives black video: float32 is used.")
 
         yield Stage(name="Reading the prompt")
@@ -71,10 +73,7 @@ class PyramidFlow:
         yield Stage(name="Making the video")
         decoder, scheduler = StreamingDecoder(), PyramidScheduler()
         first, later = (request.steps,) * scheduler.stages, (request.later_steps,) * scheduler.stages
-        size = (request.height // SPACE, request.width // SPACE)
         shape = (1, model.vae.config["decoder_in_channels"], 1, *size)
-        room = model.denoising_bytes(context, LONGEST_CALL * size[0] * size[1] // PATCH**2)
-        component = model.transformer.component(model.precision(model.transformer, context))
         begin = 0 if finished is None else finished.shape[2]
         if finished is not None:
             yield from self._decoded(model, context, request, decoder, finished, begin=0)
@@ -108,8 +107,7 @@ class PyramidFlow:
         begin: int,
     ) -> Iterator[Frames]:
         """The frames of the finished latents [1,C,F,h,w] from unit `begin` on, each with the latents up to it."""
-        component = model.vae.component(model.precision(model.vae, context))
-        room = model.decoding_bytes(context, request.width, request.height)
+        component, room = model.decoder(context, request.width, request.height)
         for number in range(begin, finished.shape[2]):
             unit = model.statistics.denormalised(finished[:, :, number : number + 1], start=number)
             with context.use(component, working_bytes=room) as vae:

@@ -16,6 +16,7 @@ from transformers import (
     T5EncoderModel,
 )
 
+from engines.loading import families
 from engines.loading.key_rules import Architecture, Layout, Shapes
 from engines.pyramid_flow.miniflux import PyramidFlux
 from engines.pyramid_flow.mmdit import PyramidMMDiT
@@ -23,6 +24,7 @@ from engines.pyramid_flow.vae import CausalVideoVAE
 
 HEAD_DIM = 64  # of both published transformers and of CLIP; shapes tell it where queries are normalised
 PATCH_AREA = 4
+PRECISIONS = ("bfloat16", "float32")  # in float16 these networks make black video
 ROTARY_AXES = {64: (16, 24, 24)}  # head channels -> channels for frame time, row, column
 
 
@@ -151,7 +153,7 @@ def restore_clip(encoder: CLIPTextModel | CLIPTextModelWithProjection) -> None:
 
 
 MINIFLUX = Architecture(
-    title="a Pyramid Flow transformer of the miniFLUX family",
+    title=families.PYRAMID_MINIFLUX,
     class_name="PyramidFlux",
     construct=lambda config: PyramidFlux(**config),
     configure=configure_miniflux,
@@ -165,9 +167,11 @@ MINIFLUX = Architecture(
             ),
         ),
     ),
+    blocks=("transformer_blocks", "single_transformer_blocks"),
+    precisions=PRECISIONS,
 )
 MMDIT = Architecture(
-    title="a Pyramid Flow transformer of the SD3 family",
+    title=families.PYRAMID_SD3,
     class_name="PyramidMMDiT",
     construct=lambda config: PyramidMMDiT(**config),
     configure=configure_mmdit,
@@ -180,9 +184,11 @@ MMDIT = Architecture(
         ),
     ),
     restore=lambda network: network.compute_positions(torch.device("cpu")),
+    blocks=("transformer_blocks",),
+    precisions=PRECISIONS,
 )
 VAE = Architecture(
-    title="a Pyramid Flow autoencoder",
+    title=families.PYRAMID_AUTOENCODER,
     class_name="CausalVideoVAE",
     construct=lambda config: CausalVideoVAE(**config),
     configure=configure_vae,
@@ -197,9 +203,10 @@ VAE = Architecture(
             ignored=(r"loss\..*",),  # the discriminator and the perceptual network of its training
         ),
     ),
+    precisions=PRECISIONS,
 )
 T5 = Architecture(
-    title="a T5 text encoder",
+    title=families.T5,
     class_name="T5EncoderModel",
     construct=lambda config: T5EncoderModel(T5Config(**config)),
     configure=configure_t5,
@@ -216,10 +223,12 @@ T5 = Architecture(
     ),
     aliases={"encoder.embed_tokens.weight": "shared.weight"},
     restore=lambda encoder: encoder.tie_weights(),
+    blocks=("encoder.block",),
+    precisions=PRECISIONS,
 )
 _TOWER = (r"(text_model\.)?embeddings\.token_embedding\.weight", r"(text_model\.)?encoder\.layers\.0\.mlp\.fc1\.weight")
 CLIP = Architecture(
-    title="a CLIP text encoder",
+    title=families.CLIP_TEXT,
     class_name="CLIPTextModel",
     construct=lambda config: CLIPTextModel(CLIPTextConfig(**config)),
     configure=configure_clip,
@@ -232,9 +241,11 @@ CLIP = Architecture(
         ),
     ),
     restore=restore_clip,
+    blocks=("encoder.layers",),
+    precisions=PRECISIONS,
 )
 PROJECTED_CLIP = Architecture(
-    title="a CLIP text encoder with its projection",
+    title=families.PROJECTED_CLIP_TEXT,
     class_name="CLIPTextModelWithProjection",
     construct=lambda config: CLIPTextModelWithProjection(CLIPTextConfig(**config)),
     configure=configure_projected_clip,
@@ -246,4 +257,6 @@ PROJECTED_CLIP = Architecture(
         ),
     ),
     restore=restore_clip,
+    blocks=("text_model.encoder.layers",),
+    precisions=PRECISIONS,
 )

@@ -6,6 +6,7 @@ Source: Pyramid-Flow pyramid_dit/mmdit_modules/modeling_text_encoder.py and flux
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,12 @@ def tokenise(tokenizer: Tokenizer, text: str, *, length: int) -> tuple[list[int]
     end = encoding.ids[-1:]  # the token that closes every text
     covered = max((last for _, last in encoding.offsets[: length - 1]), default=0)
     return encoding.ids[: length - 1] + end, covered
+
+
+def pooling_bytes(config: Mapping[str, Any], dtype: torch.dtype) -> int:
+    """Memory for activations while a CLIP encoder reads a whole text: one block's worst moment."""
+    channels = 8 * config["hidden_size"] + 2 * config["intermediate_size"]
+    return CLIP_LEN * (channels + 4 * config["num_attention_heads"] * CLIP_LEN) * max(4, dtype.itemsize)
 
 
 def one(states: torch.Tensor, pooled: torch.Tensor) -> Text:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from engines.loading import families
 from engines.loading.key_rules import Architecture, Layout, Shapes
 
 # Of every published size; shapes do not tell them.
@@ -83,10 +84,11 @@ def restore(network: Qwen2_5_VLForConditionalGeneration) -> None:
 
 
 QWEN = Architecture(
-    title="a Qwen2.5-VL model",
+    title=families.QWEN25_VL,
     class_name="Qwen2_5_VLForConditionalGeneration",
     construct=lambda config: Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**config)),
     configure=configure,
     layouts=(TRANSFORMERS, PUBLISHED),
     restore=restore,
+    blocks=("model.language_model.layers", "model.visual.blocks"),
 )

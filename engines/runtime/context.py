@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from engines.loading.store import Store
 from engines.memory.remembered import Remembered
 from engines.memory.residency import ComponentCache
 from engines.types import Component, ModelSpec
 
-if TYPE_CHECKING:
-    import torch
-
 T = TypeVar("T")
+
+
+class _Ran(NamedTuple):
+    """What is told of a network that was used."""
+
+    role: str
+    precision: str
+    notes: tuple[str, ...]
 
 
 class WorkerContext:
@@ -23,7 +28,6 @@ class WorkerContext:
 
     Args:
         engine: name of the engine, for files the user overrides.
-        dtype: in which the networks run.
         used: told the key of every network that is used.
     """
 
@@ -32,16 +36,17 @@ class WorkerContext:
         engine: str,
         model: ModelSpec,
         *,
-        dtype: torch.dtype,
         cache: ComponentCache,
         store: Store,
         remembered: Remembered,
         used: Callable[[str], None] = lambda key: None,
     ) -> None:
-        self.model, self.dtype = model, dtype
-        self.device = cache.device.torch_device
+        self.model, self.device, self.budget_bytes = model, cache.device.torch_device, cache.device_budget_bytes
+        self.precisions: dict[str, str] = {}
+        self.notes: list[str] = []
         self._engine, self._cache, self._store, self._remembered = engine, cache, store, remembered
         self._used = used
+        self._behind: list[_Ran] = []
         self._paths: dict[str, tuple[Path, ...]] | None = None
 
     def paths(self, role: str) -> tuple[Path, ...]:
@@ -51,10 +56,28 @@ class WorkerContext:
         return self._paths[role]
 
     def use(self, component: Component, *, working_bytes: int = 0) -> AbstractContextManager[Any]:
-        """The module on the device for the length of the block."""
+        """The module on the device for the length of the block; what it computes in is recorded."""
         self._used(component.key)
+        self._record(_Ran(component.role, component.precision, component.notes))
         return self._cache.use(component, working_bytes=working_bytes)
 
     def remember(self, key: str, compute: Callable[[], T]) -> T:
-        """`compute()`, or its earlier result for the same key."""
-        return self._remembered.get(key, compute)
+        """`compute()`, or its earlier result for the same key; either way, the networks behind it are recorded."""
+
+        def computed() -> tuple[T, list[_Ran]]:
+            outer, self._behind = self._behind, []
+            try:
+                return compute(), self._behind
+            finally:
+                self._behind = [*outer, *self._behind]
+
+        value, behind = self._remembered.get(key, computed)
+        for ran in behind:
+            self._record(ran)
+        return value
+
+    def _record(self, ran: _Ran) -> None:
+        self._behind.append(ran)
+        if ran.role:
+            self.precisions[ran.role] = ran.precision
+        self.notes += [note for note in ran.notes if note not in self.notes]

@@ -99,6 +99,7 @@ class _Run:
             with closing(engine.generate(self.request, self.context)) as made:
                 for item in made:
                     meter.sample()
+                    yield from self._told()
                     yield from self._event(item, files)
                     if keep():
                         break
@@ -153,6 +154,12 @@ class _Run:
         self.notes.append(message)
         return Note(message=message)
 
+    def _told(self) -> Iterator[Note]:
+        """What the networks used since the last time want people to know."""
+        for message in self.context.notes:
+            if message not in self.notes:
+                yield self._noted(message)
+
     def _open(self, first: np.ndarray, files: dict[str, tuple[Path, ...]]) -> None:
         self.poster = first
         self.writer = VideoWriter(
@@ -200,7 +207,7 @@ class _Run:
             model=self.context.model,
             files=files,
             device=devices.title(self.context.device),
-            precision=str(self.context.dtype).removeprefix("torch."),
+            precisions=self.context.precisions,
         )
         return described.model_copy(update={"seconds": dict(self.seconds), "notes": list(self.notes)})
 

@@ -12,6 +12,8 @@ from engines.runtime.time_left import Pace
 from engines.types import ModelSpec
 
 _RAM_SHARE = 0.7
+# Of the networks' RAM: hidden states of a large encoder come to some hundred megabytes a prompt.
+_REMEMBERED_SHARE = 0.05
 
 
 class Session:
@@ -25,22 +27,17 @@ class Session:
     def __init__(self, device: str, *, store: Store, memory_bytes: int | None = None) -> None:
         self.device, self.store, self.pace = TorchDevice(device), store, Pace()
         budget = memory_bytes or self.device.budget_bytes()
-        self.cache = ComponentCache(
-            self.device, device_budget_bytes=budget, ram_budget_bytes=int(ram()[0] * _RAM_SHARE)
-        )
-        self.remembered = Remembered()
+        spare = int(ram()[0] * _RAM_SHARE)
+        self.cache = ComponentCache(self.device, device_budget_bytes=budget, ram_budget_bytes=spare)
+        in_ram = min(budget, spare) if self.device.is_ram else spare
+        self.remembered = Remembered(limit_bytes=int(in_ram * _REMEMBERED_SHARE))
         self._models: dict[str, set[str]] = {}
 
     def context(self, engine: str, model: ModelSpec) -> WorkerContext:
         """The context of one job."""
-        dtype = self.device.choose_dtype(
-            weights_bytes=sum(weights.size_bytes for weights in model.weights),
-            budget_bytes=self.cache.device_budget_bytes,
-        )
         return WorkerContext(
             engine,
             model,
-            dtype=dtype,
             cache=self.cache,
             store=self.store,
             remembered=self.remembered,

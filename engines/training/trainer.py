@@ -19,6 +19,8 @@ from safetensors.torch import load_file
 from torch import nn
 from tqdm import tqdm
 
+from engines.memory.devices import half_precision
+
 from .clipping import AdaptiveClip
 from .files import read_facts, save_network
 from .recipe import Recipe, Task
@@ -33,14 +35,6 @@ def learning_rate(recipe: Recipe, step: int, progress: float) -> float:
     if progress > start and recipe.decay_share > 0:
         rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - start) / recipe.decay_share)))
     return rate
-
-
-def computes_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 itself: a processor that only emulates it is fifty times slower."""
-    if device.type != "cpu":
-        return True
-    able = torch.cpu.get_capabilities()
-    return any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "sve_bf16", "arm_bf16"))
 
 
 def _worker_start(_: int) -> None:
@@ -72,7 +66,7 @@ class Trainer:
     def __init__(self, recipe: Recipe, task: Task, folder: Path, *, device: str = "cpu", workers: int = 1) -> None:
         self.recipe, self.task, self.folder, self.workers = recipe, task, folder, workers
         self.device = torch.device(device)
-        self.bfloat16 = recipe.bfloat16 and computes_bfloat16(self.device)
+        self.bfloat16 = recipe.bfloat16 and half_precision(self.device) is not None
         if recipe.bfloat16 and not self.bfloat16:
             log.info("This processor does not compute in bfloat16: training in float32.")
         self.networks = nn.ModuleDict(task.networks()).to(self.device)

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 
 from engines.flashi2v.engine import cover
+from engines.loading.tokenizers import load_tokenizer
 from engines.pyramid_flow.text import CLIP_LEN, load_clip_tokenizer
 from engines.pyramid_flow.text import tokenise as clip_tokens
-from engines.wan.text import load_tokenizer, tokenise
+from engines.wan.text import tokenise
 
 from .data import pad_tokens
 from .latents import to_unit

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
 
+from engines.loading import families
 from engines.loading.key_rules import Architecture, Layout, Shapes
 
 CLIP_HEAD_DIM = 80  # of ViT-H/14; shapes do not tell it
@@ -61,13 +62,14 @@ def configure_text(shapes: Shapes) -> dict[str, Any]:
 
 
 TEXT_ENCODER = Architecture(
-    title="a UMT5 text encoder",
+    title=families.UMT5,
     class_name="UMT5EncoderModel",
     construct=lambda config: UMT5EncoderModel(UMT5Config(**config)),
     configure=configure_text,
     layouts=(TEXT_NATIVE, TEXT_TRANSFORMERS),
     aliases={"encoder.embed_tokens.weight": "shared.weight"},
     restore=lambda encoder: encoder.tie_weights(),
+    blocks=("encoder.block",),
 )
 
 IMAGE_NATIVE = Layout(
@@ -128,10 +130,11 @@ def restore_positions(encoder: CLIPVisionModel) -> None:
 
 
 IMAGE_ENCODER = Architecture(
-    title="a CLIP image encoder",
+    title=families.CLIP_VISION,
     class_name="CLIPVisionModel",
     construct=lambda config: CLIPVisionModel(CLIPVisionConfig(**config)),
     configure=configure_image,
     layouts=(IMAGE_NATIVE, IMAGE_TRANSFORMERS),
     restore=restore_positions,
+    blocks=("encoder.layers",),
 )

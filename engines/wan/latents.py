@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from engines.loading.integrity import odd
+from engines.loading.networks import Network
+
 
 def latent_shape(config: Mapping[str, Any], *, width: int, height: int, frames: int) -> tuple[int, int, int, int]:
     """(C, F, h, w) of a clip in pixels: the first frame alone, then one latent frame per temporal stride."""
@@ -38,6 +41,24 @@ def denormalised(latents: torch.Tensor, config: Mapping[str, Any]) -> torch.Tens
     """The inverse of `normalised`."""
     mean, deviation = _statistics(config, like=latents)
     return latents * deviation + mean
+
+
+def preview_factors(vae: Network, *, channels: int) -> Mapping[str, Any] | None:
+    """How a starter's latents become preview colours, see `preview`; None for published files.
+
+    Raises:
+        IncompatibleCheckpoint: the file's factors are none for this many channels.
+    """
+    factors = vae.fact("rgb_factors", dict[str, Any] | None, None)
+    if factors is None:
+        return None
+    try:
+        weight, bias = (torch.tensor(factors[name], dtype=torch.float32) for name in ("weight", "bias"))
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise odd(vae.name, "rgb_factors") from error
+    if weight.shape != (channels, 3) or bias.shape != (3,) or not (weight.isfinite().all() and bias.isfinite().all()):
+        raise odd(vae.name, "rgb_factors")
+    return factors
 
 
 def preview(latents: torch.Tensor, factors: Mapping[str, Any] | None) -> np.ndarray:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import html
 import re
-from functools import lru_cache
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import ftfy
 import torch
@@ -34,15 +33,6 @@ def clean(text: str) -> str:
     return re.sub(r"\s+", " ", repaired).strip()
 
 
-@lru_cache(maxsize=4)
-def load_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer of a tokenizer.json file, without padding or truncation of its own."""
-    tokenizer = Tokenizer.from_file(str(path))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
-
-
 def tokenise(tokenizer: Tokenizer, text: str, *, text_len: int) -> tuple[list[int], bool]:
     """Token ids of cleaned text, end token included, at most `text_len`; and whether tokens had to be cut."""
     ids = tokenizer.encode(clean(text)).ids
@@ -50,6 +40,13 @@ def tokenise(tokenizer: Tokenizer, text: str, *, text_len: int) -> tuple[list[in
         return ids, False
     end = len(tokenizer.encode("").ids)  # special tokens that close every text
     return ids[: text_len - end] + ids[len(ids) - end :], True
+
+
+def working_bytes(config: Mapping[str, Any], *, tokens: int, dtype: torch.dtype) -> int:
+    """Memory for activations while a UMT5 or T5 encoder reads a text of so many tokens: one block's worst moment."""
+    channels = 4 * config["d_model"] + 2 * config["num_heads"] * config["d_kv"] + 4 * config["d_ff"]
+    scores = 3 * config["num_heads"] * tokens
+    return tokens * (channels + scores) * max(4, dtype.itemsize)  # norms and softmax compute in float32
 
 
 @torch.no_grad()

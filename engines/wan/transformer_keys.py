@@ -12,6 +12,7 @@ import torch
 from diffusers import WanTransformer3DModel
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 
+from engines.loading import families
 from engines.loading.key_rules import Architecture, Layout, Shapes
 
 HEAD_DIM = 128  # of every published Wan model; shapes do not tell it
@@ -96,11 +97,12 @@ def restore_rope(network: WanTransformer3DModel) -> None:
 
 
 TRANSFORMER = Architecture(
-    title="a Wan video transformer",
+    title=families.WAN_TRANSFORMER,
     class_name="WanTransformer3DModel",
     construct=lambda config: WanTransformer3DModel(**config),
     configure=configure,
     layouts=(NATIVE, DIFFUSERS),
     keep_float32=tuple(WanTransformer3DModel._keep_in_fp32_modules),
     restore=restore_rope,
+    blocks=("blocks",),
 )

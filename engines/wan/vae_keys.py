@@ -11,6 +11,7 @@ from typing import Any
 
 from diffusers import AutoencoderKLWan
 
+from engines.loading import families
 from engines.loading.key_rules import Architecture, Layout, Renames, Shapes
 
 # Mean and deviation of the 48 latent channels of Wan 2.2; those of the 16 of Wan 2.1 are the class's own defaults.
@@ -143,9 +144,10 @@ def _stages(shapes: Shapes, *, residual: bool) -> list[tuple[int, int, bool]]:
 
 
 VAE = Architecture(
-    title="a Wan video autoencoder",
+    title=families.WAN_AUTOENCODER,
     class_name="AutoencoderKLWan",
     construct=lambda config: AutoencoderKLWan(**config),
     configure=configure,
     layouts=(WAN21, WAN22, DIFFUSERS),
+    precisions=("float32",),
 )

@@ -46,11 +46,8 @@ def test_a_device_that_is_not_there_is_a_sentence():
                 TorchDevice(name)
 
 
-def test_the_cpu_computes_in_float32_while_there_is_room():
-    cpu = TorchDevice("cpu")
-    assert cpu.choose_dtype(weights_bytes=10, budget_bytes=100) is torch.float32
-    assert cpu.choose_dtype(weights_bytes=90, budget_bytes=100) is torch.bfloat16
-    assert 0 < cpu.budget_bytes() < ram()[1]
+def test_a_part_of_what_is_free_may_be_used():
+    assert 0 < TorchDevice("cpu").budget_bytes() < ram()[1]
 
 
 def test_the_meter_sees_memory_that_is_gone_again():

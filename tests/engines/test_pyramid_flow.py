@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 from engines.errors import IncompatibleCheckpoint
 from engines.events import Note, Stage
 from engines.memory import offload
-from engines.pyramid_flow import engine, generation
+from engines.pyramid_flow import engine, generation, keys
 from engines.pyramid_flow.attention import Visibility, prefix_attention
 from engines.pyramid_flow.coding import StreamingDecoder, encode
-from engines.pyramid_flow.components import PyramidModel
+from engines.pyramid_flow.components import FAMILIES, PyramidModel
 from engines.pyramid_flow.engine import PyramidFlow
 from engines.pyramid_flow.noise import block_noise, unit_draws
 from engines.pyramid_flow.packing import Text, join
@@ -187,13 +187,13 @@ def test_files_of_the_other_family_or_variant_are_refused(files: dict[str, Any],
         PyramidModel.find(PyramidContext(files | {"vae": files["transformer"]}))
 
 
-def test_float16_is_replaced_with_a_note(context: PyramidContext) -> None:
-    context.dtype = torch.float16
-    notes = [item.message for item in run(context, wanted()) if isinstance(item, Note)]
-    assert any("black video" in note for note in notes)
+def test_float16_is_replaced_with_a_note(context: PyramidContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    context.device = torch.device("cuda")
+    note = next(PyramidFlow().generate(wanted(), context))
+    assert "float16, which gives black video: float32" in note.message
     model = PyramidModel.find(context)
-    context.device = torch.device("meta")
-    assert model.precision(model.transformer, context) == torch.float32
+    assert {network.precision(context).name for network in (model.transformer, model.vae)} == {"float32"}
 
 
 def dense_attention(query: Any, key: Any, value: Any, visibility: Visibility) -> torch.Tensor:
@@ -272,8 +272,8 @@ def test_blocks_that_take_turns_on_the_device_give_the_same(family: str) -> None
     network, vae = tiny_pyramid.transformer(family), tiny_pyramid.vae()
     latents = torch.randn(1, 4, 2, 4, 4)
     expected = network(clips, text, torch.tensor([500.25])), vae.decode(latents, {})
-    for module in (network, vae):
-        offload.group(module, device=torch.device("cpu"))
+    for module, architecture in ((network, FAMILIES[family].transformer), (vae, keys.VAE)):
+        offload.group(module, architecture.blocks, device=torch.device("cpu"))
     assert torch.equal(network(clips, text, torch.tensor([500.25])), expected[0])
     assert torch.equal(StreamingDecoder()(vae, latents[:, :, :1]), vae.decode(latents[:, :, :1], {}))
     torch.testing.assert_close(vae.decode(latents, {}), expected[1], atol=1e-5, rtol=1e-5)

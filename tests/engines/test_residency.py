@@ -35,7 +35,7 @@ def component(name: str, blocks: int, built: list[str] | None = None) -> Compone
             built.append(name)
         return Network(blocks).requires_grad_(requires_grad=False)
 
-    return Component(key=name, build=build, size_bytes=blocks * BLOCK)
+    return Component(key=name, build=build, size_bytes=blocks * BLOCK, blocks=("blocks",))
 
 
 def cache(budget: int, *, ram: int = 100, is_ram: bool = False) -> ComponentCache:
@@ -240,7 +240,7 @@ def test_sizes_count_shared_parameters_once():
     network = Network(3)
     network.tied = network.blocks[0]
     assert offload.size_bytes(network) == 3 * BLOCK
-    assert offload.grouped_bytes(network) == 2 * BLOCK
+    assert offload.grouped_bytes(network, ("blocks",)) == 2 * BLOCK
 
 
 def test_remembered_values_are_kept_within_a_limit_by_recent_use():

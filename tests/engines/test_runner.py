@@ -88,7 +88,7 @@ def test_the_clip_tells_how_it_was_made_and_names_no_folder(session, tmp_path):
     assert inside.parameters["steps"] == 4
     assert inside.inputs[0]["file"] == "picture.png" and len(inside.inputs[0]["sha256"]) == 64
     assert len(inside.checkpoints[0]["sha256"]) == 64
-    assert "torch" in inside.versions and inside.device == "CPU" and inside.precision == "float32"
+    assert "torch" in inside.versions and inside.device == "CPU" and inside.precisions == {"transformer": "float32"}
     assert beside["seconds"]["total"] > 0 and beside["peak_bytes"] > 0
     assert str(tmp_path) not in json.dumps(beside) + inside.model_dump_json()
     assert result.request["picture"] == str(picture)

@@ -9,6 +9,7 @@ import torch
 from diffusers import AutoencoderKLWan, FirstBlockCacheConfig
 from diffusers.hooks.hooks import StateManager
 
+from engines.loading.tokenizers import load_tokenizer
 from engines.sampling.denoise import SamplingStep
 from engines.sampling.guidance import NetworkCall
 from engines.wan import text
@@ -107,7 +108,7 @@ def test_previews_use_the_fitted_colours_where_there_are_any() -> None:
 
 
 def test_a_text_is_tokenised_with_its_end_and_cut_before_it(tmp_path: Path) -> None:
-    tokenizer = text.load_tokenizer(tiny_wan.write_tokenizer(tmp_path / "tokenizer.json"))
+    tokenizer = load_tokenizer(tiny_wan.write_tokenizer(tmp_path / "tokenizer.json"))
     assert text.tokenise(tokenizer, " a  red\nstar ", text_len=8) == ([3, 4, 6, 1], False)
     assert text.tokenise(tokenizer, "", text_len=8) == ([1], False)
     ids, cut = text.tokenise(tokenizer, "red " * 20, text_len=8)

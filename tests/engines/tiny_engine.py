@@ -64,7 +64,7 @@ def network(context: Context) -> Component:
         layer.load_state_dict(load_file(path))
         return layer.requires_grad_(requires_grad=False)
 
-    return Component(key="tiny/transformer", build=build, size_bytes=48)
+    return Component(key="tiny/transformer", build=build, size_bytes=48, role="transformer", precision="float32")
 
 
 def describe(question: Ask, session: Session) -> Iterator[Words | Answer]:

@@ -92,10 +92,12 @@ class CountingContext:
 
     model = SPECS["phantom-wan"].model("starter")
     device = torch.device("cpu")
-    dtype = torch.float32
+    budget_bytes = 2**40
 
     def __init__(self, files: dict[str, tuple[Path, ...]]) -> None:
         self.files = files
+        self.precisions: dict[str, str] = {}
+        self.notes: list[str] = []
         self.modules: dict[str, torch.nn.Module] = {}
         self.remembered: dict[str, Any] = {}
         self.builds: Counter[str] = Counter()
@@ -108,7 +110,9 @@ class CountingContext:
     @contextmanager
     def use(self, component: Component, *, working_bytes: int = 0) -> Iterator[Any]:
         assert working_bytes >= 0
-        role = component.key.split()[0]
+        role = component.role
+        self.precisions[role] = component.precision
+        self.notes += component.notes
         if component.key not in self.modules:
             module = component.build()
             tensors = (*module.parameters(), *module.buffers())

@@ -13,7 +13,7 @@ import torch
 from engines.bindweave.keys import BINDWEAVE
 from engines.flashi2v.keys import FLASHI2V
 from engines.loading.checkpoints import Checkpoint, load
-from engines.loading.key_rules import Architecture, strip_prefix
+from engines.loading.key_rules import Architecture
 from engines.phantom_physics.keys import BRANCH, VIDEO_ENCODER
 from engines.pyramid_flow import keys as pyramid_flow
 from engines.qwen.keys import QWEN
@@ -67,27 +67,25 @@ def run(path: Path) -> Verdict:
 def check(manifest: dict[str, Any]) -> Verdict:
     """Loads meta tensors of the manifest's keys as the checkpoint's, and compares counts and sizes."""
     tensors = {key: torch.empty(shape, device="meta") for key, shape in manifest["keys"].items()}
-    short = {name: tensors[key] for name, key in strip_prefix(tensors).items()}
-    architecture = next((a for a in ARCHITECTURES if a.layout(short)), None)
-    if architecture is None:
+    found = next(((a, places[0]) for a in ARCHITECTURES if (places := a.places(tensors))), None)
+    if found is None:
         return Verdict(False, "no adapter")
-    checkpoint = Checkpoint("the manifest", short)
-    network = load(checkpoint, architecture, dtype=torch.float32)
-    sources = architecture.layout(short).convert(short)
-    used = {source.key for source in sources.values()}
-    ignored = sorted(short.keys() - used)
-    if left_over := [name for name in ignored if not architecture.layout(short).ignores(name)]:
+    architecture, place = found
+    network = load(Checkpoint("the manifest", tensors), architecture, dtype=torch.float32)
+    used = {source.key for source in place.layout.convert(place.keys).values()}
+    ignored = sorted(place.keys.keys() - used)
+    if left_over := [name for name in ignored if not place.layout.ignores(name)]:
         return Verdict(False, f"keys neither used nor named as ignored: {left_over[:4]}")
     parameters = sum(parameter.numel() for parameter in network.parameters())
     declared = manifest.get("parameters")
-    if not ignored and declared is not None and parameters != declared:
+    if len(used) == len(tensors) and declared is not None and parameters != declared:
         return Verdict(False, f"{parameters:,} parameters, the manifest declares {declared:,}")
     for theirs, ours in SAME_ARGUMENTS.items():
         for name in ours:
             has, wants = getattr(network.config, name, None), manifest.get("config", {}).get(theirs)
             if has is not None and wants is not None and not agree(has, wants):
                 return Verdict(False, f"{name} is {has}, the manifest has {wants}")
-    left = f", {len(ignored)} of {len(short)} keys ignored by name" if ignored else ""
+    left = f", {len(tensors) - len(used)} of {len(tensors)} keys ignored" if len(used) < len(tensors) else ""
     return Verdict(True, f"{architecture.class_name}: {len(used)} keys, {parameters:,} parameters{left}")
 
 

@@ -15,7 +15,7 @@ from engines.bindweave.keys import BINDWEAVE
 from engines.bindweave.network import BindWeaveTransformer3DModel
 from engines.bindweave.reading import reduced_size, reference_patches
 from engines.loading.checkpoints import Checkpoint, load
-from engines.loading.key_rules import Architecture, strip_prefix
+from engines.loading.key_rules import Architecture
 from engines.media.framing import Masked, letterbox
 from engines.qwen.chat import positions, read
 from engines.qwen.keys import QWEN
@@ -34,8 +34,7 @@ Outputs = dict[str, torch.Tensor]
 def build(case: Case, architecture: Architecture, *, network: str | None = None, **overrides: Any) -> Any:
     """The case's network, loaded from its published keys as a file's would be."""
     tensors = case.tensors(network)
-    short = {name: tensors[key] for name, key in strip_prefix(tensors).items()}
-    return load(Checkpoint("the case", short), architecture, dtype=torch.float32, **overrides)
+    return load(Checkpoint("the case", tensors), architecture, dtype=torch.float32, **overrides)
 
 
 def told(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from engines.flashi2v.engine import cover, sample, text_weights
 from engines.flashi2v.keys import FLASHI2V
 from engines.flashi2v.network import FlashI2VTransformer3DModel, ShiftProjection, fourier_features
 from engines.loading.checkpoints import Checkpoint, load
-from engines.loading.key_rules import strip_prefix
 from engines.sampling.denoise import TRAINING_STEPS, denoise, euler
 from engines.training.shifted import dynamic_shift, shift_sigmas, shifted_input
 from engines.wan.encoder_keys import TEXT_ENCODER
@@ -24,7 +23,6 @@ Outputs = dict[str, torch.Tensor]
 def network(case: Case) -> FlashI2VTransformer3DModel:
     """The case's network, loaded from its published keys as a file's would be."""
     tensors = case.tensors()
-    short = {name: tensors[key] for name, key in strip_prefix(tensors).items()}
     heads = case.config["num_heads"]
     width = case.config.get("dim", case.config.get("hidden_size"))
     told = {
@@ -32,7 +30,7 @@ def network(case: Case) -> FlashI2VTransformer3DModel:
         "attention_head_dim": width // heads,
         "eps": case.config.get("eps", 1e-6),
     }
-    return load(Checkpoint("the case", short), FLASHI2V, dtype=torch.float32, **told)
+    return load(Checkpoint("the case", tensors), FLASHI2V, dtype=torch.float32, **told)
 
 
 def fourier_guidance(case: Case) -> Outputs:

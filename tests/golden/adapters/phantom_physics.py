@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from engines.loading.checkpoints import Checkpoint, load
-from engines.loading.key_rules import Architecture, strip_prefix
+from engines.loading.key_rules import Architecture
 from engines.phantom_physics.encoder import pixel_values
 from engines.phantom_physics.keys import VIDEO_ENCODER, VISUAL
 from engines.phantom_physics.picture import best_output_size, cover
@@ -26,13 +26,12 @@ Outputs = dict[str, torch.Tensor]
 def build(case: Case, architecture: Architecture, network: str | None = None) -> torch.nn.Module:
     """The case's network, loaded from its published keys as a file's would be."""
     tensors = case.tensors(network)
-    short = {name: tensors[key] for name, key in strip_prefix(tensors).items()}
     config, told = case.config, {}
     if architecture is VISUAL:
         told = {"num_attention_heads": config["num_heads"], "attention_head_dim": config["dim"] // config["num_heads"]}
     elif architecture is VIDEO_ENCODER:
         told = {"num_attention_heads": config.get("num_heads", config.get("num_attention_heads"))}
-    return load(Checkpoint("the case", short), architecture, dtype=torch.float32, **told)
+    return load(Checkpoint("the case", tensors), architecture, dtype=torch.float32, **told)
 
 
 def transformer(case: Case) -> Outputs:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from engines.loading.checkpoints import Checkpoint, load
-from engines.loading.key_rules import Architecture, strip_prefix
+from engines.loading.key_rules import Architecture
 from engines.media.pictures import fit_on_canvas
 from engines.phantom_wan.engine import sample
 from engines.sampling import guidance
@@ -30,8 +30,7 @@ Outputs = dict[str, torch.Tensor]
 def build(case: Case, architecture: Architecture, *, network: str | None = None, **overrides: Any) -> Any:
     """The case's network, loaded from its published keys as a file's would be."""
     tensors = case.tensors(network)
-    short = {name: tensors[key] for name, key in strip_prefix(tensors).items()}
-    return load(Checkpoint("the case", short), architecture, dtype=torch.float32, **overrides)
+    return load(Checkpoint("the case", tensors), architecture, dtype=torch.float32, **overrides)
 
 
 def heads(config: Mapping[str, Any]) -> dict[str, Any]:

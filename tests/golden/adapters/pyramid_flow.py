@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from engines.loading.checkpoints import Checkpoint, load
-from engines.loading.key_rules import Architecture, strip_prefix
+from engines.loading.key_rules import Architecture
 from engines.pyramid_flow import keys
 from engines.pyramid_flow.coding import (
     MINIFLUX_STATISTICS,
@@ -141,9 +141,8 @@ def text_encoder(case: Case) -> Outputs:
     def network(name: str, salt: str, architecture: Architecture) -> Any:
         tensors = recipe.state_dict(case.weights[name], case.salt + salt)
         tensors = {key: torch.from_numpy(np.asarray(value)) for key, value in tensors.items()}
-        short = {key: tensors[long] for key, long in strip_prefix(tensors).items()}
         config = dict(case.config[name])
-        return load(Checkpoint("the case", short), architecture, dtype=torch.float32, **config)
+        return load(Checkpoint("the case", tensors), architecture, dtype=torch.float32, **config)
 
     if "text_encoder_3" in case.weights:
         t5 = network("text_encoder_3", "5-", keys.T5)
