@@ -22,7 +22,7 @@ from engines.wording import either, given, number, printable
 
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "the name of a file"}
 # Text is refused, not mended, where it holds what no keyboard types: it would end in a file's metadata.
-_NOT_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+_NOT_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 def build_request(spec: EngineSpec, values: Mapping[str, Any], *, pixels: bool = True) -> Request:
@@ -137,8 +137,7 @@ def _problem(spec: EngineSpec, detail: Mapping[str, Any]) -> Problem:
         case "greater_than_equal" | "less_than_equal":
             return Problem(name, f"{label} must be {_range(field)}; you gave {given(value)}.")
         case "string_too_long":
-            length, most = number(len(value)), number(context["max_length"])
-            return Problem(name, f"{label} is {length} characters long: shorten it to at most {most}.")
+            return _too_long(name, field, len(value), context["max_length"])
         case "too_long" if media_of(field):
             return Problem(name, f"Use at most {context['max_length']} {label.lower()}; you gave {len(value)}.")
         case "string_unicode":
@@ -167,6 +166,25 @@ def _wrong_kind(name: str, field: FieldInfo, value: Any) -> Problem:
     single = declared is not None and declared.most == 1
     must = kinds[0] if kinds else 'an object with a "path"' if single else "a list"
     return Problem(name, f"{_label(name, field)} must be {must}; you gave {given(value)}.")
+
+
+def text_problem(request_type: type[Request], name: str, text: Any) -> Problem | None:
+    """What a request would be refused for because of this text alone; None for nothing.
+
+    For events that work on a text before it is part of a request.
+    """
+    field = request_type.model_fields[name]
+    most = next((bound.max_length for bound in field.metadata if hasattr(bound, "max_length")), None)
+    if not isinstance(text, str):
+        return _wrong_kind(name, field, text)
+    if most is not None and len(text) > most:
+        return _too_long(name, field, len(text), most)
+    return _no_text(name, field) if _NOT_TEXT.search(text) else None
+
+
+def _too_long(name: str, field: FieldInfo, length: int, most: int) -> Problem:
+    sentence = f"{_label(name, field)} is {number(length)} characters long: shorten it to at most {number(most)}."
+    return Problem(name, sentence)
 
 
 def _no_text(name: str, field: FieldInfo) -> Problem:

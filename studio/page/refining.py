@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from html import escape
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ import gradio as gr
 from gradio.components import Component
 
 from engines.types import EngineSpec
+from engines.validation import text_problem
+from studio.page import markup
 from studio.page.plumbing import HIDDEN, PRIVATE, script
 from studio.page.uploads import received
 from studio.service import Studio
 
+_MOST_COMPARISONS = 40_000
 _HIDE = [gr.update(visible=False)] * 2
 
 
@@ -61,6 +65,8 @@ class Refining:
         prompt.input(None, None, self.back, js=script("constant", gr.update(visible=False)), **PRIVATE)
 
     def _suggest(self, text: Any, name: Any, *pictures: Any) -> list[Any]:
+        if wrong := text_problem(self.spec.request_type, "prompt", text or ""):
+            return ["", gr.update(value=markup.lines([markup.Line(wrong.message, "problem")]), visible=True), _HIDE[0]]
         paths = [Path(path) for path in map(received, pictures) if path]
         found = self.studio.refine(self.spec.name, str(text or ""), model=str(name or ""), pictures=paths)
         return [
@@ -88,12 +94,32 @@ def explained(before: str, after: str, reasons: tuple[str, ...]) -> str:
     """The suggestion with its new words marked, and the reasons below, as HTML."""
     old, new = before.split(), after.split()
     parts = []
-    for change, old_from, old_to, new_from, new_to in SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes():
-        gone, come = (escape(" ".join(some)) for some in (old[old_from:old_to], new[new_from:new_to]))
-        if change == "equal":
-            parts.append(come)
-        else:
-            parts += [f"<{tag}>{words}</{tag}>" for tag, words in (("del", gone), ("ins", come)) if words]
+    for tag, words in _changes(old, new):
+        said = escape(" ".join(words))
+        parts += [f"<{tag}>{said}</{tag}>" if tag else said] if said else []
     text = f"<p class='suggestion'>{' '.join(parts)}</p>" if old != new else ""
     why = "".join(f"<li>{escape(reason)}</li>" for reason in reasons or ("Nothing to add: the prompt is complete.",))
     return f"<div class='refinement' role='status'>{text}<ul>{why}</ul></div>"
+
+
+def _changes(old: list[str], new: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """The words of both in order: "" for those that stay, "del" for those that go, "ins" for those that come.
+
+    What is alike at both ends is told apart first, for mostly it is all there is. Words that repeat themselves would
+    take the comparison minutes: where the middles are long, one replaces the other.
+    """
+    first = _alike(old, new)
+    last = _alike(old[first:][::-1], new[first:][::-1])
+    a, b = old[first : len(old) - last], new[first : len(new) - last]
+    yield "", old[:first]
+    if len(a) * len(b) > _MOST_COMPARISONS:
+        yield from (("del", a), ("ins", b))
+    else:
+        for change, a1, a2, b1, b2 in SequenceMatcher(a=a, b=b, autojunk=False).get_opcodes():
+            yield from [("", a[a1:a2])] if change == "equal" else [("del", a[a1:a2]), ("ins", b[b1:b2])]
+    yield "", old[len(old) - last :]
+
+
+def _alike(old: list[str], new: list[str]) -> int:
+    """How many words both begin with."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False)))

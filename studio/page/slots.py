@@ -22,6 +22,7 @@ from studio.page.plumbing import HIDDEN, PRIVATE, script
 from studio.page.uploads import received, served
 
 _PREVIEW_SIDE = 192
+_MOST_SIDE = 2048  # of a canvas that is drawn here; no model makes clips as large
 KEEP = "keep_background"
 
 
@@ -193,7 +194,7 @@ def sides(size: Any) -> dict[str, int] | None:
         width, height = Size.parse(size)
     except ValueError:
         return None
-    return {"width": min(width, 4096), "height": min(height, 4096)} if width and height else None
+    return {"width": min(width, _MOST_SIDE), "height": min(height, _MOST_SIDE)} if width and height else None
 
 
 def png(picture: Image.Image) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from engines.errors import InvalidRequest, Problem, StudioError
+from engines.validation import text_problem
 from engines.wording import given
 from studio import continuing
 from studio.jobs.store import Job
@@ -113,7 +114,9 @@ class TabEvents:
         if not (frames and fps and 1 <= frames <= longest and fps >= 1):  # a number is being typed
             return ""
         try:
-            line = markup.Line(self.spec.readings[name](str(text or ""), int(frames), int(fps)))
+            if wrong := text_problem(self.spec.request_type, name, text or ""):
+                raise ValueError(wrong.message)
+            line = markup.Line(self.spec.readings[name](text or "", int(frames), int(fps)))
         except ValueError as error:
             line = markup.Line(str(error), "problem")
         return markup.lines([line])

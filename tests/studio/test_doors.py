@@ -348,3 +348,10 @@ def test_an_unbound_terminal_ends_the_command(here: Path) -> None:
     process.send_signal(signal.SIGHUP)
     assert process.wait(timeout=60) == 130
     assert names(here) == [b"star.png"]
+
+
+def test_the_read_me_names_every_flag_and_variable() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for source in SOURCES:
+        for name in (source.flag, *source.variables):
+            assert f"`{name}" in text or name in ("", "SPACES_ZERO_GPU"), name

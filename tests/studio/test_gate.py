@@ -205,7 +205,7 @@ NESTED: Any = "x"
 for _ in range(60):
     NESTED = [NESTED]
 ODD: list[Any] = [
-    None, True, 0, -1, 1.5, 1e308, "", "x", "\x00", "\ufffd", [], [None],
+    None, True, 0, -1, 1.5, 1e308, "", "x", "\x00", "\ud800", [], [None],
     {}, {"path": None}, {"a": {"b": []}}, NESTED, "é" * 5_000, 10**30, [[]], {"": ""},
 ]  # fmt: skip
 GOOD: dict[str, list[Any]] = {

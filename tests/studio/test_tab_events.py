@@ -132,3 +132,10 @@ def test_a_clip_of_a_small_model_says_what_it_is(studio: Studio, picture: Path) 
     assert "own-pixels" in shown[rendered.result.video]["elem_classes"]
     assert "built-in demonstration model, " in shown[rendered.result.status]
     assert "pixels, drawn larger without smoothing" in shown[rendered.result.status]
+
+
+def test_a_text_that_is_too_long_to_be_made_is_too_long_to_be_read(idle: Studio) -> None:
+    rendered = drawn(idle, "pyramid-flow")
+    assert "shorten it to at most 20,000" in rendered.events.reading("storyboard", "0-2: a\n" * 9_000, 49, 24)
+    assert "must be text" in rendered.events.reading("storyboard", ["0-2: a"], 49, 24)
+    assert "1 scene" in rendered.events.reading("storyboard", "0-3: a", 49, 24)

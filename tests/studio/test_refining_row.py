@@ -1,0 +1,45 @@
+"""The Refine row: what a suggestion changes is shown, and no text keeps the page at work for long."""
+
+from __future__ import annotations
+
+import pytest
+
+from engines.registry import SPECS
+from engines.request import MAX_PROMPT_CHARACTERS
+from studio.page.refining import Refining, explained
+from studio.service import Studio
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [
+        ("a fox", "a fox runs", "a fox <ins>runs</ins>"),
+        ("a fox", "now a fox", "<ins>now</ins> a fox"),
+        ("a fox runs", "a red fox runs", "a <ins>red</ins> fox runs"),
+        ("one two three", "one 2 three", "one <del>two</del> <ins>2</ins> three"),
+        ("a a a", "a a", "a a <del>a</del>"),
+        ("a b c d e", "a x c y e", "a <del>b</del> <ins>x</ins> c <del>d</del> <ins>y</ins> e"),
+        ("<b> & a", "<b> & b", "&lt;b&gt; &amp; <del>a</del> <ins>b</ins>"),
+        ("", "a", "<ins>a</ins>"),
+    ],
+)
+def test_what_goes_and_comes_is_marked(before: str, after: str, shown: str) -> None:
+    assert f"<p class='suggestion'>{shown}</p>" in explained(before, after, ())
+
+
+def test_words_that_repeat_themselves_are_not_compared_for_minutes() -> None:
+    shown = explained("a b " * 4_000, "b a " * 4_000 + "c", ())
+    assert shown.count("<del>") == shown.count("<ins>") == 1
+    shown = explained("a b " * 50, "b a " * 50, ())
+    assert "<ins>" in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [("x" * (MAX_PROMPT_CHARACTERS + 1), "2,001 characters long: shorten it"), ("a\x1b[31m", "control characters"),
+     ("a \ud800", "broken text"), (5, "must be text"), (["a"], "must be text")],
+)  # fmt: skip
+def test_what_generate_would_refuse_is_not_refined(text: object, sentence: str, idle: Studio) -> None:
+    row = Refining(idle, SPECS["phantom-wan"], *[None] * 8)
+    suggested, shown, choice = row._suggest(text, "starter")
+    assert suggested == "" and sentence in shown["value"] and choice["visible"] is False
