@@ -75,7 +75,7 @@ class Studio:
 
     def job(self, job_id: str, *, owner: str = "") -> Job | None:
         """The job, if there is one and this visitor may see it."""
-        job = self.store.get(job_id)
+        job = self.store.get(job_id) if job_id.isascii() else None
         return job if job is not None and job.owner == owner else None
 
     def delete(self, job_id: str, *, owner: str = "") -> None:

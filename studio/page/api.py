@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -20,7 +21,7 @@ from studio.page.visitor import CALLERS, caller, connection
 from studio.service import Studio
 
 _KINDS = {str: "text", list: "a list", dict: "an object of names and values", bool: "true or false"}
-_MOST_LETTERS = 100  # of an id
+_ID = re.compile(r"[\w-]{1,100}", re.ASCII)
 
 
 def expose(studio: Studio) -> None:
@@ -141,7 +142,7 @@ class Calls:
 
     def _known(self, id: Any) -> Job:
         """The job of some program: who knows its id may ask for it."""
-        job = self._studio.store.get(id) if isinstance(id, str) and len(id) <= _MOST_LETTERS else None
+        job = self._studio.store.get(id) if isinstance(id, str) and _ID.fullmatch(id) else None
         if job is None or not (job.owner.startswith(CALLERS) or job.owner == caller(self._studio, None)):
             raise gr.Error("There is no job with this id.", title="Unknown job", print_exception=False)
         return job
