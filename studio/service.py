@@ -13,6 +13,7 @@ from engines import registry
 from engines.errors import InvalidRequest, Problem, StudioError
 from engines.events import Answer
 from engines.loading.store import Store
+from engines.media.output import check_room, media_error
 from engines.request import Request, seeds
 from engines.types import EngineSpec
 from engines.validation import build_request
@@ -57,7 +58,11 @@ class Studio:
             words = f"Choose 1 to {MAX_VARIATIONS} variations; you gave {given(variations)}."
             raise InvalidRequest([Problem("seed", words)])
         self._check_limits(owner, connection, variations)
-        request = kept_files.keep(request, self.settings.pictures)
+        check_room(self.settings.outputs)
+        try:
+            request = kept_files.keep(request, self.settings.pictures)
+        except OSError as error:
+            raise media_error(error) from error
         batch = secrets.token_hex(8)
         jobs = self.store.add(
             Job(engine=engine, request=_stored(request, seed), id=_new_id(), batch=batch, owner=owner)
@@ -83,14 +88,24 @@ class Studio:
         job = self.job(job_id, owner=owner)
         if job is None or job.active:
             return
-        self.store.delete(job_id)
-        if job.result is not None:
-            for name in (job.result.video, job.result.sidecar, job.result.poster, *job.result.beside):
-                self._remove(Path(name))
-        needed = self.store.files_in_use()
-        for path in kept_files.paths(dict(job.request)):
-            if path not in needed:
-                self._remove(path)
+        made = job.result
+        files = [Path(name) for name in (made.video, made.sidecar, made.poster, *made.beside)] if made else []
+        needed = self.store.files_in_use(without=job_id)
+        waited_for = self.store.files_in_use(active=True)
+        try:
+            for path in (*files, *kept_files.paths(dict(job.request))):
+                if path not in (waited_for if path in files else needed):
+                    self._remove(path)
+        except OSError as error:
+            raise media_error(error) from error
+        self.store.delete(job_id)  # last: on a full disk there is room for it only now
+
+    def forget_unsuccessful(self, *, owner: str = "") -> int:
+        """Remove this visitor's failed and cancelled jobs with their prompts and pictures; returns how many."""
+        jobs = self.store.unsuccessful(owner=owner)
+        for job in jobs:
+            self.delete(job.id, owner=owner)
+        return len(jobs)
 
     def refine(self, engine: str, prompt: str, *, model: str = "", pictures: Sequence[Path] = ()) -> Answer:
         """A better prompt with the reasons for it, also while a clip is made; waits a bounded time for it.

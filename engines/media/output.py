@@ -11,6 +11,7 @@ from engines.errors import MediaError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_ROOM_BYTES = 2**16
 _GONE = {errno.ENOENT, errno.ENOTDIR}
 
 
@@ -32,6 +33,19 @@ def media_error(error: Exception) -> MediaError:
     return MediaError("The clip could not be written.", unforeseen=True)
 
 
+def check_room(folder: Path, stem: str = "room") -> None:
+    """Raise MediaError where no file of such a name can be written into `folder`, for example on a full disk."""
+    probe = folder / f".{stem}.{os.getpid()}.part.probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            probe.write_bytes(b"\0" * _ROOM_BYTES)
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise media_error(error) from error
+
+
 class Output:
     """The output files of one job. A context manager: whatever was not published is removed on exit.
 
@@ -45,15 +59,7 @@ class Output:
             raise MediaError("The clip cannot be written under this name.", hint="Choose another name.")
         self.folder, self.stem = folder, stem
         self._parts: dict[str, Path] = {}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            probe = self._temporary(".probe")
-            try:
-                probe.write_bytes(b"\0" * 4096)
-            finally:
-                probe.unlink(missing_ok=True)
-        except OSError as error:
-            raise media_error(error) from error
+        check_room(folder, stem)
 
     def part(self, suffix: str) -> Path:
         """The temporary path of the file with `suffix` (".mp4"); `publish` moves it to its final name."""

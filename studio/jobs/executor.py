@@ -55,6 +55,10 @@ class Executor(Protocol):
         """The devices that make clips, as far as they are known by now."""
         ...
 
+    def hindrance(self) -> str:
+        """Why no job can begin now, in a sentence; "" where nothing is in the way."""
+        ...
+
     def free(self) -> None:
         """Let idle workers give back the memory that weights hold."""
         ...

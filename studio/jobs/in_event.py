@@ -107,6 +107,9 @@ class InEventExecutor:
     def wake(self) -> None:
         return
 
+    def hindrance(self) -> str:
+        return ""
+
     def free(self) -> None:
         return
 

@@ -14,7 +14,7 @@ from typing import Any
 from engines import registry
 from engines.errors import StudioError
 from engines.events import TERMINAL, Answer, Cancelled, Done, Failed, Words
-from engines.media.output import remove_leftovers
+from engines.media.output import check_room, remove_leftovers
 from engines.messages import Ask, AskEvent, Cancel, Free, Generate, JobEvent, Status
 from studio.jobs import outputs
 from studio.jobs.asking import PATIENCE_S, NoAnswer, pieces
@@ -86,10 +86,12 @@ class LocalExecutor:
         self._pending = True
         self._closing = False
         self._recovered = False
+        self._hindrance = ""
         self._thread = threading.Thread(target=self._dispatch, name="executor", daemon=True)
 
     def start(self) -> None:
-        self._recover()
+        with suppress(StudioError):  # tried again before the first job begins
+            self._recover()
         self._thread.start()
 
     def wake(self) -> None:
@@ -134,6 +136,9 @@ class LocalExecutor:
     def devices(self) -> list[DeviceState]:
         return [replace(device.state, busy=device.busy) for device in list(self._devices.values())]
 
+    def hindrance(self) -> str:
+        return self._hindrance
+
     def free(self) -> None:
         with self._condition:
             for device in self._devices.values():
@@ -161,11 +166,7 @@ class LocalExecutor:
 
     def _recover(self) -> None:
         """Take up what an earlier studio left, once that can be written down."""
-        try:
-            self._store.recover()
-        except StudioError as error:
-            log.warning("the jobs of before cannot be taken up yet: %s", error)
-            return
+        self._store.recover()
         self._recovered = True
         outputs.clean(self._settings.outputs, self._store)
 
@@ -184,10 +185,9 @@ class LocalExecutor:
         with self._condition:
             self._devices = found
             self._condition.notify_all()
-        stuck = False
         while True:
             with self._condition:
-                wait = _RETRY_S if stuck or self._store.behind else None
+                wait = _RETRY_S if self._hindrance or self._store.behind else None
                 self._condition.wait_for(lambda: self._pending or self._closing, timeout=wait)
                 self._pending = False
                 if self._closing:
@@ -200,15 +200,16 @@ class LocalExecutor:
                     self._store.catch_up()
                 if not self._recovered:
                     self._recover()
-                while self._recovered and self._begin_one():
+                while self._begin_one():
                     continue
-                stuck = not self._recovered
-            except StudioError as error:  # the store cannot be written: the jobs wait until it can
-                log.warning("no job can begin: %s", error)
-                stuck = True
+                self._hindrance = ""
+            except StudioError as error:  # nothing can be written: the jobs wait until something can
+                if self._hindrance != str(error):
+                    log.warning("no job can begin: %s", error)
+                self._hindrance = str(error)
             except Exception:
                 log.exception("no job could begin")
-                stuck = True
+                self._hindrance = "Something went wrong in the studio; its log has the details."
 
     def _begin_one(self) -> bool:
         """Begin the first waiting job that some idle device should make; False if there is none."""
@@ -224,6 +225,7 @@ class LocalExecutor:
                     break
             else:
                 return False
+            check_room(self._settings.outputs)
             device = self._devices[chosen.name]
             try:
                 job = self._active.begin(job, device=device.state.title)

@@ -23,10 +23,10 @@ def clean(folder: Path, store: JobStore) -> None:
     does not know stay, for somebody may have put them here.
     """
     remove_leftovers(folder)
-    states, needed = store.ids(), store.files_in_use()
+    states, needed, waited_for = store.ids(), store.files_in_use(), store.files_in_use(active=True)
     for path in folder.glob("*"):
         known = _FILE_OF_JOB.match(path.name)
-        if known is None or not path.is_file():
+        if known is None or path in waited_for or not path.is_file():
             continue
         state = states.get(known[1])
         whole = (folder / f"{known[1]}.mp4").exists()

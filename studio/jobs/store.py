@@ -229,11 +229,19 @@ class JobStore:
             db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
             self._unwritten.pop(job_id, None)
 
-    def files_in_use(self) -> set[Path]:
-        """Files of the folder that some job was asked to be made from: its pictures, and a clip it continues."""
-        query = "SELECT DISTINCT tree.value FROM jobs, json_tree(jobs.request) AS tree WHERE tree.key = ?"
+    def files_in_use(self, *, without: str = "", active: bool = False) -> set[Path]:
+        """Files of the folder that jobs are made from: their pictures, and the clips they continue.
+
+        Args:
+            without: the id of a job that does not count.
+            active: whether only jobs that wait or run count.
+        """
+        query = (
+            "SELECT DISTINCT tree.value FROM jobs, json_tree(jobs.request) AS tree "
+            "WHERE tree.key = ? AND jobs.id != ? AND (NOT ? OR jobs.state IN ('queued', 'running'))"
+        )
         with self._transaction() as db:
-            return {self._folder / name for (name,) in db.execute(query, (schema.IN_OUTPUTS,))}
+            return {self._folder / name for (name,) in db.execute(query, (schema.IN_OUTPUTS, without, active))}
 
     def ids(self) -> dict[str, State]:
         """Every job's id and state."""

@@ -150,6 +150,8 @@ def _waiting(studio: Studio, job: Job, place: str) -> Card:
     before = sum(other.state == "running" or other.position < job.position for other in studio.store.active())
     if not studio.executor.devices():
         return Card("waiting", f"{place}Getting ready", "Looking at this machine's devices.")
+    if reason := studio.executor.hindrance():
+        return Card("waiting", f"{place}Waiting", reason)
     clips = "1 clip is" if before == 1 else f"{before} clips are"
     return Card("waiting", f"{place}Waiting", f"{clips} before this one." if before else "Next in line.")
 
