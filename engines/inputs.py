@@ -60,6 +60,15 @@ class Clip(_Given):
         maximum=1,
         step=0.01,
     )
+    frames: int = parameter(
+        45,
+        label="Frames used",
+        help="How many of its frames the engine goes on from, at most: 1, 5, 9 and so on.",
+        group="picture",
+        minimum=1,
+        maximum=45,
+        step=4,
+    )
 
 
 class Adapter(_Given):

@@ -8,12 +8,13 @@ from typing import Any
 
 from engines.errors import InvalidRequest, Problem
 from engines.flashi2v.spec import FLASHI2V
+from engines.phantom_physics.spec import PHANTOM_PHYSICS
 from engines.phantom_wan.spec import PHANTOM_WAN
 from engines.pyramid_flow.spec import PYRAMID_FLOW
 from engines.types import EngineSpec
 from engines.wording import either, given
 
-SPECS: dict[str, EngineSpec] = {spec.name: spec for spec in (PHANTOM_WAN, FLASHI2V, PYRAMID_FLOW)}
+SPECS: dict[str, EngineSpec] = {spec.name: spec for spec in (PHANTOM_WAN, FLASHI2V, PYRAMID_FLOW, PHANTOM_PHYSICS)}
 
 
 def find(name: object, specs: Mapping[str, EngineSpec] = SPECS) -> EngineSpec:

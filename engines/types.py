@@ -123,6 +123,8 @@ class Weights:
         repo: hub repository id, or "" for files shipped in this project's assets folder.
         size_bytes: size of all files together, as published.
         licence: SPDX identifier.
+        unpublished: of files that nobody publishes, one sentence that says so and where they come from; `repo` is then
+            their folder in the models folder. "" for all others.
     """
 
     role: str
@@ -130,6 +132,7 @@ class Weights:
     repo: str = ""
     size_bytes: int = 0
     licence: str = "Apache-2.0"
+    unpublished: str = ""
 
 
 @dataclass(frozen=True)

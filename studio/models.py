@@ -52,6 +52,8 @@ def availability(
     here = f"the largest here has {gpu_memory(largest)}" if gpus else "there is none here"
     if state.state in ("missing", "partial"):
         left = state.total_bytes - state.found_bytes
+        if reason := _unpublished(model, state):
+            return Availability(state, reason)
         if not any(weights.repo for weights in model.weights):
             return Availability(state, f"{model.title} is not complete: get a full copy of the project.")
         short = f"; {here}" if devices and not has_memory(largest, model.device_bytes) else ""
@@ -63,6 +65,13 @@ def availability(
             return Availability(state, f"{model.title} {model.wants}; {here}.")
         return Availability(state, warning=f"It {model.wants}, and {here}: expect it to be very slow.")
     return Availability(state)
+
+
+def _unpublished(model: ModelSpec, state: ModelState) -> str:
+    """What to say of a model that wants files which nobody publishes and which are not here; "" of all others."""
+    own = [weights for weights in model.weights if weights.unpublished]
+    wanted = {f"{weights.repo}/{file}" for weights in own for file in weights.files}
+    return f"{model.title} cannot run here: {own[0].unpublished}" if wanted & set(state.missing) else ""
 
 
 def built_in(model: ModelSpec) -> bool:

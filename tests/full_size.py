@@ -1,8 +1,8 @@
-"""python -m tests.full_size phantom-wan: a checkpoint of published size and names, loaded and stepped.
+"""python -m tests.full_size phantom-wan: checkpoints of published size and names, loaded and stepped.
 
 Writes random weights into a temporary folder (removed afterwards), loads them through the product's own path and runs
 two denoising steps at a small size, then prints times and peak memory. Run by hand: 14B needs 30 GB of disk and, to
-compute, as much memory as its weights take.
+compute, as much memory as its weights take. `--dry-run` only counts what that would be.
 """
 
 from __future__ import annotations
@@ -17,12 +17,19 @@ import resource
 import shutil
 import tempfile
 import time
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from engines.loading.key_rules import Architecture
 from engines.loading.networks import find_network
 from engines.memory.precision import PRECISIONS
+from engines.phantom_physics.checkpoint import SETTINGS, WEIGHTS, PhysicsSettings, architecture
+from engines.phantom_physics.keys import VISUAL
+from engines.phantom_physics.latents import tubelet_count
+from engines.phantom_physics.sampling import Sampler, denoise, draw_noise
 from engines.phantom_wan.engine import sample
 from engines.registry import SPECS
 from engines.sampling import guidance
@@ -36,52 +43,91 @@ STEPS, REFERENCES, FRAMES, SIDE = 2, 1, 2, 8  # of latents: a clip of 5 frames, 
 Shapes = dict[str, list[int]]
 
 
+@dataclass(frozen=True)
+class Part:
+    """A network of a model: which published keys it has, and in which files."""
+
+    role: str
+    manifest: str
+    paths: tuple[Path, ...]
+    architecture: Architecture
+
+
+def parts(engine: str, model: str, folder: Path, *, layers: int | None) -> list[Part]:
+    """The networks that are written, loaded and stepped."""
+    files = next(weights.files for weights in SPECS[engine].model(model).weights if weights.role == "transformer")
+    paths = tuple(folder / name for name in files)
+    if engine == "phantom-wan":
+        return [Part("transformer", f"phantom-wan-{model}", paths, TRANSFORMER)]
+    found = [Part("transformer", "wan2.2-ti2v-5b", paths, VISUAL)]
+    if model == "5B-physics":
+        settings = PhysicsSettings() if layers is None else PhysicsSettings(num_layers=layers)
+        (folder / SETTINGS).write_text(settings.model_dump_json(), encoding="utf-8")
+        found.append(Part("physics", "phantom-physics-native", (folder / WEIGHTS,), architecture(settings)))
+    return found
+
+
 def main() -> None:
     """Reads the arguments, prints the report."""
     parser = argparse.ArgumentParser(prog="python -m tests.full_size", description=__doc__.splitlines()[0])
-    parser.add_argument("engine", choices=["phantom-wan"])
-    parser.add_argument("--model", default="1.3B", choices=["1.3B", "14B"])
+    parser.add_argument("engine", choices=["phantom-wan", "phantom-physics"])
+    parser.add_argument("--model", help="1.3B or 14B of phantom-wan, 5B or 5B-physics of phantom-physics")
     parser.add_argument("--layers", type=int, help="keep only the first LAYERS blocks, where disk or memory is short")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"], help="precision to run in")
     parser.add_argument("--stored", default="bfloat16", choices=["bfloat16", "float32"], help="precision of the file")
     parser.add_argument("--folder", type=Path, help="where the temporary files go")
+    parser.add_argument("--dry-run", action="store_true", help="count parameters, disk and memory, write nothing large")
     arguments = parser.parse_args()
+    models = {"phantom-wan": ("1.3B", "14B"), "phantom-physics": ("5B", "5B-physics")}[arguments.engine]
+    arguments.model = arguments.model or models[0]
+    if arguments.model not in models:
+        parser.error(f"{arguments.engine} has {' and '.join(models)}")
     folder = Path(tempfile.mkdtemp(prefix="kinora-full-size-", dir=arguments.folder))
     try:
-        measure(arguments, folder)
+        found = parts(arguments.engine, arguments.model, folder, layers=arguments.layers)
+        count(arguments, found) if arguments.dry_run else measure(arguments, found)
     finally:
         shutil.rmtree(folder)
 
 
-def measure(arguments: argparse.Namespace, folder: Path) -> None:
+def count(arguments: argparse.Namespace, found: list[Part]) -> None:
+    """Prints what a run would take."""
+    for part in found:
+        numbers = sum(map(math.prod, published_shapes(part.manifest, arguments.layers).values()))
+        disk, loaded = (numbers * getattr(torch, name).itemsize / 1e9 for name in (arguments.stored, arguments.dtype))
+        print(f"{part.role:>11}: {numbers:,} numbers, {disk:.1f} GB on disk, {loaded:.1f} GB in {arguments.dtype}")
+
+
+def measure(arguments: argparse.Namespace, found: list[Part]) -> None:
     """Writes, loads, steps, and prints a line each."""
-    (weights,) = [w for w in SPECS[arguments.engine].model(arguments.model).weights if w.role == "transformer"]
-    shapes = published_shapes(f"phantom-wan-{arguments.model}", arguments.layers)
-    paths = tuple(folder / name for name in weights.files)
     began = time.monotonic()
     # Another process writes, so that this one's peak is the loader's alone.
-    writer = multiprocessing.get_context("spawn").Process(target=write, args=(shapes, paths, arguments.stored))
-    writer.start()
-    writer.join()
-    if writer.exitcode:
-        raise SystemExit("the checkpoint could not be written")
-    file_bytes = sum(path.stat().st_size for path in paths)
-    report("checkpoint", began, f"{file_bytes / 1e9:.2f} GB in {len(paths)} files, {arguments.stored}")
+    for part in found:
+        shapes = published_shapes(part.manifest, arguments.layers)
+        told = (shapes, part.paths, arguments.stored)
+        writer = multiprocessing.get_context("spawn").Process(target=write, args=told)
+        writer.start()
+        writer.join()
+        if writer.exitcode:
+            raise SystemExit("the checkpoint could not be written")
+    written = [path for part in found for path in part.paths]
+    file_bytes = sum(path.stat().st_size for path in written)
+    report("checkpoint", began, f"{file_bytes / 1e9:.2f} GB in {len(written)} files, {arguments.stored}")
 
     precision = PRECISIONS[arguments.dtype]
     gc.collect()
     before = peak_bytes()
     began = time.monotonic()
-    network = find_network("transformer", paths, TRANSFORMER)
+    networks = [find_network(part.role, part.paths, part.architecture) for part in found]
     report("described", began, f"peak memory +{(peak_bytes() - before) / 1e9:.2f} GB")
     began = time.monotonic()
-    module = network.component(precision).build()
-    loaded = sum(p.numel() * p.element_size() for p in module.parameters())
+    modules = [network.component(precision).build() for network in networks]
+    loaded = sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
     report("loaded", began, memory(before, file_bytes, loaded))
     began = time.monotonic()
-    module = module.to(arguments.device)
-    latents = step(module, arguments.device)
+    modules = [module.to(arguments.device) for module in modules]
+    latents = (step if arguments.engine == "phantom-wan" else joint_step)(*modules, device=arguments.device)
     finite = bool(torch.isfinite(latents).all())
     report(f"{STEPS} steps", began, f"{memory(before, file_bytes, loaded)}; result finite: {finite}")
     if torch.device(arguments.device).type == "cuda":
@@ -93,7 +139,7 @@ def published_shapes(manifest: str, layers: int | None) -> Shapes:
     shapes: Shapes = json.loads((MANIFESTS / f"{manifest}.json").read_text(encoding="utf-8"))["keys"]
     if layers is None:
         return shapes
-    blocks = {key: re.match(r"blocks\.(\d+)\.", key) for key in shapes}
+    blocks = {key: re.match(r"(?:physics\.)?(?:blocks|coupling)\.(\d+)\.", key) for key in shapes}
     return {key: shape for key, shape in shapes.items() if not blocks[key] or int(blocks[key][1]) < layers}
 
 
@@ -133,7 +179,7 @@ def random_weight(shape: list[int], dtype: torch.dtype) -> torch.Tensor:
     return block.to(dtype).repeat(-(-count // len(block)))[:count].clone().reshape(shape)
 
 
-def step(network: torch.nn.Module, device: str) -> torch.Tensor:
+def step(network: torch.nn.Module, *, device: str) -> torch.Tensor:
     """Two steps of Phantom's loop on random inputs -> latents."""
     generator = torch.Generator().manual_seed(0)
 
@@ -152,6 +198,24 @@ def step(network: torch.nn.Module, device: str) -> torch.Tensor:
         batched=True,
     )
     return last.latents
+
+
+@torch.no_grad()
+def joint_step(visual: torch.nn.Module, branch: torch.nn.Module | None = None, *, device: str) -> torch.Tensor:
+    """Two steps of Wan 2.2's loop on random inputs, with the physics branch if there is one -> visual latents."""
+    felt = None if branch is None else (branch.config.in_channels, tubelet_count(4 * FRAMES - 3), SIDE, SIDE)
+    noise = draw_noise((visual.config.in_channels, FRAMES, SIDE, SIDE), felt, seed=0).to(torch.device(device))
+    text = torch.randn(2, PUBLISHED_TEXT_LEN, visual.config.text_dim, generator=torch.Generator().manual_seed(1))
+    with nullcontext() if branch is None else branch.joined(visual):
+        sampler = Sampler(
+            visual,
+            branch,
+            conditions={"cond": text[0], "uncond": text[1]},
+            weights=guidance.classifier_free(5.0),
+            batched=True,
+        )
+        *_, last = denoise(sampler, noise, given=None, scheduler=lambda: unipc(STEPS, shift=5.0))
+    return last.latents.visual
 
 
 def peak_bytes() -> int:

@@ -122,8 +122,12 @@ class Store:
         """
         state = self.state(engine, model)
         self._check_space(state.total_bytes - state.found_bytes)
-        for weights in model.weights:
+        for weights in sorted(model.weights, key=lambda weights: bool(weights.unpublished)):
             if not weights.repo or (engine, model.name, weights.role) in self.overrides:
+                continue
+            if weights.unpublished:  # last, so that all that can be had is here
+                if missing := [(weights, file) for file, path in self._listing(weights) if path is None]:
+                    raise _missing(model, missing)
                 continue
             for _ in range(2):  # what an index lists is known once it is here
                 for file in [file for file, path in self._listing(weights) if path is None]:
@@ -172,6 +176,8 @@ class Store:
             for path in (self.models / name for name in names):
                 if path.is_file():
                     return path
+        if weights.unpublished:
+            return None
         from huggingface_hub import try_to_load_from_cache
 
         cached = try_to_load_from_cache(weights.repo, file)
@@ -216,7 +222,9 @@ def _overridden(weights: Weights, path: Path) -> tuple[Path, ...]:
 
 
 def _missing(model: ModelSpec, missing: list[tuple[Weights, str]]) -> MissingWeights:
-    weights, file = missing[0]
+    weights, file = next((entry for entry in missing if entry[0].unpublished), missing[0])
+    if weights.unpublished:
+        return MissingWeights(f"{file} is not on this machine, so {model.title} cannot run.", hint=weights.unpublished)
     if not weights.repo:
         return MissingWeights(
             f"{file}, which is shipped with this project, is not in its assets folder.",

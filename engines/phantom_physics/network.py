@@ -139,6 +139,15 @@ class PhysicsBranch(WanTransformer3DModel):
             for handle in handles:
                 handle.remove()
 
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """For the length of the block, passes of the visual network are its own: the branch does not run."""
+        kept, self._pass = self._pass, None
+        try:
+            yield
+        finally:
+            self._pass = kept
+
     def forward(
         self,
         visual: WanTransformer3DModel,

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from diffusers import WanTransformer3DModel
 
+from engines.errors import NotFinite
 from engines.phantom_physics.network import PhysicsBranch
+from engines.sampling.finite import finite
 from engines.wan.transformer import predict
 
 
@@ -20,6 +22,10 @@ class Latents(NamedTuple):
 
     visual: torch.Tensor
     physics: torch.Tensor | None = None
+
+    def to(self, device: torch.device) -> Latents:
+        """Both on a device."""
+        return Latents(self.visual.to(device), None if self.physics is None else self.physics.to(device))
 
 
 class Denoised(NamedTuple):
@@ -162,6 +168,7 @@ def denoise(
     total = len(grid.timesteps)
     for index, timestep in enumerate(grid.timesteps):
         velocity = sampler.velocity(latents, timestep, given=given)
+        _check_finite(sampler, velocity, latents, timestep, when=f"at step {index + 1} of {total}")
         aim = latents.visual - grid.sigmas[index].item() * velocity.visual
         stepped = [
             solver.step(speed, timestep, part, return_dict=False)[0]
@@ -169,3 +176,21 @@ def denoise(
         ]
         latents = with_given(Latents(*stepped), given)
         yield Denoised(index + 1, total, latents, with_given(Latents(aim), given).visual)
+
+
+def _check_finite(sampler: Sampler, velocity: Latents, latents: Latents, timestep: torch.Tensor, *, when: str) -> None:
+    """Raises NotFinite of the network whose fault it is: what one branch says, the other hears."""
+    try:
+        finite(velocity.visual, role="transformer", when=when)
+        if velocity.physics is not None:
+            finite(velocity.physics, role="physics", when=when)
+    except NotFinite as error:
+        if sampler.branch is None:
+            raise
+        alone = Sampler(
+            sampler.visual, None, conditions=sampler.conditions, weights=sampler.weights, batched=sampler.batched
+        )
+        with sampler.branch.silent():
+            pictures = alone.velocity(Latents(latents.visual), timestep, given=None)
+        finite(pictures.visual, role="transformer", when=when)
+        raise NotFinite("physics", when=when) from error

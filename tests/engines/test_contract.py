@@ -5,6 +5,7 @@ A new engine gets all of it by being registered and having an entry in tests/eng
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -260,6 +261,7 @@ def test_bad_files_are_refused_in_one_sentence_before_anything_is_loaded(bench: 
 
 def test_numbers_that_are_not_finite_never_become_a_clip(bench: Bench, tmp_path: Path) -> None:
     """Of every network in turn, all weights are no numbers: the first that computes with them is named."""
+    pictured = {name: bench.media(name) for name in media_fields(bench.spec.request_type, *PICTURES)}
     for role, paths in bench.files.items():
         if paths[0].suffix != ".safetensors":
             continue
@@ -267,8 +269,10 @@ def test_numbers_that_are_not_finite_never_become_a_clip(bench: Bench, tmp_path:
         broken.parent.mkdir()
         tensors = {key: torch.full_like(value, torch.nan) for key, value in load_file(paths[0]).items()}
         save_file(tensors, broken, metadata=_metadata(paths[0]))
+        for beside in paths[1:]:
+            shutil.copy(beside, broken.parent)
         with pytest.raises(NotFinite) as stopped:
-            list(bench.run(tmp_path / "out", session(bench.tiny, bench.files | {role: (broken,)})))
+            list(bench.run(tmp_path / "out", session(bench.tiny, bench.files | {role: (broken,)}), **pictured))
         assert f"{role.replace('_', ' ')} {broken.name} made numbers that are not finite" in str(stopped.value)
         assert "\n" not in str(stopped.value) and str(tmp_path) not in str(stopped.value)
         assert list((tmp_path / "out").iterdir()) == []
@@ -278,4 +282,4 @@ def _metadata(path: Path) -> dict[str, str]:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
-        return file.metadata()
+        return file.metadata() or {}

@@ -9,7 +9,7 @@ from typing import Any
 
 from engines.registry import SPECS
 from engines.types import EngineSpec, Geometry, ModelSpec, Weights
-from tests.engines import tiny_flashi2v, tiny_pyramid, tiny_wan
+from tests.engines import tiny_flashi2v, tiny_physics, tiny_pyramid, tiny_wan
 
 WAN_GEOMETRY = Geometry(
     sizes=((32, 16), (24, 24)), multiple=8, max_pixels=64 * 64, frame_stride=4, max_frames=33, min_side=16
@@ -76,6 +76,15 @@ TINY: dict[str, Tiny] = {
             values=SMALL | {"width": 64, "height": 64, "later_steps": 2},
             batching="engines.pyramid_flow.generation.BATCHED_TOKENS",
             others={"storyboard": {"storyboard": "0-9: blue circle"}},
+        ),
+        Tiny(
+            "phantom-physics",
+            tiny_physics.write_model,
+            replace(WAN_GEOMETRY, sizes=((64, 32), (64, 64)), multiple=32, max_pixels=96 * 96, min_side=32),
+            values=SMALL | {"width": 64, "height": 32},
+            batching="engines.wan.transformer.BATCHED_TOKENS",
+            roles=("transformer", "vae", "text_encoder", "tokenizer", "physics", "encoder"),
+            others={"solver": {"solver": "dpm++"}},
         ),
     )
 }

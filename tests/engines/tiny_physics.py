@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import WanTransformer3DModel
 
+from engines.phantom_physics.checkpoint import SETTINGS, WEIGHTS, Encoder, describe, write_folder
 from engines.phantom_physics.encoder import VideoEncoder, build_encoder
 from engines.phantom_physics.keys import native_name
 from engines.phantom_physics.latents import PhysicsSpace
 from engines.phantom_physics.network import PhysicsBranch
+from tests.engines import tiny_wan
 from tests.engines.tiny_wan import RESIDUAL_VAE, TRANSFORMER, seeded
 from tests.golden import recipe
 
@@ -45,3 +48,18 @@ def spoken(**changes: Any) -> PhysicsBranch:
 
 def encoder() -> VideoEncoder:
     return seeded(lambda: build_encoder(ENCODER))
+
+
+def write_model(folder: Path) -> dict[str, tuple[Path, ...]]:
+    """All files of the model, by role; its couplings say something."""
+    files = tiny_wan.write_model(folder)
+    tiny_wan.write(folder / "transformer.safetensors", visual(), VISUAL, text_len=tiny_wan.TEXT_LEN)
+    tiny_wan.write(folder / "vae.safetensors", tiny_wan.vae(VAE), VAE)
+    encoder_file = tiny_wan.write(folder / "encoder.safetensors", encoder(), ENCODER)
+    network = spoken()
+    told = Encoder(hidden_size=CHANNELS, crop_size=SPACE.size, max_frames=SPACE.max_frames, pool=SPACE.pool)
+    write_folder(folder / "physics", network.state_dict(), describe(network, encoder=told), dtype=None)
+    return files | {
+        "physics": (folder / "physics" / WEIGHTS, folder / "physics" / SETTINGS),
+        "encoder": (encoder_file,),
+    }

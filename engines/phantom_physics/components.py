@@ -1,0 +1,150 @@
+"""The networks of Phantom-physics: Wan 2.2's, and where a model has them the physics branch and V-JEPA 2."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from engines.errors import IncompatibleCheckpoint
+from engines.loading.networks import Network, find_network
+from engines.phantom_physics import latents as physics_latents
+from engines.phantom_physics.checkpoint import SETTINGS, PhysicsSettings, architecture, read_settings
+from engines.phantom_physics.encoder import VideoEncoder
+from engines.phantom_physics.keys import VIDEO_ENCODER, VISUAL
+from engines.phantom_physics.latents import PhysicsSpace
+from engines.phantom_physics.sampling import Latents
+from engines.sampling.finite import finite
+from engines.types import Component, Context
+from engines.wan import vae
+from engines.wan.components import WanModel
+from engines.wan.transformer import working_bytes
+
+TIMESTEP_COPIES = 10  # bytes a channel of each token's own modulation: in half precision, and twice in float32
+
+
+@dataclass(frozen=True)
+class PhysicsModel:
+    """The networks of one model, described but not loaded.
+
+    Attributes:
+        physics, encoder: None where the model has no branch, or it is not to run.
+        told: one sentence that says which of them make the clip.
+    """
+
+    wan: WanModel
+    physics: Network | None
+    encoder: Network | None
+    settings: PhysicsSettings
+    told: str
+
+    @classmethod
+    def find(cls, context: Context, *, with_physics: bool) -> PhysicsModel:
+        """The model's files as the context has them; nothing is loaded.
+
+        Args:
+            with_physics: whether the branch is to run, where the model has one.
+
+        Raises:
+            MissingWeights: a file is missing.
+            IncompatibleCheckpoint: a file is damaged, of another network, or does not fit the others.
+        """
+        wan = WanModel.find(context, transformer_kind=VISUAL)
+        settings = PhysicsSettings()
+        if "physics" not in {weights.role for weights in context.model.weights}:
+            return cls(wan, None, None, settings, "Made by the base model alone: it has no physics branch.")
+        if not with_physics:
+            return cls(wan, None, None, settings, "Made by the base model alone: the physics branch did not run.")
+        paths = context.paths("physics")
+        weights = tuple(path for path in paths if path.name != SETTINGS)
+        settings = read_settings(next((p for p in paths if p.name == SETTINGS), weights[0].with_name(SETTINGS)))
+        physics = find_network("physics", weights, architecture(settings))
+        encoder = find_network("encoder", context.paths("encoder"), VIDEO_ENCODER)
+        _check_fit(wan.transformer, physics, encoder)
+        told = "Pictures and physics were denoised together, by a physics branch trained with this project."
+        return cls(wan, physics, encoder, settings, told)
+
+    @property
+    def space(self) -> PhysicsSpace:
+        """How frames become physics latents."""
+        return self.settings.space
+
+    @property
+    def normalisation(self) -> str:
+        """How features become latents."""
+        return self.settings.encoder.normalisation
+
+    @property
+    def unknown(self) -> list[str]:
+        """What the checkpoint says that this version does not know."""
+        return self.settings.unknown if self.physics is not None else []
+
+    def denoiser(self, context: Context, tokens: int) -> tuple[Component, int]:
+        """The pictures' transformer, and the memory of a pass over `tokens` tokens with timesteps of their own."""
+        return _planned(self.wan.transformer, context, tokens)
+
+    def branch(self, context: Context, tokens: int) -> tuple[Component, int]:
+        """The physics branch, likewise."""
+        assert self.physics is not None
+        return _planned(self.physics, context, tokens)
+
+    def given(self, context: Context, frames: np.ndarray) -> Latents:
+        """Given frames uint8 [k,H,W,3] -> their latents alone, remembered; the physics' not yet in their statistics."""
+        content = hashlib.sha256(frames.tobytes()).hexdigest()
+        height, width = frames.shape[1:3]
+        component, room = self.wan.decoder(context, width=width, height=height)
+
+        def look() -> torch.Tensor:
+            video = torch.from_numpy(frames.astype(np.float32)).permute(3, 0, 1, 2)[None] / 255 * 2 - 1
+            with context.use(component, working_bytes=room) as network:
+                return vae.encode(network, video)[0].cpu()
+
+        seen = context.remember(f"frames {component.key} {frames.shape} {content}", look)
+        if self.encoder is None:
+            return Latents(seen)
+        eyes, eyes_room = self.encoder.planned(context, lambda dtype: self._encoding_bytes(dtype))
+
+        def feel() -> torch.Tensor:
+            with context.use(eyes, working_bytes=eyes_room) as network:
+                return finite(self._features(network, frames), role="encoder")
+
+        return Latents(seen, context.remember(f"physics {eyes.key} {self.space} {frames.shape} {content}", feel))
+
+    def _features(self, encoder: VideoEncoder, frames: np.ndarray) -> torch.Tensor:
+        return physics_latents.encode(encoder, frames, self.space)
+
+    def _encoding_bytes(self, dtype: torch.dtype) -> int:
+        """Activations of one window: attention's three states, the two of its feed-forward, and the residual."""
+        assert self.encoder is not None
+        config: Any = self.encoder.config
+        tokens = self.space.max_frames // 2 * (self.space.size // 16) ** 2
+        return int(tokens * config["hidden_size"] * (8 + 2 * config.get("mlp_ratio", 4.0)) * dtype.itemsize)
+
+
+def _planned(network: Network, context: Context, tokens: int) -> tuple[Component, int]:
+    width = network.config["num_attention_heads"] * network.config["attention_head_dim"]
+
+    def working(dtype: torch.dtype) -> int:
+        return working_bytes(network.config, tokens=tokens, dtype=dtype) + tokens * 6 * width * TIMESTEP_COPIES
+
+    return network.planned(context, working)
+
+
+def _check_fit(visual: Network, physics: Network, encoder: Network) -> None:
+    """Raises IncompatibleCheckpoint where the three were not made for each other."""
+    wide = visual.config["num_attention_heads"] * visual.config["attention_head_dim"]
+    for what, network, has, wants in (
+        ("blocks", physics, physics.config["num_layers"], visual.config["num_layers"]),
+        ("channels in the pictures' network", physics, physics.config["visual_width"], wide),
+        ("text channels", physics, physics.config["text_dim"], visual.config["text_dim"]),
+        ("feature channels", encoder, encoder.config["hidden_size"], physics.config["in_channels"]),
+    ):
+        if has != wants:
+            wanted = physics.name if network is encoder else visual.name
+            raise IncompatibleCheckpoint(
+                f"{network.name} was made for {has} {what}, but {wanted} has {wants}.",
+                hint="Use the base model and the encoder that the physics checkpoint was trained with.",
+            )

@@ -1,0 +1,156 @@
+"""Phantom-physics: pictures and their physics denoised together, from a prompt, a picture, or a clip to go on from.
+
+The base is Wan2.2-TI2V-5B: given frames are clean latent frames whose tokens have timestep 0. A physics checkpoint adds
+the second branch; at a scale of 0, and for the base model, it is not even loaded.
+Source: Wan2.2 wan/textimage2video.py; the branch: docs/phantom_physics.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from engines.events import Note, Stage
+from engines.media.excerpt import read_excerpt
+from engines.media.pictures import open_picture
+from engines.phantom_physics.components import PhysicsModel
+from engines.phantom_physics.latents import normalised, tubelet_count
+from engines.phantom_physics.picture import best_output_size, cover
+from engines.phantom_physics.sampling import Latents, Sampler, denoise, draw_noise
+from engines.phantom_physics.spec import FEWEST_FRAMES, STRIDE, PhantomPhysicsRequest, most_given, resolved_shift
+from engines.sampling import guidance
+from engines.sampling.denoise import SOLVERS
+from engines.types import Context, Frames, LatentStep
+from engines.wan import transformer
+from engines.wan.latents import latent_shape, preview
+from engines.wan.text import padded
+from engines.wan.transformer import token_count
+from engines.wan.vae import decode_frames
+
+
+class PhantomPhysics:
+    """The engine `phantom-physics`."""
+
+    @torch.no_grad()
+    def generate(self, request: PhantomPhysicsRequest, context: Context) -> Iterator[Any]:
+        """Yields Stage, Note, LatentStep and Frames; closing it leaves nothing behind."""
+        model = PhysicsModel.find(context, with_physics=request.physics_scale > 0)
+        yield Note(message=model.told)
+        for name in model.unknown:
+            yield Note(message=f'The physics checkpoint says "{name}", which this version does not know.')
+
+        yield Stage(name="Reading the prompt")
+        texts = {"prompt": request.prompt, "negative prompt": request.negative_prompt}
+        states = {label: model.wan.text(context, text) for label, text in texts.items()}
+        for label, text in states.items():
+            if text.cut:
+                yield Note(
+                    message=f"The {label} is too long for this model: only its first {model.wan.text_len} tokens count."
+                )
+
+        begin, notes = None, []
+        if request.picture or request.clip:
+            yield Stage(name="Reading the picture" if request.picture else "Reading the clip")
+            begin, notes = beginning(request)
+        for note in notes:
+            yield Note(message=note)
+        height, width = (request.height, request.width) if begin is None else begin.shape[1:3]
+        given = None if begin is None else model.given(context, begin)
+
+        yield Stage(name="Making the video")
+        shape = latent_shape(model.wan.vae.config, width=width, height=height, frames=request.frames)
+        felt = None
+        if model.physics is not None:
+            side = model.space.side()
+            felt = (model.physics.config["in_channels"], tubelet_count(request.frames), side, side)
+        noise = draw_noise(shape, felt, seed=request.seed)
+        weights = guidance.classifier_free(request.guidance)
+        own = request.guidance if request.physics_guidance < 0 else request.physics_guidance
+        seen = token_count(model.wan.transformer.config, *shape[1:])
+        batched = seen <= transformer.BATCHED_TOKENS
+        passes = 2 if batched else 1
+        with ExitStack() as used:
+            component, room = model.denoiser(context, seen * passes)
+            visual = used.enter_context(context.use(component, working_bytes=room))
+            branch = None
+            if model.physics is not None and felt is not None:
+                component, room = model.branch(context, felt[1] * felt[2] * felt[3] * passes)
+                branch = used.enter_context(context.use(component, working_bytes=room))
+                used.enter_context(branch.joined(visual))
+                if given is not None and given.physics is not None:
+                    given = Latents(given.visual, in_statistics(given.physics, branch, model.normalisation))
+            sampler = Sampler(
+                visual,
+                branch,
+                conditions={
+                    "cond": padded(states["prompt"].states, text_len=model.wan.text_len),
+                    "uncond": padded(states["negative prompt"].states, text_len=model.wan.text_len),
+                },
+                weights=weights,
+                physics_weights=guidance.classifier_free(own),
+                physics_scale=request.physics_scale,
+                batched=batched,
+            )
+            shift = resolved_shift(request, width, height)
+            for state in denoise(
+                sampler,
+                noise.to(context.device),
+                given=None if given is None else given.to(context.device),
+                scheduler=lambda: SOLVERS[request.solver](request.steps, shift=shift),
+            ):
+                clip = state.clean
+                yield LatentStep(state.index, state.total, lambda clip=clip: preview(clip, model.wan.rgb_factors))
+        latents = state.latents.visual
+
+        yield Stage(name="Decoding")
+        component, room = model.wan.decoder(context, width=width, height=height)
+        with context.use(component, working_bytes=room) as decoder:
+            for pixels in decode_frames(decoder, latents):
+                yield Frames(pixels)
+
+
+def beginning(request: PhantomPhysicsRequest) -> tuple[np.ndarray, list[str]]:
+    """The frames that the clip begins with, uint8 [k,H,W,3] at the clip's size, and what to say of them.
+
+    Raises:
+        MediaError: the clip cannot be read, or is too short.
+    """
+    area = request.width * request.height
+    size: tuple[int, int] = (request.width, request.height)
+
+    def fit(image: Image.Image) -> Image.Image:
+        nonlocal size
+        size = best_output_size(image.width, image.height, area)
+        return cover(image, width=size[0], height=size[1])
+
+    if request.picture is not None:
+        frames, notes = np.asarray(fit(open_picture(request.picture.path, as_published=False)))[None], []
+    else:
+        assert request.clip is not None
+        found = read_excerpt(
+            request.clip.path,
+            most=most_given(request, request.clip),
+            fewest=min(FEWEST_FRAMES, most_given(request, request.clip)),
+            stride=STRIDE,
+            fps=request.fps,
+            moment=request.clip.moment,
+            fit=fit,
+        )
+        frames, notes = found.frames, [found.told]
+    if size != (request.width, request.height):
+        what = "picture" if request.picture else "clip"
+        notes.append(f"The clip is {size[0]}x{size[1]}: it keeps the shape of the {what}.")
+    return frames, notes
+
+
+def in_statistics(features: torch.Tensor, branch: Any, normalisation: str) -> torch.Tensor:
+    """Features [C,N,h,w] as the branch was trained on them."""
+    kept = branch.physics_latents
+    if normalisation == "layernorm" or kept is None:
+        return normalised(features)
+    return normalised(features, kept.mean.cpu(), kept.std.cpu())

@@ -1,0 +1,194 @@
+"""What the studio knows of Phantom-physics: its request, its models, its checks. Imports no torch.
+
+Defaults: Wan2.2's own for its 5B model, at the paper's 480p; see docs/phantom_physics.md.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from engines.errors import MediaError, Problem
+from engines.inputs import Clip, Reference, media
+from engines.media.clips import look_at
+from engines.media.excerpt import frames_at, too_short
+from engines.parameters import guidance_scale, presets
+from engines.phantom_wan.spec import NEGATIVE_PROMPT
+from engines.request import Request, parameter
+from engines.types import EngineSpec, Geometry, ModelSpec, Weights
+from engines.validation import prompt_problems
+from engines.wan.weights import PUBLISHED
+from engines.wording import either
+
+STRIDE = 4  # frames of a latent frame after the first
+FEWEST_FRAMES = 5  # of a given clip; one frame is a picture
+LOW_SHIFT_PIXELS = 832 * 480  # up to here the published code recommends the lower shift
+LOW_SHIFT, HIGH_SHIFT = 3.0, 5.0
+
+WAN22 = "Wan-AI/Wan2.2-TI2V-5B"
+NO_PUBLIC_WEIGHTS = (
+    "no public weights of the physics branch exist. Train some with python -m engines.training phantom-physics, and "
+    "name their folder with --weights physics=FOLDER."
+)
+
+
+class PhantomPhysicsRequest(Request):
+    """A clip from a prompt, from a picture, or from a clip that it goes on from, its physics denoised beside it."""
+
+    width: int = parameter(832, label="Width", help="Width of the clip.", group="clip", unit="px", minimum=32)
+    height: int = parameter(480, label="Height", help="Height of the clip.", group="clip", unit="px", minimum=32)
+    frames: int = parameter(121, label="Frames", help="Length of the clip in frames.", group="clip", minimum=1)
+    fps: int = parameter(
+        24, label="Frame rate", help="Frames shown per second.", group="clip", unit="fps", minimum=1, maximum=60,
+        advanced=True, presentation=True,
+    )  # fmt: skip
+    picture: Reference | None = media(
+        "first frame",
+        label="First picture",
+        help="The clip begins with this picture. It keeps the picture's shape and has about as many pixels as the size "
+        "says.",
+    )
+    clip: Clip | None = media(
+        "clip",
+        label="Clip to go on from",
+        help="The new clip begins with frames of this one, unchanged, and goes on. It keeps its shape and has about as "
+        "many pixels as the size says.",
+        parts=("moment", "frames"),
+    )
+    physics_scale: float = parameter(
+        1.0,
+        label="Physics",
+        help="How much the pictures hear of the physics branch. 0 is the base model alone: the branch does not run.",
+        group="guidance",
+        minimum=0,
+        maximum=2,
+        step=0.05,
+    )
+    guidance: float = guidance_scale(
+        5.0, label="Text guidance", help="How strongly the clip keeps to the prompt.", advanced=False
+    )
+    physics_guidance: float = parameter(
+        -1.0,
+        label="Text guidance of the physics",
+        help="How strongly the physics keep to the prompt; -1 is the same as the text guidance.",
+        group="guidance",
+        minimum=-1,
+        maximum=20,
+        step=0.5,
+        advanced=True,
+    )
+    shift: float = parameter(
+        0.0,
+        label="Timestep shift",
+        help="Larger values spend more steps on layout and motion, smaller ones on detail. 0 is as published: 3 up to "
+        "832x480 pixels, 5 above.",
+        group="quality",
+        minimum=0,
+        maximum=20,
+        step=0.5,
+        advanced=True,
+    )
+    solver: Literal["unipc", "dpm++"] = parameter(
+        "unipc", label="Solver", help="How the steps are taken.", group="quality", advanced=True
+    )
+
+
+def resolved_shift(request: PhantomPhysicsRequest, width: int, height: int) -> float:
+    """The shift that a request of 0 means for a clip of this size."""
+    if request.shift:
+        return request.shift
+    return LOW_SHIFT if width * height <= LOW_SHIFT_PIXELS else HIGH_SHIFT
+
+
+def most_given(request: PhantomPhysicsRequest, clip: Clip) -> int:
+    """How many frames of a given clip may be used: fewer than the new clip has."""
+    return min(clip.frames, request.frames - STRIDE)
+
+
+def check(request: PhantomPhysicsRequest, model: ModelSpec) -> list[Problem]:
+    """Problems of the prompt, and of what the clip is to begin with."""
+    problems = prompt_problems(request)
+    if request.physics_scale and not any(weights.role == "physics" for weights in model.weights):
+        problems.append(Problem("physics_scale", f"{model.title} has no physics branch: set Physics to 0."))
+    if request.picture and request.clip:
+        problems.append(Problem("clip", "Give a picture or a clip to go on from, not both."))
+    if (request.picture or request.clip) and request.frames <= STRIDE:
+        problems.append(Problem("frames", f"A clip that begins with given frames needs at least {STRIDE + 1}."))
+    if request.clip:
+        problems += _clip_problems(request, request.clip)
+    return problems
+
+
+def _clip_problems(request: PhantomPhysicsRequest, clip: Clip) -> list[Problem]:
+    if (clip.frames - 1) % STRIDE:
+        below = (clip.frames - 1) // STRIDE * STRIDE + 1
+        choices = either([str(below), str(below + STRIDE)])
+        return [Problem("clip", f"{clip.frames} frames of a clip cannot be gone on from: choose {choices}.")]
+    try:
+        there = frames_at(look_at(clip.path), request.fps)
+    except MediaError:  # said of the file itself
+        return []
+    if there < FEWEST_FRAMES:
+        return [Problem("clip", too_short(clip.path, there, FEWEST_FRAMES).message)]
+    return []
+
+
+GEOMETRY = Geometry(
+    sizes=((832, 480), (480, 832), (1280, 704), (704, 1280)),
+    multiple=32,
+    max_pixels=1280 * 704,
+    frame_stride=STRIDE,
+    max_frames=121,
+)
+BASE = (
+    Weights(
+        "transformer",
+        tuple(f"diffusion_pytorch_model-{number:05d}-of-00003.safetensors" for number in (1, 2, 3)),
+        WAN22,
+        20_000_000_000,  # 4 999 787 712 parameters; in which precision they are stored is not known here
+    ),
+    Weights("vae", ("Wan2.2_VAE.pth",), WAN22, 2_820_000_000),
+    *(weights for weights in PUBLISHED if weights.role != "vae"),
+)
+
+BASE_5B = ModelSpec(
+    name="5B",
+    title="Wan2.2 5B",
+    note="The published base model of Phantom-physics: prompt, picture or clip, without a physics branch.",
+    weights=BASE,
+    geometry=GEOMETRY,
+    defaults={"negative_prompt": NEGATIVE_PROMPT, "physics_scale": 0.0},
+    presets=presets(25, 50, 80),
+    device_bytes=24 * 2**30,
+)
+
+PHYSICS_5B = ModelSpec(
+    name="5B-physics",
+    title="Wan2.2 5B with physics",
+    note="The base model with a physics branch that you trained or were given: no public weights exist.",
+    weights=(
+        *BASE,
+        Weights(
+            "physics",
+            ("physics.safetensors", "phantom_physics.json"),
+            "phantom-physics",
+            14_500_000_000,
+            unpublished=NO_PUBLIC_WEIGHTS,
+        ),
+        Weights("encoder", ("model.safetensors",), "facebook/vjepa2-vitl-fpc64-256", 1_304_000_000, "MIT"),
+    ),
+    geometry=GEOMETRY,
+    defaults={"negative_prompt": NEGATIVE_PROMPT},
+    presets=presets(25, 50, 80),
+    device_bytes=28 * 2**30,
+)
+
+PHANTOM_PHYSICS = EngineSpec(
+    name="phantom-physics",
+    title="Phantom-physics",
+    purpose="A clip and its physics, denoised together.",
+    tab="Physics",
+    request_type=PhantomPhysicsRequest,
+    models=(BASE_5B, PHYSICS_5B),
+    implementation="engines.phantom_physics.engine:PhantomPhysics",
+    check=check,
+)

@@ -1,0 +1,297 @@
+"""Phantom-physics on a tiny model: what a clip begins with, the branch that does not run, what is said and refused."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from engines.errors import IncompatibleCheckpoint, InvalidRequest, MissingWeights
+from engines.events import Note, Stage
+from engines.loading.store import Store
+from engines.media.video import VideoWriter
+from engines.phantom_physics.checkpoint import SETTINGS
+from engines.phantom_physics.engine import PhantomPhysics, beginning
+from engines.phantom_physics.spec import NO_PUBLIC_WEIGHTS, PhantomPhysicsRequest, resolved_shift
+from engines.registry import SPECS
+from engines.training.world.physics import make_scene
+from engines.types import Frames, LatentStep
+from engines.validation import build_request
+from studio import models
+from tests.engines import tiny_physics
+from tests.engines.tiny_models import TINY
+from tests.engines.tiny_wan import CountingContext
+
+SPEC = TINY["phantom-physics"].spec
+STEPS = 2
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, ...]]:
+    return tiny_physics.write_model(tmp_path_factory.mktemp("model"))
+
+
+def context_of(files: dict[str, tuple[Path, ...]]) -> CountingContext:
+    context = CountingContext(files)
+    model = SPEC.model("tiny")
+    context.model = replace(model, weights=tuple(w for w in model.weights if w.role in files))
+    return context
+
+
+@pytest.fixture
+def context(files: dict[str, tuple[Path, ...]]) -> CountingContext:
+    return context_of(files)
+
+
+def request(**changes: Any) -> PhantomPhysicsRequest:
+    return build_request(SPEC, SPEC.default_values("tiny") | changes)
+
+
+def run(context: CountingContext, **changes: Any) -> list[Any]:
+    return list(PhantomPhysics().generate(request(**changes), context))
+
+
+def video(items: list[Any]) -> np.ndarray:
+    return np.concatenate([item.pixels for item in items if isinstance(item, Frames)])
+
+
+def notes(items: list[Any]) -> list[str]:
+    return [item.message for item in items if isinstance(item, Note)]
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    Image.linear_gradient("L").resize((200, 120)).convert("RGB").save(tmp_path / "picture.png")
+    return tmp_path / "picture.png"
+
+
+@pytest.fixture(scope="module")
+def bounce(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated clip of 33 frames, 24 a second, 64x64."""
+    path = tmp_path_factory.mktemp("clips") / "bounce.mp4"
+    writer = VideoWriter(path, fps=24, tags={}, crf=4)
+    writer.write(make_scene("bounce", 1).frames())
+    writer.close()
+    return path
+
+
+# The branch
+
+
+def test_a_run_with_its_physics(context: CountingContext) -> None:
+    items = run(context)
+    assert [item.name for item in items if isinstance(item, Stage)] == [
+        "Reading the prompt", "Making the video", "Decoding"
+    ]  # fmt: skip
+    assert video(items).shape == (9, 32, 64, 3)
+    assert [item.index for item in items if isinstance(item, LatentStep)] == [1, 2]
+    assert context.passes == Counter(text_encoder=2, transformer=STEPS, physics=STEPS)
+    assert notes(items) == [
+        "Pictures and physics were denoised together, by a physics branch trained with this project."
+    ]
+    visual = next(module for key, module in context.modules.items() if key.startswith("transformer"))
+    assert not any(block.attn1._forward_hooks for block in visual.blocks)
+
+
+def test_without_physics_it_is_the_base_to_the_bit_and_the_branch_is_not_even_loaded(
+    context: CountingContext, files: dict[str, tuple[Path, ...]], picture: Path
+) -> None:
+    """P2, P12."""
+    base = context_of({role: paths for role, paths in files.items() if role not in ("physics", "encoder")})
+    for given in ({}, {"picture": {"path": picture}}):
+        alone = run(context, physics_scale=0.0, **given)
+        assert np.array_equal(video(alone), video(run(base, physics_scale=0.0, **given)))
+        assert "Made by the base model alone: the physics branch did not run." in notes(alone)
+    assert context.builds.keys() == {"text_encoder", "transformer", "vae"}
+    together = run(context)
+    assert not np.array_equal(video(together), video(run(base, physics_scale=0.0)))
+    assert context.builds["transformer"] == 1  # both ways share the pictures' network
+    assert notes(run(base, physics_scale=0.0)) == ["Made by the base model alone: it has no physics branch."]
+
+
+def test_a_silent_branch_changes_nothing(files: dict[str, tuple[Path, ...]], tmp_path: Path) -> None:
+    """P1 through the whole engine."""
+    tensors = load_file(files["physics"][0])
+    silent = {key: value * 0 if ".vis_attn.o." in key else value for key, value in tensors.items()}
+    save_file(silent, tmp_path / "physics.safetensors")
+    (tmp_path / SETTINGS).write_text(files["physics"][1].read_text())
+    quiet = context_of(files | {"physics": (tmp_path / "physics.safetensors", tmp_path / SETTINGS)})
+    assert np.array_equal(video(run(quiet)), video(run(quiet, physics_scale=0.0)))
+
+
+# What a clip begins with
+
+
+def test_a_clip_begins_with_its_picture_and_keeps_its_shape(context: CountingContext, picture: Path) -> None:
+    items = run(context, picture={"path": picture})
+    assert context.passes["vae"] == 0 and context.passes["encoder"] == 1
+    made = video(items)
+    assert made.shape == (9, 32, 64, 3)
+    tall = picture.with_name("tall.png")
+    Image.open(picture).rotate(90, expand=True).save(tall)
+    items = run(context, picture={"path": tall})
+    assert video(items).shape == (9, 64, 32, 3)
+    assert "The clip is 32x64: it keeps the shape of the picture." in notes(items)
+
+
+def test_a_clip_goes_on_from_the_last_frames_of_another(context: CountingContext, bounce: Path) -> None:
+    items = run(context, width=64, height=64, frames=17, clip={"path": bounce, "frames": 9})
+    assert 'The clip goes on from frames 25 to 33 of 33 of "bounce.mp4".' in notes(items)
+    made = video(items)
+    assert made.shape == (17, 64, 64, 3)
+    # What is decoded of given latents depends on nothing else: another prompt goes on otherwise from the same frames.
+    other = video(run(context, width=64, height=64, frames=17, clip={"path": bounce, "frames": 9}, prompt="a circle"))
+    assert np.array_equal(made[:9], other[:9]) and not np.array_equal(made[9:], other[9:])
+    first = video(run(context, width=64, height=64, frames=17, clip={"path": bounce, "frames": 9, "moment": 0.0}))
+    assert not np.array_equal(made[:9], first[:9])
+
+
+def test_fewer_frames_are_given_than_the_clip_has(bounce: Path) -> None:
+    frames, told = beginning(request(width=64, height=64, frames=9, clip={"path": bounce}))
+    assert frames.shape == (5, 64, 64, 3) and "frames 29 to 33 of 33" in told[0]
+    single, _ = beginning(request(width=64, height=64, frames=9, clip={"path": bounce, "frames": 1}))
+    assert single.shape == (1, 64, 64, 3)
+    scene = make_scene("bounce", 1).frames()
+    assert np.abs(frames.astype(int) - scene[-5:].astype(int)).mean() < 3
+
+
+def test_given_frames_are_encoded_once(context: CountingContext, bounce: Path) -> None:
+    told = {"width": 64, "height": 64, "clip": {"path": bounce, "frames": 5}}
+    run(context, **told)
+    encoded = context.passes["encoder"]
+    run(context, **told, seed=9)
+    assert context.passes["encoder"] == encoded == 1
+
+
+def test_a_clip_of_another_shape_and_rate_is_made_to_fit(context: CountingContext, tmp_path: Path) -> None:
+    path = tmp_path / "wide.mp4"
+    writer = VideoWriter(path, fps=12, tags={})
+    writer.write(np.random.default_rng(0).integers(0, 256, (8, 42, 120, 3), dtype=np.uint8))
+    writer.close()
+    items = run(context, width=64, height=64, frames=17, clip={"path": path, "frames": 5})
+    assert video(items).shape == (17, 32, 96, 3)
+    assert any("taken at 24 a second from 12, some of them twice" in note for note in notes(items))
+
+
+@pytest.mark.parametrize("stop", ["Reading the clip", 1, "Decoding"])
+def test_a_cancelled_run_leaves_nothing_behind(context: CountingContext, bounce: Path, stop: str | int) -> None:
+    wanted = request(width=64, height=64, frames=17, clip={"path": bounce, "frames": 5})
+    generation = PhantomPhysics().generate(wanted, context)
+    for item in generation:
+        if getattr(item, "name", None) == stop or getattr(item, "index", None) == stop:
+            break
+    generation.close()
+    assert not context.in_use
+    visual = [module for key, module in context.modules.items() if key.startswith("transformer")]
+    assert not any(block.attn1._forward_hooks for network in visual for block in network.blocks)
+
+
+# What is refused
+
+
+def sentences(**values: Any) -> dict[str, str]:
+    with pytest.raises(InvalidRequest) as caught:
+        request(**values)
+    return {problem.field: problem.message for problem in caught.value.problems}
+
+
+def test_bad_requests_get_one_sentence_each(picture: Path, bounce: Path, tmp_path: Path) -> None:
+    assert "not both" in sentences(picture={"path": picture}, clip={"path": bounce})["clip"]
+    assert sentences(clip={"path": bounce, "frames": 8})["clip"].endswith("choose 5 or 9.")  # P14
+    assert "at least 5" in sentences(frames=1, picture={"path": picture})["frames"]
+    assert "Write a prompt" in sentences(prompt=" ")["prompt"]
+    assert "Solver must be" in sentences(solver="euler")["solver"]
+    assert "choose 5 or 9" in sentences(frames=8)["frames"]
+    assert "multiples of 32" in sentences(width=48, height=32)["width"]
+    short = tmp_path / "short.mp4"
+    writer = VideoWriter(short, fps=24, tags={})
+    writer.write(np.zeros((3, 64, 64, 3), np.uint8))
+    writer.close()
+    assert "only 3 frames: at least 5 are needed" in sentences(clip={"path": short})["clip"]
+    assert "is a PNG picture, not a video" in sentences(clip={"path": picture})["clip"]
+
+
+def test_the_base_has_no_physics_to_scale() -> None:
+    spec = SPECS["phantom-physics"]
+    with pytest.raises(InvalidRequest, match=r"Wan2\.2 5B has no physics branch: set Physics to 0"):
+        build_request(spec, {"model": "5B", "prompt": "a ball falls", "physics_scale": 1.0})
+    assert build_request(spec, {"model": "5B", "prompt": "a ball falls"}).physics_scale == 0
+    assert build_request(spec, {"model": "5B-physics", "prompt": "a ball falls"}).physics_scale == 1
+
+
+def test_the_shift_follows_the_size_as_published() -> None:
+    assert resolved_shift(request(), 832, 480) == resolved_shift(request(), 480, 832) == 3.0
+    assert resolved_shift(request(), 1280, 704) == 5.0
+    assert resolved_shift(request(shift=7.5), 1280, 704) == 7.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"visual_width": 48}, "made for 48 channels in the pictures' network, but transformer.safetensors has 32"),
+        ({"num_layers": 3}, "made for 3 blocks, but transformer.safetensors has 2"),
+        ({"text_dim": 24}, "made for 24 text channels, but transformer.safetensors has 16"),
+        ({"in_channels": 20, "out_channels": 20}, "encoder.safetensors was made for 24 feature channels"),
+    ],
+)
+def test_networks_that_were_not_made_for_each_other_are_refused_before_loading(
+    files: dict[str, tuple[Path, ...]], tmp_path: Path, changes: dict[str, int], sentence: str
+) -> None:
+    from engines.phantom_physics.checkpoint import WEIGHTS, describe, write_folder
+
+    branch = tiny_physics.branch(**changes)
+    write_folder(tmp_path, branch.state_dict(), describe(branch), dtype=None)
+    wrong = context_of(files | {"physics": (tmp_path / WEIGHTS, tmp_path / SETTINGS)})
+    with pytest.raises(IncompatibleCheckpoint, match=sentence):
+        run(wrong)
+    assert not wrong.builds
+
+
+def test_what_a_checkpoint_says_beyond_this_version_is_noted(
+    files: dict[str, tuple[Path, ...]], tmp_path: Path
+) -> None:
+    text = files["physics"][1].read_text().replace('"format": 1', '"format": 1, "mood": 2')
+    (tmp_path / SETTINGS).write_text(text)
+    odd = context_of(files | {"physics": (files["physics"][0], tmp_path / SETTINGS)})
+    assert 'The physics checkpoint says "mood", which this version does not know.' in notes(run(odd))
+
+
+# Weights that nobody publishes
+
+
+def test_the_physics_model_says_that_nobody_publishes_its_weights(tmp_path: Path) -> None:
+    spec = SPECS["phantom-physics"]
+    model, store = spec.model("5B-physics"), Store(models=tmp_path)
+    assert "no public weights exist" in model.note
+    found = models.availability(spec, model, files=store, devices=())
+    assert found.reason == f"{model.title} cannot run here: {NO_PUBLIC_WEIGHTS}"
+    with pytest.raises(MissingWeights, match=r"physics\.safetensors is not on this machine") as missing:
+        store.require(spec.name, model)
+    assert NO_PUBLIC_WEIGHTS in str(missing.value)
+    base = models.availability(spec, spec.model("5B"), files=store, devices=())
+    assert "is not installed" in base.reason
+
+
+def test_a_trained_folder_takes_the_place_of_published_weights(
+    files: dict[str, tuple[Path, ...]], tmp_path: Path
+) -> None:
+    spec = SPECS["phantom-physics"]
+    model = spec.model("5B-physics")
+    physics = next(weights for weights in model.weights if weights.role == "physics")
+    folder = files["physics"][0].parent
+    override = Store(overrides={(spec.name, model.name, "physics"): folder})
+    assert override.find(physics, override=folder) == files["physics"]
+    (tmp_path / "phantom-physics").mkdir()
+    for file in files["physics"]:
+        (tmp_path / "phantom-physics" / file.name).write_bytes(file.read_bytes())
+    assert [path.name for path in Store(models=tmp_path).find(physics)] == [path.name for path in files["physics"]]
+
+
+def test_grad_is_as_before(context: CountingContext) -> None:
+    run(context)
+    assert torch.is_grad_enabled()
