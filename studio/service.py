@@ -25,6 +25,7 @@ from studio.limits import Limits
 from studio.settings import Settings
 
 MAX_VARIATIONS = 8
+_FREE_PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,21 @@ class Studio:
         if self.job(job_id, owner=owner) is not None:
             self.store.reorder(job_id, to, owner=owner if self.settings.public else None)
 
-    def free(self) -> None:
-        """Let devices that have nothing to do give back the memory that networks hold."""
+    def free(self) -> dict[str, int]:
+        """Let idle devices give back what they keep warm: name of each -> bytes given back; busy ones are left out.
+
+        Waits until they have done so, or for a few seconds at most.
+        """
+        before = [state for state in self.executor.devices() if not state.busy]
         self.executor.free()
+        end = time.monotonic() + _FREE_PATIENCE_S
+        while any(self._held().get(state.name) for state in before) and time.monotonic() < end:
+            time.sleep(0.05)
+        now = self._held()
+        return {state.name: max(0, state.held_bytes - now.get(state.name, 0)) for state in before}
+
+    def _held(self) -> dict[str, int]:
+        return {state.name: state.held_bytes for state in self.executor.devices()}
 
     def spec(self, engine: str) -> EngineSpec:
         """The engine of this name; raises InvalidRequest."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from fractions import Fraction
 from itertools import islice
@@ -118,7 +118,7 @@ class VideoWriter:
         return stream
 
 
-def read_frames(path: Path) -> Iterator[np.ndarray]:
+def read_frames(path: Path) -> Generator[np.ndarray, None, None]:
     """The frames of a clip one by one, uint8 [H, W, 3], in its own colours (BT.709 for ours).
 
     Raises:

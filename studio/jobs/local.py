@@ -44,6 +44,10 @@ class _Device:
         return self.process is not None and self.process.job is not None
 
     @property
+    def held_bytes(self) -> int:
+        return sum(held.size_bytes for held in self.status.components) if self.status is not None else 0
+
+    @property
     def candidate(self) -> Candidate:
         warm: Counter[str] = Counter()
         for held in self.status.components if self.status is not None else ():
@@ -134,7 +138,10 @@ class LocalExecutor:
         return self._active.progress(job_id)
 
     def devices(self) -> list[DeviceState]:
-        return [replace(device.state, busy=device.busy) for device in list(self._devices.values())]
+        return [
+            replace(device.state, busy=device.busy, held_bytes=device.held_bytes)
+            for device in list(self._devices.values())
+        ]
 
     def hindrance(self) -> str:
         return self._hindrance

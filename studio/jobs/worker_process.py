@@ -35,13 +35,17 @@ _GPU_NODES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")
 
 @dataclass(frozen=True)
 class DeviceState:
-    """A device that makes clips, as the page shows it; memory in bytes, 0 where it is not known."""
+    """A device that makes clips, as the page shows it; memory in bytes, 0 where it is not known.
+
+    `held_bytes` is the size of the networks that its worker keeps warm.
+    """
 
     name: str
     title: str
     free_bytes: int = 0
     total_bytes: int = 0
     busy: bool = False
+    held_bytes: int = 0
 
 
 def find_devices(names: Sequence[str]) -> list[DeviceState]:

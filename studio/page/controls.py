@@ -16,7 +16,7 @@ from studio import examples
 from studio.page import duration, fields, model_list, presets, refining
 from studio.page.form import Form
 from studio.page.model_list import ModelList
-from studio.page.plumbing import HIDDEN, PRIVATE, changed, script
+from studio.page.plumbing import HIDDEN, PRIVATE, changed, page, script
 from studio.service import MAX_VARIATIONS, Studio
 
 _PROMPT_COUNT = f"{{count}} / {MAX_PROMPT_CHARACTERS:,}"
@@ -100,7 +100,7 @@ def _prompt(studio: Studio, put: _Fields) -> refining.Refining:
         put.put("prompt")
         count = gr.HTML(elem_classes="counter")
     prompt = put.form.component("prompt")
-    loaded = gr.context.Context.root_block.load
+    loaded = page().load
     gr.on([loaded, prompt.change], None, prompt, count, js=script("promptCount", _PROMPT_COUNT), **PRIVATE)
     return refining.render(studio, put.form.spec)
 

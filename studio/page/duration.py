@@ -11,7 +11,7 @@ import gradio as gr
 from engines.types import EngineSpec
 from studio.measures import CLIP_LENGTH
 from studio.page.form import Form
-from studio.page.plumbing import PRIVATE, script
+from studio.page.plumbing import PRIVATE, page, script
 
 
 @dataclass(frozen=True)
@@ -57,5 +57,5 @@ def wire(form: Form, length: Duration, model: gr.Dropdown) -> None:
     both = [length.seconds, length.caption]
     length.seconds.input(None, given[:4], frames, js=script("framesFromSeconds", known), **PRIVATE)
     length.seconds.blur(None, given, both, js=script("settledSeconds", known), **PRIVATE)
-    changes = [gr.context.Context.root_block.load, frames.change, fps.change, size.change]
+    changes = [page().load, frames.change, fps.change, size.change]
     gr.on(changes, None, given, both, js=script("secondsFromFrames", known), **PRIVATE)

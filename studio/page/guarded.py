@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Iterator, Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,9 @@ class Page(gr.Blocks):
         except gr.Error:
             raise
         except StudioError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            # The page shows what its own events say as HTML, a program that calls shows text.
+            text = escape(str(error)) if block_fn.api_visibility == "private" else str(error)
+            raise gr.Error(text, print_exception=False) from None
         except Exception as error:
             raise gr.Error(self._sentence(error), title="Not done", print_exception=False) from None
 

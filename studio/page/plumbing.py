@@ -7,13 +7,20 @@ from html import escape
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
+from gradio.blocks import Block
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 HIDDEN: dict[str, Any] = PRIVATE | {"show_progress": "hidden", "queue": False}
 
 # What an event changes on the page: a component -> its new value, or gr.update(...).
-Updates = dict[Component, Any]
+Updates = dict[Block, Any]
+
+
+def page() -> gr.Blocks:
+    """The page that is being built."""
+    building = gr.context.Context.root_block
+    assert building is not None
+    return building
 
 
 def changed(updates: Updates) -> Any:

@@ -11,7 +11,7 @@ from engines.types import EngineSpec
 from studio.page import controls, result, send
 from studio.page.controls import Controls
 from studio.page.form import Form
-from studio.page.plumbing import HIDDEN
+from studio.page.plumbing import HIDDEN, page
 from studio.page.result import ResultColumn
 from studio.page.send import Sender
 from studio.page.tab_events import TabEvents
@@ -74,7 +74,7 @@ def _wire_making(events: TabEvents) -> None:
 def _wire_readings(events: TabEvents) -> None:
     """What a text means for a clip of this length, while it is written."""
     frames, fps = events.form.component("frames"), events.form.component("fps")
-    loaded = gr.context.Context.root_block.load
+    loaded = page().load
     for name, line in events.controls.readings.items():
         text = events.form.component(name)
         gr.on(
@@ -87,7 +87,7 @@ def _wire_continuing(events: TabEvents) -> None:
     """The list of clips that can go on, and the button for the one that is shown."""
     right, form, browser = events.result, events.form, events.browser
     earlier = form.component(str(form.spec.field_of("earlier job")))
-    loaded = gr.context.Context.root_block.load
+    loaded = page().load
     gr.on([loaded, right.video.change], events.earlier_clips, browser, earlier, **HIDDEN)
     earlier.input(events.fit_earlier, [browser, earlier], form.components, preprocess=False, **HIDDEN)
     right.longer.click(events.go_on, [browser, right.clip], form.components, **HIDDEN)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from starlette.middleware import Middleware
 from studio.page import api, history, model_list, send, tab
 from studio.page.gate import Gate
 from studio.page.guarded import Page
+from studio.page.machine import Machine
 from studio.page.plumbing import HIDDEN
 from studio.page.theme import THEME
 from studio.service import Studio
@@ -29,9 +28,10 @@ def build(studio: Studio) -> gr.Blocks:
         # The secret only tells this page's entry from others in the browser: gradio ships it to every visitor.
         api.expose(studio)  # first, so that its names are the plain ones
         browser = gr.BrowserState({}, storage_key="kinora", secret="kinora")
+        here = Machine(studio)
         with gr.Row(elem_classes="top"):
             gr.HTML(f"{LOGO}<div><h1>Kinora</h1><p>Pictures in, moving pictures out.</p></div>", elem_classes="brand")
-            chip = gr.HTML(elem_classes="chip", elem_id="devices")
+            here.chip()
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
             rendered: dict[str, tab.Tab] = {}
             for spec in studio.specs.values():
@@ -47,25 +47,8 @@ def build(studio: Studio) -> gr.Blocks:
         for one in rendered.values():
             page.load(one.events.load, browser, [browser, *one.result.components], **HIDDEN)
         model_list.Follower(studio, [one.controls.models for one in rendered.values()]).wire(page)
-        watch = gr.Timer(2.0)
-        gr.on([page.load, watch.tick], lambda: devices(studio), None, [chip, watch], **HIDDEN)
+        here.fold()
     return page
-
-
-def devices(studio: Studio) -> list[Any]:
-    """The device chip, and whether it still has to be looked for."""
-    found = studio.executor.devices()
-    if not found:
-        return ["<span>Looking at this machine…</span>", gr.skip()]
-    names = " + ".join(_device(state) for state in found)
-    return [f'<span title="Clips are made on this device">{escape(names)}</span>', gr.Timer(active=False)]
-
-
-def _device(state: Any) -> str:
-    if state.name == "cpu":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return f"CPU · {cores} cores"
-    return f"{state.title} · {state.total_bytes / 2**30:.0f} GB" if state.total_bytes else str(state.title)
 
 
 def launch(studio: Studio, page: gr.Blocks) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,3 +60,19 @@ def test_a_picture_of_another_shape_becomes_a_clip_that_is_measured_and_sent_on(
     picture = Path(done.request["picture"]["path"])
     studio.delete(done.id)
     assert not picture.exists() and not video.exists()
+
+    # What the networks took is given back when it is asked for.
+    until_idle(studio)
+    (before,) = studio.executor.devices()
+    assert before.held_bytes > 0
+    assert studio.free() == {before.name: before.held_bytes}
+    assert studio.executor.devices()[0].held_bytes == 0
+    assert studio.free() == {before.name: 0}
+
+
+def until_idle(studio: Studio) -> None:
+    """The worker tells what it keeps just after its job is done."""
+    end = time.monotonic() + 30
+    while not studio.executor.devices()[0].held_bytes:
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -1,0 +1,93 @@
+"""This machine: the devices that make clips, what is kept warm on them, and the button that gives it back."""
+
+from __future__ import annotations
+
+import os
+from html import escape
+
+import gradio as gr
+
+from engines.wording import gigabytes
+from studio.jobs.worker_process import DeviceState
+from studio.page import markup, plumbing
+from studio.page.markup import Line, Row
+from studio.page.plumbing import HIDDEN, Updates
+from studio.service import Studio
+
+_LOOK_EVERY_S = 2.0
+
+
+class Machine:
+    """The chip in the header and the fold at the foot of the page.
+
+    The fold stands only where the page's visitors own the machine: strangers do not unload each other's models.
+    """
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+
+    def chip(self) -> gr.HTML:
+        """Draw the chip, and keep looking until the devices are known."""
+        self.devices = gr.HTML(elem_classes="chip", elem_id="devices")
+        self.watch = gr.Timer(_LOOK_EVERY_S)
+        loaded = plumbing.page().load
+        gr.on([loaded, self.watch.tick], self.look, None, [self.devices, self.watch], **HIDDEN)
+        return self.devices
+
+    def fold(self) -> None:
+        """Draw the fold."""
+        if self.studio.settings.public:
+            return
+        with gr.Accordion("This machine", open=False, elem_id="machine") as fold:
+            self.table = gr.HTML(elem_id="machine-devices")
+            with gr.Row(elem_classes="pills"):
+                free = gr.Button("Free memory", size="sm", min_width=60, elem_id="machine-free")
+            self.said = gr.HTML(elem_id="machine-said", elem_classes="hint")
+        fold.expand(self.open, None, [self.table, self.said], **HIDDEN)
+        free.click(self.free, None, [self.table, self.said], api_visibility="private", show_progress="minimal")
+
+    def look(self) -> Updates:
+        """The chip, and whether the devices still have to be looked for."""
+        found = self.studio.executor.devices()
+        if not found:
+            return {self.devices: "<span>Looking at this machine…</span>"}
+        names = escape(" + ".join(_title(state) for state in found))
+        return {
+            self.devices: f'<span title="Clips are made on this device">{names}</span>',
+            self.watch: gr.Timer(active=False),
+        }
+
+    def open(self) -> Updates:
+        """What is kept warm now."""
+        return {self.table: markup.table(self._rows()), self.said: ""}
+
+    def free(self) -> Updates:
+        """Give back what idle devices keep warm, and say how much it was."""
+        given, lines = self.studio.free(), []
+        for state in self.studio.executor.devices():
+            if state.name in given:
+                lines.append(Line(f"{given_back(given[state.name])} on {state.title}."))
+            else:
+                lines.append(Line(f"{state.title} is making a clip and keeps what it needs."))
+        return {self.table: markup.table(self._rows()), self.said: markup.lines(lines)}
+
+    def _rows(self) -> list[Row]:
+        return [
+            Row(
+                _title(state),
+                f"{gigabytes(state.held_bytes)} of models kept warm" if state.held_bytes else "nothing kept",
+            )
+            for state in self.studio.executor.devices()
+        ]
+
+
+def given_back(size_bytes: int) -> str:
+    """How much memory was freed, as the beginning of a sentence."""
+    return f"{gigabytes(size_bytes)} were given back" if size_bytes else "Nothing was kept"
+
+
+def _title(state: DeviceState) -> str:
+    if state.name == "cpu":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return f"CPU · {cores} cores"
+    return f"{state.title} · {state.total_bytes / 2**30:.0f} GB" if state.total_bytes else state.title
