@@ -134,7 +134,7 @@ class Starter:
 
     def unit(self, frames: int, steps: tuple[int, ...]) -> Unit:
         """A unit of `frames` latent frames from fixed noise."""
-        shape = (1, networks.LATENT_CHANNELS, frames, self.height, self.width)
+        shape = (1, networks.PYRAMID_CHANNELS, frames, self.height, self.width)
         return Unit(torch.randn(shape), torch.randn, self.texts, 5.0, steps)
 
     def pyramid(self) -> None:

@@ -7,10 +7,11 @@ import numpy as np
 from PIL import Image
 
 from engines.inputs import PICTURES, Reference, media_fields
-from engines.loading.store import Store
+from engines.loading.store import ASSETS, Store
 from engines.registry import SPECS, implementation
 from engines.runtime.session import Session
 from engines.types import Frames
+from engines.wan.starter import facts_of
 
 
 class Product:
@@ -18,7 +19,7 @@ class Product:
 
     Args:
         folder: replaces the shipped starter files.
-        transformer: replaces the model's transformer alone.
+        transformer: replaces the model's transformer, and its autoencoder by the one that it was trained on.
     """
 
     def __init__(
@@ -27,6 +28,8 @@ class Product:
         self.spec = SPECS[engine]
         self.model = self.spec.model(model)
         overrides = {(engine, model, "transformer"): transformer} if transformer else {}
+        if transformer and "vae" in (facts := facts_of(transformer)):
+            overrides[engine, model, "vae"] = (folder or ASSETS / "starter") / facts["vae"]
         store = Store(assets=folder.parent, overrides=overrides) if folder else Store(overrides=overrides)
         self.session = Session("cpu", store=store)
         self.engine = implementation(self.spec)

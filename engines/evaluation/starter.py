@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from engines.training.data import fit_on_canvas
 from engines.training.files import read_facts
 from engines.training.latents import to_pixels, to_unit
-from engines.training.sample import Settings, load_starter, load_vae, sample
+from engines.training.recipes.pyramid_vae import FILE as PYRAMID_VAE
+from engines.training.recipes.vae import FILE as WAN_VAE
+from engines.training.sample import Settings, load_pyramid_vae, load_starter, load_vae, sample
 from engines.training.world import make_clip
+from engines.wan.starter import FIRST_VAE
 
 from . import cases, scores
 from .figures import Figure, share
@@ -35,6 +39,7 @@ class Options:
     count: int = 0
     folder: Path = ASSETS
     transformer: Path | None = None  # instead of the folder's
+    vae: Path | None = None  # the same
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,15 +59,36 @@ def _size(folder: Path, *files: Path) -> Figure:
     return Figure(name="size of its files", value=total / 1e6, unit="MB", target=MEGABYTES_TARGET, lower=True)
 
 
+def _vae_file(options: Options, transformer: Path) -> Path:
+    """The autoencoder that a network says it was trained on."""
+    return options.vae or options.folder / read_facts(transformer).get("vae", FIRST_VAE)
+
+
 def evaluate_vae(options: Options) -> Outcome:
     """Round trip of the VAE over held-out world clips, inside their objects, and over photographs."""
-    vae = load_vae(options.folder / "vae.safetensors")
+    vae = load_vae(options.vae or options.folder / WAN_VAE)
+    return _round_trips(options, "wan-vae", lambda frames: round_trip(vae, frames))
+
+
+def evaluate_pyramid_vae(options: Options) -> Outcome:
+    """The same of Pyramid Flow's autoencoder."""
+    vae = load_pyramid_vae(options.vae or options.folder / PYRAMID_VAE)
+
+    @torch.inference_mode()
+    def there_and_back(frames: np.ndarray) -> np.ndarray:
+        latents = vae.encode(to_unit(frames)[None], {}).chunk(2, dim=1)[0]
+        return to_pixels(vae.decode(latents, {}))[0]
+
+    return _round_trips(options, "pyramid-vae", there_and_back)
+
+
+def _round_trips(options: Options, name: str, there_and_back: Callable[[np.ndarray], np.ndarray]) -> Outcome:
     count = options.count or 40
     world, inside, photos, made = [], [], [], []
-    for index in tqdm(range(count), desc="wan-vae", disable=None):
+    for index in tqdm(range(count), desc=name, disable=None):
         for config, into in ((cases.VAE_WORLD, world), (cases.PHOTO_WORLD, photos)):
             clip = make_clip((cases.VAE_SEED, index), config, with_masks=True)
-            back = round_trip(vae, clip.frames)
+            back = there_and_back(clip.frames)
             into.append(scores.decibels(clip.frames, back))
             if clip.tracks:
                 inside.append(scores.decibels(clip.frames, back, clip.masks > 0.5))
@@ -78,8 +104,6 @@ def evaluate_vae(options: Options) -> Outcome:
 
 def round_trip(vae: Any, frames: np.ndarray) -> np.ndarray:
     """Encode and decode uint8 frames [T,H,W,3]."""
-    import torch
-
     with torch.inference_mode():
         latents = vae.encode(to_unit(frames)[None]).latent_dist.mode()
         return to_pixels(vae.decode(latents).sample)[0]
@@ -87,7 +111,7 @@ def round_trip(vae: Any, frames: np.ndarray) -> np.ndarray:
 
 def evaluate_text_to_video(options: Options) -> Outcome:
     """Words of held-out captions, one flat subject, the whole vocabulary."""
-    starter = load_starter(options.folder)
+    starter = load_starter(options.folder, transformer=options.transformer or "wan_t2v.safetensors")
     count, batch = options.count or 64, 8
     clips = [make_clip((cases.TEXT_SEED, index), cases.TEXT_WORLD) for index in range(count)]
     made: list[np.ndarray] = []
@@ -104,7 +128,8 @@ def evaluate_phantom(options: Options) -> Outcome:
     """Held-out subjects through the product's own engine: identity, motion, pasting."""
     from .product import Product
 
-    product = Product("phantom-wan", folder=options.folder)
+    product = Product("phantom-wan", folder=options.folder, transformer=options.transformer)
+    transformer = options.transformer or options.folder / "wan_t2v.safetensors"
     one = cases.cases(cases.ONE_SEED, options.count or 40, cases.ONE_WORLD)
     two = cases.cases(cases.TWO_SEED, max(1, (options.count or 40) // 2), cases.TWO_WORLD)
     made, shown = [], []
@@ -128,7 +153,7 @@ def evaluate_phantom(options: Options) -> Outcome:
         share("right reference of 8, two subjects", [hit for hits in hits_two for hit in hits], target=80.0),
         share("motion right", moves, target=80.0),
         share("pasted at the reference's place", paste, target=10.0, lower=True),
-        _size(options.folder, options.folder / "wan_t2v.safetensors", options.folder / "vae.safetensors"),
+        _size(options.folder, transformer, _vae_file(options, transformer)),
     ]
     facts = {"one_subject": len(one), "two_subjects": len(two), "defaults": dict(product.model.defaults)}
     return Outcome(figures=figures, facts=facts, clips=made, references=shown)
@@ -140,7 +165,8 @@ def evaluate_flashi2v(options: Options) -> Outcome:
     from .product import Product
 
     product = Product("flashi2v", folder=options.folder, transformer=options.transformer)
-    vae = load_vae(options.folder / "vae.safetensors")
+    transformer = options.transformer or options.folder / "flashi2v.safetensors"
+    vae = load_vae(_vae_file(options, transformer))
     objects, photos = picture_clips.held_out(options.count or 40)
     pairs, round_trips = [], []
     for index, clip in enumerate(tqdm([*objects, *photos], desc="flashi2v", disable=None)):
@@ -148,8 +174,7 @@ def evaluate_flashi2v(options: Options) -> Outcome:
         pairs.append(scores.Pair(real=clip, made=video))
         round_trips.append(picture_clips.round_trip_psnr(vae, clip.frames[0]))
     figures, curves = picture_clips.measured(pairs[: len(objects)], pairs[len(objects) :], round_trips)
-    transformer = options.transformer or options.folder / "flashi2v.safetensors"
-    figures.append(_size(options.folder, transformer, options.folder / "vae.safetensors"))
+    figures.append(_size(options.folder, transformer, _vae_file(options, transformer)))
     facts = {
         "variant": read_facts(transformer)["config"]["variant"],
         "objects": len(objects),
@@ -207,6 +232,7 @@ def evaluate_speed(options: Options) -> Outcome:
 
 EVALUATIONS: dict[str, Callable[[Options], Outcome]] = {
     "wan-vae": evaluate_vae,
+    "pyramid-vae": evaluate_pyramid_vae,
     "wan-t2v": evaluate_text_to_video,
     "phantom-wan": evaluate_phantom,
     "flashi2v": evaluate_flashi2v,

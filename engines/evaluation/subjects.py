@@ -8,10 +8,12 @@ import functools
 import cv2
 import numpy as np
 
-from engines.training.world import sprites, words
+from engines.training import words
+from engines.training.world import sprites
 
 THRESHOLD = 40.0  # RGB distance from the background that makes a pixel part of a subject
 TEMPLATE = 40  # side of the normalised masks that shapes are compared in
+SHADED = (0.6, 1.06)  # how much darker or brighter than its row a pixel may be and still be background: a shadow
 SMALLEST_SHARE = 0.004  # of the frame; smaller spots are noise
 
 
@@ -34,16 +36,23 @@ def background_name(video: np.ndarray) -> str:
     return nearest_colour(np.median(rows[: len(rows) // 2], 0), words.BACKGROUNDS)
 
 
+def from_background(pixels: np.ndarray, background: np.ndarray, shaded: tuple[float, float] = SHADED) -> np.ndarray:
+    """RGB distance [...] of pixels [...,3] from a background, however a light within `shaded` would show it."""
+    background = np.broadcast_to(background, pixels.shape)
+    along = (pixels * background).sum(-1) / np.maximum((background**2).sum(-1), 1.0)
+    return np.linalg.norm(pixels - np.clip(along, *shaded)[..., None] * background, axis=-1)
+
+
 def floor_name(video: np.ndarray) -> str | None:
     """Floor word, or None when the bottom looks like the background."""
     rows = background_rows(video)
     top, bottom = np.median(rows[: len(rows) // 2], 0), np.median(rows[-max(2, len(rows) // 12) :], 0)
-    return None if np.linalg.norm(top - bottom) < 30 else nearest_colour(bottom, words.FLOORS)
+    return None if from_background(bottom, top, (0.82, 1.1)) < 20 else nearest_colour(bottom, words.FLOORS)
 
 
 def subject_masks(video: np.ndarray) -> np.ndarray:
-    """Where a frame differs from its background, without specks."""
-    distance = np.linalg.norm(video.astype(np.float32) - background_rows(video)[None, :, None], axis=-1)
+    """Where a frame differs from its background and is not its shadow, without specks."""
+    distance = from_background(video.astype(np.float32), background_rows(video)[None, :, None])
     masks = (distance > THRESHOLD).astype(np.uint8)
     smallest = SMALLEST_SHARE * masks[0].size
     for mask in masks:

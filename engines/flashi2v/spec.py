@@ -9,18 +9,17 @@ from engines.errors import Problem
 from engines.inputs import Reference, media
 from engines.parameters import guidance_scale, presets, published_pictures, timestep_shift
 from engines.request import Request, parameter
+from engines.training.words import SENTENCE as STARTER_WORDS
 from engines.types import EngineSpec, ModelSpec, Weights
 from engines.validation import prompt_problems
+from engines.wan.starter import starter_geometry, starter_weights
 from engines.wan.weights import (
     PUBLISHED,
     STARTER_DEFAULTS,
-    STARTER_GEOMETRY,
     STARTER_NOTE,
     STARTER_PRESETS,
-    STARTER_WORDS,
     published_geometry,
 )
-from engines.wan.weights import STARTER as STARTER_FILES
 
 # The published default, character for character.
 NEGATIVE_PROMPT = (
@@ -72,8 +71,8 @@ STARTER = ModelSpec(
     name="starter",
     title="Starter (built in, runs anywhere)",
     note=STARTER_NOTE,
-    weights=(Weights("transformer", ("starter/flashi2v.safetensors",), size_bytes=15_000_000), *STARTER_FILES),
-    geometry=STARTER_GEOMETRY,
+    weights=starter_weights("flashi2v.safetensors"),
+    geometry=starter_geometry("flashi2v.safetensors"),
     defaults=STARTER_DEFAULTS | {"shift": 2.0, "guidance": 2.5},
     presets=STARTER_PRESETS,
     words=f"{STARTER_WORDS}; or a photograph whose camera pans left, right, up or down or zooms in or out",

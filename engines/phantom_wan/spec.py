@@ -9,18 +9,17 @@ from engines.errors import Problem
 from engines.inputs import Reference, media
 from engines.parameters import guidance_scale, presets, published_pictures, timestep_shift
 from engines.request import Request
+from engines.training.words import SENTENCE as STARTER_WORDS
 from engines.types import EngineSpec, ModelSpec, Weights
 from engines.validation import prompt_problems
+from engines.wan.starter import starter_geometry, starter_weights
 from engines.wan.weights import (
     PUBLISHED,
     STARTER_DEFAULTS,
-    STARTER_GEOMETRY,
     STARTER_NOTE,
     STARTER_PRESETS,
-    STARTER_WORDS,
     published_geometry,
 )
-from engines.wan.weights import STARTER as STARTER_FILES
 
 # What Wan 2.1 and Phantom were published with (sample_neg_prompt), character for character.
 NEGATIVE_PROMPT = (
@@ -59,11 +58,8 @@ STARTER = ModelSpec(
     name="starter",
     title="Starter (built in, runs anywhere)",
     note=STARTER_NOTE,
-    weights=(
-        Weights("transformer", ("starter/wan_t2v.safetensors",), size_bytes=14_000_000),
-        *STARTER_FILES,
-    ),
-    geometry=STARTER_GEOMETRY,
+    weights=starter_weights("wan_t2v.safetensors"),
+    geometry=starter_geometry("wan_t2v.safetensors"),
     defaults=STARTER_DEFAULTS | {"shift": 3.0, "image_guidance": 4.0, "text_guidance": 3.0},
     presets=STARTER_PRESETS,
     words=STARTER_WORDS,

@@ -16,9 +16,11 @@ from engines.inputs import Reference, media
 from engines.parameters import guidance_scale, presets, step_count
 from engines.pyramid_flow import storyboard
 from engines.request import MAX_PROMPT_CHARACTERS, Request, parameter
+from engines.training.words import SENTENCE as STARTER_WORDS
 from engines.types import EngineSpec, Geometry, ModelSpec, Size, Weights
 from engines.validation import prompt_problems
-from engines.wan.weights import STARTER_NOTE, STARTER_TEXT, STARTER_WORDS
+from engines.wan.starter import starter_weights
+from engines.wan.weights import STARTER_NOTE
 from engines.wording import either
 
 NAME = "pyramid-flow"
@@ -216,16 +218,12 @@ def _miniflux(folder: str) -> tuple[Weights, ...]:
     )
 
 
-def _starter(name: str, *, title: str, note: str, file: str, size_bytes: int) -> ModelSpec:
+def _starter(name: str, *, title: str, note: str, file: str) -> ModelSpec:
     return ModelSpec(
         name=name,
         title=title,
         note=f"{STARTER_NOTE} {note}".strip(),
-        weights=(
-            Weights("transformer", (f"starter/{file}",), size_bytes=size_bytes),
-            Weights("vae", ("starter/pyramid_vae.safetensors",), size_bytes=4_530_000),
-            *STARTER_TEXT,
-        ),
+        weights=starter_weights(file, first_vae="pyramid_vae.safetensors"),
         geometry=_geometry((128, 64), units=13),
         defaults={
             "width": 128,
@@ -248,14 +246,12 @@ STARTERS = (
         title="Starter (built in, runs anywhere)",
         note="",
         file="pyramid_flow.safetensors",
-        size_bytes=8_780_000,
     ),
     _starter(
         "starter-sd3",
         title="Starter of the SD3 family (built in)",
         note="Smaller than the other starter, and less able: it shows the other family's network at work.",
         file="pyramid_flow_sd3.safetensors",
-        size_bytes=4_640_000,
     ),
 )
 PUBLISHED = (

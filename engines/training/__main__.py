@@ -1,7 +1,12 @@
-"""Command line of the trainer: python -m engines.training RECIPE [--minutes M] [--resume] [--set NAME=VALUE]."""
+"""Command line of the trainer: python -m engines.training RECIPE [--minutes M] [--resume] [--set NAME=VALUE]
+                             python -m engines.training all [--minutes M] [--device cuda]
+
+`all` trains every starter in turn, at low priority, from the files in assets/starter on, and ships what is better.
+"""
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -15,11 +20,12 @@ from .trainer import Trainer
 def main(arguments: list[str] | None = None) -> int:
     """Run a recipe; exit code 0, or 2 for a bad request."""
     parser = argparse.ArgumentParser(prog="python -m engines.training", description=__doc__)
-    parser.add_argument("recipe", choices=sorted(MODULES))
-    parser.add_argument("--out", type=Path, help="run folder (default runs/RECIPE)")
+    parser.add_argument("recipe", choices=["all", *sorted(MODULES)])
+    parser.add_argument("--out", type=Path, help="run folder (default runs/RECIPE; for all: the folder of them, runs)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--minutes", type=float, help="wall time of the whole run, earlier sessions included")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
+    parser.add_argument("--folder", type=Path, default=Path("assets/starter"), help="for all: the starter files")
     parser.add_argument("--resume", action="store_true", help="continue from the run folder's checkpoint")
     parser.add_argument("--dry-run", action="store_true", help="print shapes and memory on the meta device, and stop")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a recipe setting")
@@ -27,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if options.threads:
         torch.set_num_threads(options.threads)
+    if options.recipe == "all":
+        return _everything(options)
     module = recipe_module(options.recipe)
     settings = options.set + ([f"minutes={options.minutes}"] if options.minutes is not None else [])
     try:
@@ -46,6 +54,22 @@ def main(arguments: list[str] | None = None) -> int:
     if options.resume:
         trainer.resume()
     trainer.run()
+    return 0
+
+
+def _everything(options: argparse.Namespace) -> int:
+    from .everything import Everything
+
+    if options.set or options.resume or options.dry_run:
+        sys.stderr.write("all takes no --set, --resume or --dry-run: it goes on by itself from what is there.\n")
+        return 2
+    workers = 1
+    if options.device == "cpu":
+        os.nice(19)
+    else:
+        workers = max(1, min(12, (os.cpu_count() or 2) - 2))
+    session = Everything(options.folder, options.out or Path("runs"), device=options.device, workers=workers)
+    session.run(options.minutes)
     return 0
 
 

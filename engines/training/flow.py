@@ -12,6 +12,6 @@ def draw_sigmas(count: int, rng: torch.Generator, *, centre: float = 0.4, unifor
 
 def noised(latents: torch.Tensor, sigmas: torch.Tensor, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """Clean latents [B,C,F,H,W] and sigmas [B] -> noisy latents and the velocity to predict, same shape."""
-    noise = torch.randn(latents.shape, generator=rng)
-    level = sigmas.view(-1, 1, 1, 1, 1)
+    noise = torch.randn(latents.shape, generator=rng).to(latents.device)
+    level = sigmas.to(latents.device).view(-1, 1, 1, 1, 1)
     return (1 - level) * latents + level * noise, noise - latents

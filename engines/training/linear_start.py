@@ -15,7 +15,7 @@ import torch
 
 from engines.pyramid_flow.vae import CausalConv3d, CausalVideoVAE, FrameNorm, MidBlock, ResnetBlock
 
-from .latents import SPACE, BlockLatents
+from .latents import BlockLatents
 
 Shape = tuple[int, int, int]  # frames, rows, columns of a region
 
@@ -46,7 +46,7 @@ def _parts(rows: torch.Tensor, whole: Shape, shape: Shape) -> list[torch.Tensor]
 
 
 def _top(code: BlockLatents) -> _Level:
-    return _Level((code.time, SPACE, SPACE), code.video_basis, code.scale)
+    return _Level((code.time, code.space, code.space), code.video_basis, code.scale)
 
 
 def _level(code: BlockLatents, shape: Shape, channels: int) -> _Level:
@@ -127,7 +127,7 @@ def _decoder(vae: CausalVideoVAE, code: BlockLatents) -> None:
             narrow = _level(code, held.shape, shortcut.conv.out_channels)
             _pass_through(shortcut, _smaller(held, narrow)[0])
             held = narrow
-        side, length = SPACE >> (number + 1), code.time >> (number + 1)
+        side, length = code.space >> (number + 1), code.time >> (number + 1)
         wide = _level(code, (2 * length, side, side), spatial.conv.out_channels // 4)
         _split(spatial, _smaller(held, wide))
         if number == 0:
@@ -181,19 +181,23 @@ def _encoder(vae: CausalVideoVAE, code: BlockLatents) -> None:
 
 
 def _latents_out(vae: CausalVideoVAE, last: CausalConv3d, halves: list[torch.Tensor], offset: torch.Tensor) -> None:
-    """Groups of six channels: two latents, their negatives, two constants."""
+    """Each of the norm's groups: a share of the latents, each followed by its negative, then constants."""
     norm, count = vae.encoder.conv_norm_out, len(offset)
     size = norm.num_channels // norm.num_groups
+    share = -(-count // norm.num_groups)
+    constants = size - 2 * share
+    if constants < 1:
+        raise ValueError(f"A last level of {norm.num_channels} channels has no room for {count} latents.")
     number = torch.arange(count)
-    places = number // 2 * size + number % 2 * 2
+    places = number // share * size + number % share * 2
     for channel, sign in ((places, 1.0), (places + 1, -1.0)):
         conv = _clear(last, channel)
         for tap, matrix in enumerate(halves):
             conv.weight[channel, : matrix.shape[1], 1 + tap, 1, 1] = sign * matrix
         conv.bias[channel] = sign * offset
-    constant = (torch.arange(norm.num_groups)[:, None] * size + torch.tensor([4, 5])).flatten()
+    constant = (torch.arange(norm.num_groups)[:, None] * size + torch.arange(2 * share, size)).flatten()
     _clear(last, constant).bias[constant] = ENCODER_CONSTANT
-    _keep_scale(norm, torch.cat([places, places + 1]), ENCODER_CONSTANT, 2)
+    _keep_scale(norm, torch.cat([places, places + 1]), ENCODER_CONSTANT, constants)
     conv = _clear(vae.encoder.conv_out, slice(count))
     conv.weight[number, places, NOW, 1, 1] = 1
     conv.weight[number, places + 1, NOW, 1, 1] = -1
@@ -206,8 +210,8 @@ def write_code(vae: CausalVideoVAE, code: BlockLatents) -> None:
     """Make a fresh starter-size autoencoder encode and decode as the code does, first latents excepted.
 
     Args:
-        vae: halves space and time in each of its three blocks; groups of three channels at the decoder's end, of six
-            at the encoder's.
+        vae: halves space and time in each of its three blocks; groups of three channels at the decoder's end, of more
+            than twice their share of the latents at the encoder's.
     """
     with torch.no_grad():
         for module in vae.modules():

@@ -6,7 +6,8 @@ import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from transformers import UMT5Config, UMT5EncoderModel
 
-LATENT_CHANNELS = 16
+PYRAMID_CHANNELS = 32
+WAN_CHANNELS = 48
 TEXT_WIDTH = 128
 TEXT_LEN = 64
 VOCABULARY = 1024
@@ -14,14 +15,14 @@ VOCABULARY = 1024
 VAE: dict[str, Any] = {
     "base_dim": 32,
     "decoder_base_dim": 32,
-    "z_dim": LATENT_CHANNELS,
+    "z_dim": WAN_CHANNELS,
     "dim_mult": [1, 2, 2],
     "num_res_blocks": 1,
     "attn_scales": [],
     "temperal_downsample": [True, True],
     "dropout": 0.0,
-    "latents_mean": [0.0] * LATENT_CHANNELS,
-    "latents_std": [1.0] * LATENT_CHANNELS,
+    "latents_mean": [0.0] * WAN_CHANNELS,
+    "latents_std": [1.0] * WAN_CHANNELS,
     "is_residual": True,
     "in_channels": 12,
     "out_channels": 12,
@@ -31,11 +32,11 @@ VAE: dict[str, Any] = {
 }
 
 TRANSFORMER: dict[str, Any] = {
-    "patch_size": [1, 2, 2],
+    "patch_size": [1, 1, 1],
     "num_attention_heads": 4,
     "attention_head_dim": 64,
-    "in_channels": LATENT_CHANNELS,
-    "out_channels": LATENT_CHANNELS,
+    "in_channels": WAN_CHANNELS,
+    "out_channels": WAN_CHANNELS,
     "text_dim": TEXT_WIDTH,
     "freq_dim": 256,
     "ffn_dim": 1024,

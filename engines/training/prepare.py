@@ -13,43 +13,46 @@ import numpy as np
 import torch
 
 from . import networks
-from .latents import SPACE, TIME, BlockLatents, fit, to_unit
+from .latents import BlockLatents, Blocks, fit, to_unit
 from .tokens import train_tokenizer
 from .world import Clip, WorldConfig, make_clip
 
 log = logging.getLogger(__name__)
 
 SEED = 5
-PYRAMID_TIME = 8  # frames of one latent of Pyramid Flow
 WORLD = WorldConfig(
     frames=17,
-    subject_shares=(0.3, 0.4, 0.2, 0.1),
-    two_subjects=0.4,
-    three_or_four=0.05,
-    photo_background=0.1,
-    smallest=0.14,
+    subject_shares=(0.3, 0.45, 0.2, 0.05),
+    two_subjects=0.3,
+    three_or_four=0.03,
+    photo_background=0.08,
 )
 PHOTOS = dataclasses.replace(WORLD, empty_photo=1.0, camera=0.7)
+CODES = {
+    "wan_code.safetensors": (Blocks(8, 4), networks.WAN_CHANNELS),
+    "pyramid_code.safetensors": (Blocks(8, 8), networks.PYRAMID_CHANNELS),
+}
 
 
-def block_weights(clip: Clip, *, background: float = 0.15, photo: float = 0.5, time: int = TIME) -> torch.Tensor:
-    """How much each block [n+1,H/8,W/8] counts in the fit: little for flat background, fully where a subject is."""
+def block_weights(clip: Clip, *, background: float = 0.15, photo: float = 0.5, size: Blocks) -> torch.Tensor:
+    """How much each block [n+1,H/s,W/s] counts in the fit: little for flat background, fully where a subject is."""
     frames, height, width = clip.masks.shape
+    space, time = size
     grouped = clip.masks[1:].reshape((frames - 1) // time, time, height, width).max(1)
     shares = np.concatenate([clip.masks[:1], grouped])
-    shares = shares.reshape(-1, height // SPACE, SPACE, width // SPACE, SPACE).max((2, 4))
+    shares = shares.reshape(-1, height // space, space, width // space, space).max((2, 4))
     base = background if clip.tracks else photo
     return torch.from_numpy(base + (shares > 0.02)).float()
 
 
-def fit_latents(*, clips: int = 900, channels: int = networks.LATENT_CHANNELS, time: int = TIME) -> BlockLatents:
-    """Fit the code of `time` frames to world clips, every fifth only a photograph."""
+def fit_latents(size: Blocks, channels: int, *, clips: int = 900) -> BlockLatents:
+    """Fit the code of such blocks to world clips, every fifth only a photograph."""
     made = [make_clip((SEED, i), PHOTOS if i % 5 == 0 else WORLD, with_masks=True) for i in range(clips)]
     return fit(
         [to_unit(clip.frames) for clip in made],
-        [block_weights(clip, time=time) for clip in made],
+        [block_weights(clip, size=size) for clip in made],
         channels=channels,
-        time=time,
+        size=size,
     )
 
 
@@ -60,11 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options.out.mkdir(parents=True, exist_ok=True)
-    made = {
-        "block_latents.safetensors": lambda path: fit_latents().save(path),
-        "pyramid_latents.safetensors": lambda path: fit_latents(time=PYRAMID_TIME).save(path),
-        "tokenizer": lambda path: train_tokenizer(vocabulary=networks.VOCABULARY).save_pretrained(path),
-    }
+    made = {name: lambda path, code=code: fit_latents(*code).save(path) for name, code in CODES.items()}
+    made["tokenizer"] = lambda path: train_tokenizer(vocabulary=networks.VOCABULARY).save_pretrained(path)
     for name, make in made.items():
         if not (options.out / name).exists():
             make(options.out / name)

@@ -9,12 +9,15 @@ import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
+from engines.pyramid_flow.vae import CausalVideoVAE
 from engines.sampling.denoise import TRAINING_STEPS
+from engines.wan.starter import FIRST_VAE
+from engines.wan.strides import spatial_stride, temporal_stride
 
 from . import networks
 from .data import fit_on_canvas, pad_tokens
 from .files import read_network
-from .latents import BlockLatents, to_pixels, to_unit
+from .latents import BlockLatents, Blocks, to_pixels, to_unit
 from .recipes.flow_task import load_text
 from .tokens import load_tokenizer
 
@@ -31,21 +34,27 @@ class Settings:
     text_scale: float = 4.0
     image_scale: float = 3.0
 
-    def latent_shape(self, channels: int, *, references: int = 0) -> tuple[int, int, int, int]:
-        """[Z, F (+R), h, w]."""
-        return channels, (self.frames - 1) // 4 + 1 + references, self.height // 8, self.width // 8
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Starter:
-    """A set of starter networks ready to sample. `decode` and `encode` map latents [B,Z,F,h,w] and video."""
+    """A set of starter networks ready to sample. `decode` and `encode` map latents [B,Z,F,h,w] and video.
 
+    One latent stands for `blocks`: space x space pixels, and time frames after the first.
+    """
+
+    blocks: Blocks
     transformer: WanTransformer3DModel
     text_encoder: UMT5EncoderModel
     tokenizer: PreTrainedTokenizerFast
     encode: Callable[[torch.Tensor], torch.Tensor]
     decode: Callable[[torch.Tensor], torch.Tensor]
     text_len: int
+
+    def latent_shape(self, settings: Settings) -> tuple[int, int, int, int]:
+        """[Z, F, h, w]."""
+        space, time = self.blocks
+        frames = (settings.frames - 1) // time + 1
+        return self.transformer.config.in_channels, frames, settings.height // space, settings.width // space
 
     @torch.inference_mode()
     def states(self, prompts: list[str]) -> torch.Tensor:
@@ -69,13 +78,21 @@ def load_vae(path: Path) -> AutoencoderKLWan:
     return vae.eval()
 
 
+def load_pyramid_vae(path: Path) -> CausalVideoVAE:
+    """The starter autoencoder of Pyramid Flow in a file."""
+    tensors, facts = read_network(path)
+    vae = CausalVideoVAE(**facts["config"])
+    vae.load_state_dict(tensors)
+    return vae.eval()
+
+
 def load_starter(
-    folder: Path, *, transformer: str = "wan_t2v.safetensors", files: Path | None = None, linear: bool = False
+    folder: Path, *, transformer: str | Path = "wan_t2v.safetensors", files: Path | None = None, linear: bool = False
 ) -> Starter:
     """Read a starter from a folder; `files` holds the parts that are not in it; `linear` decodes without the VAE."""
     files = files or folder
 
-    def part(name: str) -> Path:
+    def part(name: str | Path) -> Path:
         return folder / name if (folder / name).exists() else files / name
 
     tensors, facts = read_network(part(transformer))
@@ -84,10 +101,11 @@ def load_starter(
     text_encoder = networks.build_text_encoder()
     load_text(text_encoder, part("text_encoder.safetensors"))
     if linear:
-        code = BlockLatents.load(part("block_latents.safetensors"))
-        encode, decode = code.encode, code.decode
+        code = BlockLatents.load(part(facts["recipe"]["recipe"]["latents_file"]))
+        encode, decode, blocks = code.encode, code.decode, Blocks(code.space, code.time)
     else:
-        vae = load_vae(part("vae.safetensors"))
+        vae = load_vae(part(facts.get("vae", FIRST_VAE)))
+        blocks = Blocks(spatial_stride(vae.config), temporal_stride(vae.config))
 
         def encode(video: torch.Tensor) -> torch.Tensor:
             return vae.encode(video).latent_dist.mode()
@@ -96,6 +114,7 @@ def load_starter(
             return vae.decode(latents).sample
 
     return Starter(
+        blocks=blocks,
         transformer=network.eval(),
         text_encoder=text_encoder.eval(),
         tokenizer=load_tokenizer(part("tokenizer")),
@@ -116,8 +135,7 @@ def sample(
 ) -> np.ndarray:
     """Videos uint8 [B,T,H,W,3] for prompts; all must bring the same number of references (or none)."""
     count = len(references[0]) if references else 0
-    channels = starter.transformer.config.in_channels
-    shape = settings.latent_shape(channels)
+    shape = starter.latent_shape(settings)
     state = torch.stack(
         [torch.randn(shape, generator=torch.Generator().manual_seed(seed + index)) for index in range(len(prompts))]
     )

@@ -82,7 +82,7 @@ class Trainer:
         )
         self.rng = torch.Generator().manual_seed(recipe.seed)
         self.clip = AdaptiveClip()
-        self.step = 0
+        self.step = self.first = 0  # `first`: where the current leg began
         self.clock = _Clock()
         self.stopping = False
         self.figures: dict[str, float] = {}
@@ -105,6 +105,19 @@ class Trainer:
             self.task.load_state(state["task"])
         self.clock = _Clock(state["wall_s"], state["core_s"])
         log.info("Resumed at step %d after %.1f minutes.", self.step, state["wall_s"] / 60)
+
+    def adopt(self, tensors: dict[str, torch.Tensor], *, step: int) -> None:
+        """Begin from averaged weights of a starter file, by this trainer's names, at the recipe's position `step`."""
+        with torch.no_grad():
+            for name, parameter in self.parameters:
+                parameter.copy_(tensors[name])
+                self.average[name] = parameter.detach().clone()
+        self.step = step
+        log.info("Training goes on from a file of step %d.", step)
+
+    def begin_leg(self) -> None:
+        """From here on warm-up, schedule and `minutes` count anew: one of several sessions of a long run."""
+        self.first, self.clock = self.step, _Clock()
 
     def save(self) -> None:
         """Write the checkpoint; a crash leaves the previous one."""
@@ -165,7 +178,7 @@ class Trainer:
 
     def _update(self, batch: dict[str, torch.Tensor]) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.recipe, self.step, self.progress())
+            group["lr"] = learning_rate(self.recipe, self.step - self.first, self.progress())
         batch = {name: value.to(self.device) for name, value in batch.items()}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             loss, figures = self.task.loss(batch, self.rng, step=self.step)
@@ -183,7 +196,7 @@ class Trainer:
             scale = self.clip.scale(float(norm))
             torch._foreach_mul_([p.grad for _, p in self.parameters if p.grad is not None], scale)
         self.optimizer.step()
-        keep = min(self.recipe.ema, (self.step + 1) / (self.step + 10))
+        keep = min(self.recipe.ema, (self.step + 1) / (self.step + 10))  # a young average forgets its start
         with torch.no_grad():
             values = [self.average[name] for name, _ in self.parameters]
             torch._foreach_lerp_(values, [p.detach() for _, p in self.parameters], 1 - keep)

@@ -13,22 +13,13 @@ import torch
 
 from engines.loading.integrity import odd
 from engines.loading.networks import Network
+from engines.wan.strides import spatial_stride, temporal_stride
 
 
 def latent_shape(config: Mapping[str, Any], *, width: int, height: int, frames: int) -> tuple[int, int, int, int]:
     """(C, F, h, w) of a clip in pixels: the first frame alone, then one latent frame per temporal stride."""
     space, time = spatial_stride(config), temporal_stride(config)
     return config["z_dim"], (frames - 1) // time + 1, height // space, width // space
-
-
-def temporal_stride(config: Mapping[str, Any]) -> int:
-    """Frames per latent frame after the first: 4 for the published autoencoders."""
-    return 2 ** sum(config["temperal_downsample"])
-
-
-def spatial_stride(config: Mapping[str, Any]) -> int:
-    """Pixels per latent pixel: 8 for Wan 2.1, 16 for Wan 2.2."""
-    return 2 ** len(config["temperal_downsample"]) * (config.get("patch_size") or 1)
 
 
 def normalised(latents: torch.Tensor, config: Mapping[str, Any]) -> torch.Tensor:

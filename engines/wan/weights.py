@@ -28,9 +28,6 @@ def published_geometry(*sizes: tuple[int, int], max_frames: int) -> Geometry:
     return Geometry(sizes=sizes, multiple=16, max_pixels=1280 * 720, frame_stride=4, max_frames=max_frames)
 
 
-STARTER_GEOMETRY = Geometry(
-    sizes=((96, 64), (64, 64)), multiple=16, max_pixels=96 * 96, frame_stride=4, max_frames=49, min_side=48
-)
 STARTER_DEFAULTS = {"width": 96, "height": 64, "frames": 33, "fps": 12, "steps": 20}
 STARTER_PRESETS = presets(10, 20, 40)
 
@@ -39,15 +36,7 @@ STARTER_TEXT = (
     Weights("text_encoder", ("starter/text_encoder.safetensors",), size_bytes=930_000),
     Weights("tokenizer", ("starter/tokenizer/tokenizer.json", "starter/tokenizer/tokenizer_config.json")),
 )
-# Everything but the transformer, as the starters on Wan 2.1 use it.
-STARTER = (Weights("vae", ("starter/vae.safetensors",), size_bytes=5_400_000), *STARTER_TEXT)
 STARTER_NOTE = (
     "A small demonstration model trained by this project on a world of simple moving shapes; "
     "it shows how the engine works, not what it can do at full size."
-)
-STARTER_WORDS = (
-    "a red, green, blue, yellow, purple, orange, white, cyan or pink circle, square, triangle, star or ring "
-    "(plain, striped, dotted, checkered, two-tone or with eyes) that moves right, moves left, moves up, moves down, "
-    "bounces, falls, spins, grows, shrinks, circles around or stays still, on a black, grey, sky, sand, dark blue or "
-    "dark green background, over a green, brown, grey or white floor"
 )

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from engines.prompting.rules import main_colours, refine
 from engines.registry import SPECS
 from engines.request import MAX_PROMPT_CHARACTERS
-from engines.training.world import words
+from engines.training import words
 
 PLAIN = " The camera stays still. Soft, even light. Smooth motion, sharp detail."
 

@@ -11,9 +11,10 @@ from engines.loading.checkpoints import load, open_checkpoint
 from engines.training import networks
 from engines.training.__main__ import main
 from engines.training.clipping import AdaptiveClip
+from engines.training.latents import Blocks
 from engines.training.prepare import fit_latents
 from engines.training.recipe import Stage, with_settings
-from engines.training.recipes import flashi2v, flashi2v_full, text_to_video
+from engines.training.recipes import flashi2v, flashi2v_full, text_to_video, vae
 from engines.training.shifted import draw_shifted_sigmas, dynamic_shift, shift_sigmas, shifted_input
 from engines.training.tokens import train_tokenizer
 from engines.training.trainer import Trainer
@@ -29,9 +30,9 @@ WORLD = WorldConfig(width=32, height=32, frames=5, two_subjects=0, photo_backgro
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as assets/starter is: latents, tokenizer, an (untrained) text-to-video base."""
     folder = tmp_path_factory.mktemp("start")
-    fit_latents(clips=12, channels=8).save(folder / "block_latents.safetensors")
+    fit_latents(Blocks(8, 4), 8, clips=12).save(folder / vae.CODE)
     train_tokenizer(vocabulary=600, captions=200).save_pretrained(folder / "tokenizer")
-    recipe = dataclasses.replace(text_to_video.RECIPE, files=str(folder), compiled=False)
+    recipe = dataclasses.replace(text_to_video.RECIPE, files=str(folder), start="", train_text=True, compiled=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(networks, "TRANSFORMER", networks.TRANSFORMER | TINY)
         task = text_to_video.build(recipe)

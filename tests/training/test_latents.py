@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from engines.training.latents import BlockLatents, to_pixels, to_unit
+from engines.training.latents import BlockLatents, Blocks, to_pixels, to_unit
 from engines.training.prepare import fit_latents
 
 
 @pytest.fixture(scope="module")
 def code() -> BlockLatents:
-    return fit_latents(clips=40, channels=16)
+    return fit_latents(Blocks(8, 4), 16, clips=40)
 
 
 def test_pixels_survive_the_unit_range():

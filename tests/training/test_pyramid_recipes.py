@@ -19,7 +19,7 @@ from engines.training import networks, pyramid
 from engines.training.__main__ import main
 from engines.training.data import POOL, PooledClips
 from engines.training.files import save_network
-from engines.training.latents import to_unit
+from engines.training.latents import Blocks, to_unit
 from engines.training.prepare import fit_latents
 from engines.training.recipe import Stage
 from engines.training.recipes import pyramid_flow, pyramid_flow_sd3, pyramid_vae
@@ -48,7 +48,7 @@ SMALL = {
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as assets/starter is: latents of eight frames, tokenizer, an untrained text encoder."""
     folder = tmp_path_factory.mktemp("start")
-    fit_latents(clips=10, channels=CHANNELS, time=8).save(folder / "pyramid_latents.safetensors")
+    fit_latents(Blocks(8, 8), CHANNELS, clips=10).save(folder / pyramid_vae.CODE)
     train_tokenizer(vocabulary=600, captions=200).save_pretrained(folder / "tokenizer")
     tensors = networks.build_text_encoder().state_dict()
     tensors.pop("encoder.embed_tokens.weight")
@@ -73,7 +73,7 @@ def test_trained_files_are_what_the_engine_runs(
     small = {"encoder_out_channels": CHANNELS, "decoder_in_channels": CHANNELS}
     widths = {"encoder_block_out_channels": [24, 24, 48], "decoder_block_out_channels": [24, 24, 48]}
     monkeypatch.setattr(pyramid_vae, "NETWORK", pyramid_vae.NETWORK | small | widths)
-    monkeypatch.setattr(networks, "LATENT_CHANNELS", CHANNELS)
+    monkeypatch.setattr(networks, "PYRAMID_CHANNELS", CHANNELS)
     for module, recipe in (
         (recipes, dataclasses.replace(recipes.RECIPE, **settings(start))),
         (pyramid_vae, dataclasses.replace(pyramid_vae.RECIPE, **settings(start), sizes=((64, 64, 9),))),
@@ -86,7 +86,7 @@ def test_trained_files_are_what_the_engine_runs(
     context = PyramidContext(
         {
             "transformer": (tmp_path / recipes.RECIPE.name / "export" / starter.file,),
-            "vae": (tmp_path / "pyramid-vae/export/pyramid_vae.safetensors",),
+            "vae": (tmp_path / "pyramid-vae/export" / pyramid_vae.FILE,),
             "text_encoder": (start / "text_encoder.safetensors",),
             "tokenizer": (start / "tokenizer/tokenizer.json",),
         }
@@ -96,7 +96,7 @@ def test_trained_files_are_what_the_engine_runs(
 
 
 def test_an_untrained_autoencoder_encodes_and_decodes_as_the_linear_code() -> None:
-    code = fit_latents(clips=30, time=8)
+    code = fit_latents(Blocks(8, 8), networks.PYRAMID_CHANNELS, clips=30)
     torch.manual_seed(0)
     vae = pyramid_vae.build_vae(code)
     video = torch.stack([to_unit(make_clip((3, index), WORLD).frames) for index in range(4)])

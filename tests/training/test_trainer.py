@@ -8,9 +8,10 @@ import torch
 from engines.training import networks
 from engines.training.__main__ import main
 from engines.training.files import read_facts, read_network
+from engines.training.latents import Blocks
 from engines.training.prepare import fit_latents
 from engines.training.recipe import ReferenceMix, Stage, with_settings
-from engines.training.recipes import recipe_module, text_to_video
+from engines.training.recipes import recipe_module, text_to_video, vae
 from engines.training.recipes.vae import VaeRecipe, VaeTask
 from engines.training.tokens import load_tokenizer, train_tokenizer
 from engines.training.trainer import Trainer, learning_rate
@@ -30,7 +31,7 @@ WORLD = WorldConfig(width=32, height=32, frames=5, two_subjects=0, photo_backgro
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
-    fit_latents(clips=12, channels=8).save(folder / "block_latents.safetensors")
+    fit_latents(Blocks(8, 4), 8, clips=12).save(folder / vae.CODE)
     train_tokenizer(vocabulary=600, captions=200).save_pretrained(folder / "tokenizer")
     return folder
 
@@ -41,6 +42,8 @@ def recipe(files, monkeypatch):
     stage = Stage(until=10**9, batch=2, world=WORLD, mix=ReferenceMix(none=1, one=1))
     return dataclasses.replace(
         text_to_video.RECIPE,
+        start="",
+        train_text=True,
         steps=6,
         minutes=0.0,
         stages=(stage,),
@@ -100,7 +103,7 @@ def test_the_vae_recipe_trains_skeleton_and_blocks(files, monkeypatch, tmp_path)
     )  # fmt: skip
     task = VaeTask(recipe)
     Trainer(recipe, task, tmp_path, workers=0).run()
-    facts = read_facts(tmp_path / "export" / "vae.safetensors")
+    facts = read_facts(tmp_path / "export" / vae.FILE)
     assert len(facts["rgb_factors"]["weight"]) == 8
     conv = task.vae.decoder.up_blocks[0].resnets[0].conv2
     assert conv.weight.abs().sum() > 0

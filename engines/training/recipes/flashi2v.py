@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from engines.flashi2v.network import FlashI2VTransformer3DModel, ShiftProjection, Variant
+from engines.flashi2v.network import PROJECTION_WIDTH, FlashI2VTransformer3DModel, ShiftProjection, Variant
 
 from .. import networks
 from ..attention import written_out
@@ -28,7 +28,7 @@ WORLD = WorldConfig(
     empty_photo=0.25,
     camera=0.85,
 )
-SMALL = dataclasses.replace(WORLD, width=64, frames=17)
+SMALL = dataclasses.replace(WORLD, width=64, height=48, frames=17)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,6 @@ RECIPE = FlashI2VRecipe(
     learning_rate=8e-4,
     decay_share=0.5,
     drop_text=0.1,
-    train_text=False,
     transformer_file="flashi2v.safetensors",
     start="assets/starter",
 )
@@ -67,7 +66,8 @@ class FlashI2VTask(FlowTask):
     def build_transformer(self) -> FlashI2VTransformer3DModel:
         """The base with the picture's paths: Fourier's at zero, the shift as the first frame itself."""
         recipe = self.recipe
-        told = {"variant": recipe.variant, "projection_kernel": recipe.projection_kernel}
+        width = max(PROJECTION_WIDTH, 2 * networks.TRANSFORMER["in_channels"])  # room for the identity
+        told = {"variant": recipe.variant, "projection_kernel": recipe.projection_kernel, "projection_width": width}
         if not recipe.start:
             network = FlashI2VTransformer3DModel(**networks.TRANSFORMER, **told)
             torch.nn.init.zeros_(network.proj_out.weight)

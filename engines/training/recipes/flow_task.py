@@ -16,13 +16,16 @@ from ..data import ClipDataset
 from ..files import read_network, save_network
 from ..flow import draw_sigmas, noised
 from ..recipe import Recipe
+from . import vae
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FlowRecipe(Recipe):
     """Settings of a flow-matching run."""
 
-    train_text: bool = True
+    latents_file: str = vae.CODE
+    vae_file: str = vae.FILE  # decodes these latents
+    train_text: bool = False  # all starters share the text encoder that the first one was trained with
     drop_text: float = 0.1  # empty prompt, references kept
     drop_all: float = 0.0  # empty prompt and zero references
     sigma_centre: float = 0.7  # of the normal in the noise levels' logits
@@ -38,8 +41,9 @@ class FlowTask:
         self.recipe = recipe
         self.transformer = self.build_transformer()
         self.text_encoder = networks.build_text_encoder()
-        if recipe.start:
-            load_text(self.text_encoder, Path(recipe.start) / "text_encoder.safetensors")
+        known = Path(recipe.start or recipe.files) / "text_encoder.safetensors"
+        if not recipe.train_text or known.exists():
+            load_text(self.text_encoder, known)
         if not recipe.train_text:
             self.text_encoder.requires_grad_(False)
         if recipe.compiled:
@@ -47,10 +51,18 @@ class FlowTask:
                 block.compile(dynamic=False)
 
     def build_transformer(self) -> WanTransformer3DModel:
-        """The network to train, from the text-to-video starter where the recipe names one."""
+        """The network to train, from the text-to-video starter where the recipe names one.
+
+        What is next to the latents begins anew where that starter was trained on other ones.
+        """
         transformer = networks.build_transformer()
         if self.recipe.start:
-            transformer.load_state_dict(read_network(Path(self.recipe.start) / "wan_t2v.safetensors")[0])
+            tensors, _ = read_network(Path(self.recipe.start) / "wan_t2v.safetensors")
+            shapes = {name: tensor.shape for name, tensor in transformer.state_dict().items()}
+            fitting = {name: tensor for name, tensor in tensors.items() if tensor.shape == shapes[name]}
+            missing, _ = transformer.load_state_dict(fitting, strict=False)
+            if not all(name.startswith(("patch_embedding.", "proj_out.")) for name in missing):
+                raise ValueError(f"wan_t2v.safetensors in {self.recipe.start} is of another network: {missing}.")
         return transformer
 
     def networks(self) -> dict[str, nn.Module]:
@@ -68,12 +80,12 @@ class FlowTask:
         """Mean squared velocity error over the video's own latent frames."""
         clean, recipe = batch["latents"], self.recipe
         count, _, frames = clean.shape[:3]
-        sigmas = draw_sigmas(count, rng, centre=recipe.sigma_centre)
+        sigmas = draw_sigmas(count, rng, centre=recipe.sigma_centre).to(clean.device)
         noisy, velocity = noised(clean, sigmas, rng)
-        keep = torch.ones(count)
+        keep = torch.ones(count, device=clean.device)
         references = batch.get("refs")
         if references is not None:
-            keep = (torch.rand(count, generator=rng) >= recipe.drop_all).float()
+            keep = (torch.rand(count, generator=rng) >= recipe.drop_all).float().to(clean.device)
             noisy = torch.cat([noisy, references * keep.view(-1, 1, 1, 1, 1)], 2)
         states = networks.text_states(self.text_encoder, batch["ids"], batch["mask"], text_len=recipe.text_len)
         if recipe.drop_all:
@@ -88,8 +100,10 @@ class FlowTask:
         return errors.mean(), figures
 
     def _no_text(self) -> torch.Tensor:
-        end = torch.tensor([[self.text_encoder.config.eos_token_id]])
-        return networks.text_states(self.text_encoder, end, torch.ones(1, 1), text_len=self.recipe.text_len)
+        device = self.text_encoder.device
+        end = torch.tensor([[self.text_encoder.config.eos_token_id]], device=device)
+        mask = torch.ones(1, 1, device=device)
+        return networks.text_states(self.text_encoder, end, mask, text_len=self.recipe.text_len)
 
     def export(self, folder: Path, weights: dict[str, dict[str, torch.Tensor]], record: dict[str, Any]) -> None:
         """Write the transformer's and, when it was trained, the text encoder's starter file."""
@@ -97,6 +111,7 @@ class FlowTask:
             "class": type(self.transformer).__name__,
             "config": {name: value for name, value in self.transformer.config.items() if not name.startswith("_")},
             "text_len": self.recipe.text_len,
+            "vae": self.recipe.vae_file,
             "recipe": record,
         }
         names = {name.replace("._orig_mod", ""): value for name, value in weights["transformer"].items()}

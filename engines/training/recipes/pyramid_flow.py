@@ -20,10 +20,9 @@ from ..data import PooledClips
 from ..files import read_network, save_network
 from ..pyramid import objective
 from ..recipe import Recipe, Stage
+from . import pyramid_vae
 from .flow_task import load_text
 from .text_to_video import LARGE
-
-LATENTS_FILE = "pyramid_latents.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +39,7 @@ STARTERS = {
         PyramidFlux,
         {
             "patch_size": 1,
-            "in_channels": 4 * networks.LATENT_CHANNELS,
+            "in_channels": 4 * networks.PYRAMID_CHANNELS,
             "num_layers": 1,
             "num_single_layers": 5,
             "attention_head_dim": 64,
@@ -57,8 +56,8 @@ STARTERS = {
         {
             "sample_size": 32,
             "patch_size": 2,
-            "in_channels": networks.LATENT_CHANNELS,
-            "out_channels": networks.LATENT_CHANNELS,
+            "in_channels": networks.PYRAMID_CHANNELS,
+            "out_channels": networks.PYRAMID_CHANNELS,
             "num_layers": 4,
             "attention_head_dim": 64,
             "num_attention_heads": 2,
@@ -71,7 +70,7 @@ STARTERS = {
         "pyramid_flow_sd3.safetensors",
     ),
 }
-SMALL = dataclasses.replace(LARGE, width=128, frames=33)
+SMALL = dataclasses.replace(LARGE, width=128, height=64, frames=33)
 FULL = dataclasses.replace(
     SMALL,
     frames=49,
@@ -79,7 +78,6 @@ FULL = dataclasses.replace(
     subject_shares=(0.75, 0.25, 0.0, 0.0),
     floor=0.25,
     paraphrase=0.2,
-    smallest=0.16,
 )
 PLAIN = dataclasses.replace(FULL, subject_shares=(1.0, 0.0, 0.0, 0.0), floor=0.15, paraphrase=0.1)
 
@@ -89,6 +87,8 @@ class PyramidRecipe(Recipe):
     """Settings of a run."""
 
     family: str = "miniflux"
+    latents_file: str = pyramid_vae.CODE
+    vae_file: str = pyramid_vae.FILE  # decodes these latents
     text_len: int = networks.TEXT_LEN
     drop_text: float = 0.1
     foreign_text: float = 0.004  # rare: a row of 64 bytes makes every text of its batch that long
@@ -109,7 +109,6 @@ RECIPE = PyramidRecipe(
     ),
     learning_rate=1e-3,
     decay_share=0.4,
-    latents_file=LATENTS_FILE,
 )
 
 
@@ -167,6 +166,7 @@ class PyramidTask:
             "class": self.starter.network.__name__,
             "config": dict(self.starter.config),
             "text_len": self.recipe.text_len,
+            "vae": self.recipe.vae_file,
             "recipe": record,
         }
         save_network(folder / self.starter.file, weights["transformer"], facts=facts)

@@ -17,20 +17,19 @@ from .. import networks
 from ..files import read_network, save_network
 from ..latents import BlockLatents
 from ..linear_start import write_code
-from .pyramid_flow import LATENTS_FILE
 from .vae import RECIPE as WAN_RECIPE
-from .vae import VaeDataset, VaeRecipe, lay_out, rgb_factors
+from .vae import VaeDataset, VaeRecipe, lay_out, noisy, rgb_factors
 
-FILE = "pyramid_vae.safetensors"
-WIDTHS = [24, 48, 48]
+FILE, CODE = "pyramid_vae32.safetensors", "pyramid_code.safetensors"
+WIDTHS = [24, 48, 96]
 NETWORK: dict[str, Any] = {
-    "encoder_out_channels": networks.LATENT_CHANNELS,
+    "encoder_out_channels": networks.PYRAMID_CHANNELS,
     "encoder_block_out_channels": WIDTHS,
     "encoder_layers_per_block": [1, 1, 1],
     "encoder_spatial_down_sample": [True, True, True],
     "encoder_temporal_down_sample": [True, True, True],
     "encoder_norm_num_groups": 8,
-    "decoder_in_channels": networks.LATENT_CHANNELS,
+    "decoder_in_channels": networks.PYRAMID_CHANNELS,
     "decoder_block_out_channels": WIDTHS,
     "decoder_layers_per_block": [1, 1, 1],
     "decoder_spatial_up_sample": [True, True, True],
@@ -46,7 +45,7 @@ RECIPE = dataclasses.replace(
     sizes=((64, 64, 9), (64, 64, 17), (128, 64, 17), (96, 96, 9)),
     learning_rate=2e-4,
     own_latents_from=300,
-    latents_file=LATENTS_FILE,
+    latents_file=CODE,
 )
 
 
@@ -81,7 +80,7 @@ class PyramidVaeTask:
     ) -> tuple[torch.Tensor, dict[str, float]]:
         """Weighted picture error of the decoder plus latent error of the encoder."""
         recipe, video = self.recipe, batch["video"]
-        wanted = self.code.encode(video)
+        wanted = self.code.to(video.device).encode(video)
         latents, figures, total = wanted, {}, 0.0
         if step % recipe.encoder_every == 0:
             own = self.vae.encode(video, {}).float().chunk(2, dim=1)[0]
@@ -91,8 +90,7 @@ class PyramidVaeTask:
             if step >= recipe.own_latents_from:
                 given = own if step >= recipe.joint_from else own.detach()
                 latents = torch.cat([given[: len(own) // 2], wanted[len(own) // 2 :]])
-        amount = torch.rand(len(latents), 1, 1, 1, 1, generator=rng) * recipe.latent_noise
-        latents = latents + amount * torch.randn(latents.shape, generator=rng)
+        latents = noisy(latents, rng, recipe.latent_noise)
         error = self.vae.decode(latents, {}).float() - video
         weights = batch["weights"] / batch["weights"].mean()
         picture_error = (error.square() * weights).mean() + 0.05 * (error.abs() * weights).mean()

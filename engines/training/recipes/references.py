@@ -7,7 +7,7 @@ from .flow_task import FlowRecipe, FlowTask
 from .text_to_video import FULL
 
 WORLD = dataclasses.replace(FULL, subject_shares=(0.3, 0.45, 0.25, 0.0))
-SMALL = dataclasses.replace(WORLD, width=64, frames=17)
+SMALL = dataclasses.replace(WORLD, width=64, height=48, frames=17)
 MIX = ReferenceMix(none=0.2, one=0.65, two=0.15)
 
 RECIPE = FlowRecipe(
@@ -18,7 +18,6 @@ RECIPE = FlowRecipe(
     decay_share=0.65,
     drop_text=0.1,
     drop_all=0.1,
-    train_text=False,
     sigma_centre=0.5,
     start="assets/starter",
     # Small clips and clips of the shipped size take turns.

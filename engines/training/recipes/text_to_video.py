@@ -8,6 +8,7 @@ from .flow_task import FlowRecipe, FlowTask
 
 LARGE = WorldConfig(
     width=64,
+    height=48,
     frames=17,
     vocabulary="small",
     subject_shares=(1.0, 0.0, 0.0, 0.0),
@@ -15,44 +16,34 @@ LARGE = WorldConfig(
     floor=0.0,
     photo_background=0.0,
     paraphrase=0.1,
-    smallest=0.18,
-    largest=0.27,
 )
-LARGE_SPRITES = dataclasses.replace(LARGE, subject_shares=(0.35, 0.65, 0.0, 0.0))
-FULL_SMALL = WorldConfig(
-    width=64,
-    frames=17,
-    subject_shares=(0.5, 0.35, 0.15, 0.0),
-    two_subjects=0.08,
-    floor=0.2,
-    photo_background=0.0,
-    paraphrase=0.2,
-    smallest=0.19,
+LARGE_SPRITES = dataclasses.replace(LARGE, subject_shares=(0.3, 0.7, 0.0, 0.0))
+FULL_SMALL = dataclasses.replace(
+    LARGE, vocabulary="full", subject_shares=(0.45, 0.45, 0.1, 0.0), two_subjects=0.06, floor=0.3, paraphrase=0.2
 )
-FULL = dataclasses.replace(FULL_SMALL, width=96, frames=33, two_subjects=0.12, floor=0.25)
+FULL = dataclasses.replace(FULL_SMALL, width=96, height=64, frames=33, two_subjects=0.1)
 ONE = ReferenceMix(none=0.0, one=1.0)
-REFERENCES = ReferenceMix(none=0.45, one=0.49, two=0.06)
-LAST = ReferenceMix(none=0.3, one=0.57, two=0.13)
+REFERENCES = ReferenceMix(none=0.45, one=0.5, two=0.05)
+LAST = ReferenceMix(none=0.35, one=0.55, two=0.1)
 
 RECIPE = FlowRecipe(
     name="text-to-video",
-    steps=20_000,
-    minutes=95.0,
+    steps=60_000,
     decay_share=0.25,
     drop_text=0.1,
     drop_all=0.1,
     sigma_centre=0.5,
+    start="assets/starter",
     stages=(
         # Shapes and motions first: until they are right, nothing else is worth learning.
-        Stage(until=1_200, batch=32, world=LARGE),
+        Stage(until=2_000, batch=16, world=LARGE),
         # Then every third batch copies a look.
-        Stage(until=3_600, batch=32, world=LARGE),
-        Stage(until=3_600, batch=32, world=LARGE),
-        Stage(until=3_600, batch=32, world=LARGE_SPRITES, mix=ONE),
-        Stage(until=5_600, batch=32, world=FULL_SMALL, mix=REFERENCES),
-        Stage(until=10**9, batch=16, world=FULL, mix=LAST),
-        Stage(until=10**9, batch=16, world=FULL, mix=LAST),
-        Stage(until=10**9, batch=32, world=FULL_SMALL, mix=LAST),
+        Stage(until=6_000, batch=16, world=LARGE),
+        Stage(until=6_000, batch=16, world=LARGE),
+        Stage(until=6_000, batch=16, world=LARGE_SPRITES, mix=ONE),
+        Stage(until=14_000, batch=16, world=FULL_SMALL, mix=REFERENCES),
+        Stage(until=10**9, batch=8, world=FULL, mix=LAST),
+        Stage(until=10**9, batch=16, world=FULL_SMALL, mix=LAST),
     ),
 )
 

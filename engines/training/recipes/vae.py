@@ -21,15 +21,16 @@ from ..latents import BlockLatents, to_unit
 from ..recipe import Recipe, Stage
 from ..world import WorldConfig, make_clip
 
+FILE, CODE = "wan_vae.safetensors", "wan_code.safetensors"
 WORLD = WorldConfig(
     frames=9,
-    subject_shares=(0.3, 0.35, 0.25, 0.1),
-    two_subjects=0.4,
-    three_or_four=0.05,
+    subject_shares=(0.25, 0.5, 0.2, 0.05),
+    two_subjects=0.3,
+    three_or_four=0.03,
     photo_background=0.1,
-    empty_photo=0.15,
+    empty_photo=0.12,
     camera=0.7,
-    smallest=0.14,
+    references=False,
 )
 
 
@@ -37,6 +38,7 @@ WORLD = WorldConfig(
 class VaeRecipe(Recipe):
     """Settings of the VAE run."""
 
+    latents_file: str = CODE
     skeleton_steps: int = 1500
     encoder_every: int = 2
     object_weight: float = 5.0
@@ -133,7 +135,14 @@ def decode_unclamped(vae: AutoencoderKLWan, latents: torch.Tensor) -> torch.Tens
         frame = hidden[:, :, index : index + 1]
         parts.append(vae.decoder(frame, feat_cache=vae._feat_map, feat_idx=vae._conv_idx, first_chunk=index == 0))
     vae.clear_cache()
-    return unpatchify(torch.cat(parts, 2), patch_size=vae.config.patch_size)
+    video = torch.cat(parts, 2)
+    return video if vae.config.patch_size is None else unpatchify(video, patch_size=vae.config.patch_size)
+
+
+def noisy(latents: torch.Tensor, rng: torch.Generator, most: float) -> torch.Tensor:
+    """Latents with noise of up to `most` deviations, another amount for each clip of the batch."""
+    amount = torch.rand(len(latents), 1, 1, 1, 1, generator=rng) * most
+    return latents + (amount * torch.randn(latents.shape, generator=rng)).to(latents.device)
 
 
 class VaeTask:
@@ -141,11 +150,11 @@ class VaeTask:
 
     def __init__(self, recipe: VaeRecipe) -> None:
         self.recipe, self.step = recipe, 0
-        self.code = BlockLatents.load(Path(recipe.files) / "block_latents.safetensors")
+        self.code = BlockLatents.load(Path(recipe.files) / recipe.latents_file)
         self.vae = networks.build_vae()
         prepare(self.vae)
         if recipe.start:
-            self.vae.load_state_dict(read_network(Path(recipe.start) / "vae.safetensors")[0])
+            self.vae.load_state_dict(read_network(Path(recipe.start) / FILE)[0])
             lay_out(self.vae)
 
     def networks(self) -> dict[str, nn.Module]:
@@ -163,7 +172,7 @@ class VaeTask:
         recipe, video = self.recipe, batch["video"]
         bare = step < recipe.skeleton_steps
         with skeleton(self.vae) if bare else contextlib.nullcontext():
-            wanted = self.code.encode(video)
+            wanted = self.code.to(video.device).encode(video)
             latents, figures, total = wanted, {}, 0.0
             if bare or step % recipe.encoder_every == 0:
                 own = self.vae.encode(video.contiguous(memory_format=torch.channels_last_3d)).latent_dist.mode().float()
@@ -173,8 +182,7 @@ class VaeTask:
                 if step >= recipe.own_latents_from:
                     joint = step >= recipe.joint_from
                     latents = torch.cat([(own if joint else own.detach())[: len(own) // 2], wanted[len(own) // 2 :]])
-            amount = torch.rand(len(latents), 1, 1, 1, 1, generator=rng) * recipe.latent_noise
-            latents = latents + amount * torch.randn(latents.shape, generator=rng)
+            latents = noisy(latents, rng, recipe.latent_noise)
             latents = latents.contiguous(memory_format=torch.channels_last_3d)
             error = decode_unclamped(self.vae, latents).float() - video
         weights = batch["weights"] / batch["weights"].mean()
@@ -184,14 +192,14 @@ class VaeTask:
         return total * 0.3 + picture_error * 4, figures
 
     def export(self, folder: Path, weights: dict[str, dict[str, torch.Tensor]], record: dict[str, Any]) -> None:
-        """Write vae.safetensors with the preview factors."""
+        """Write the starter file with the preview factors."""
         facts = {
             "class": "AutoencoderKLWan",
             "config": dict(networks.VAE),
             "rgb_factors": rgb_factors(self.code),
             "recipe": record,
         }
-        save_network(folder / "vae.safetensors", weights["vae"], facts=facts)
+        save_network(folder / FILE, weights["vae"], facts=facts)
 
 
 def rgb_factors(code: BlockLatents, *, clips: int = 60) -> dict[str, Any]:
@@ -199,7 +207,7 @@ def rgb_factors(code: BlockLatents, *, clips: int = 60) -> dict[str, Any]:
     world = dataclasses.replace(WORLD, frames=9)
     video = torch.stack([to_unit(make_clip((11, index), world).frames) for index in range(clips)])
     latents = code.encode(video)
-    small = nn.functional.avg_pool3d(video, (1, 8, 8))
+    small = nn.functional.avg_pool3d(video, (1, code.space, code.space))
     colour = torch.cat([small[:, :, :1], nn.functional.avg_pool3d(small[:, :, 1:], (code.time, 1, 1))], 2)
     inputs = latents.movedim(1, -1).flatten(0, -2)
     inputs = torch.cat([inputs, torch.ones(len(inputs), 1)], 1)

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from . import captions, pictures, render, sprites, words
+from .. import words
+from . import captions, pictures, render, sprites
 from .motion import Area, Path, make_path
 from .references import draw_reference
 
@@ -23,14 +24,14 @@ class WorldConfig:
     two_subjects: float = 0.2
     three_or_four: float = 0.0
     exact_count: int = 0  # 0 = draw the number of subjects
-    floor: float = 0.25
+    floor: float = 0.35
     photo_background: float = 0.06
     camera: float = 0.5  # share of photograph backgrounds under a moving camera
     empty_photo: float = 0.0  # clips that show only a photograph
     paraphrase: float = 0.35
     tell_pattern: float = 0.3
-    largest: float = 0.27  # subject radius in frame heights
-    smallest: float = 0.16
+    largest: float = 0.3  # subject radius in frame heights
+    smallest: float = 0.21
     references: bool = False
     reference_white: float = 0.7
 
@@ -90,8 +91,7 @@ def _choose_subject(rng: np.random.Generator, config: WorldConfig, background: s
         return sprites.flat_shape(rng, colour=str(rng.choice(allowed)), shape=str(rng.choice(shapes)))
     if subject is None:
         look = int(rng.integers(sprites.EVALUATION_LOOKS)) + (sprites.EVALUATION_LOOKS if config.held_out else 0)
-        shape = ("circle", "square", "triangle", "star", "circle", "square", "ring")[rng.integers(7)]
-        subject = sprites.sprite(look, colour=str(rng.choice(allowed)), shape=shape)
+        subject = sprites.sprite(look, colour=str(rng.choice(allowed)), shape=str(rng.choice(shapes)))
     return subject
 
 
@@ -135,6 +135,7 @@ class Plan:
     background: str
     floor: str | None
     horizon: float
+    ground: float
     camera: str | None
 
 
@@ -144,13 +145,13 @@ def _radius(rng: np.random.Generator, motion: str, area: Area, count: int, confi
     if count > 1:
         radius = min(radius * 0.8, 0.46 * min(area.right - area.left, area.bottom - area.top))
         if motion in ("moves right", "moves left", "circles around"):
-            radius = min(radius, 0.3 * (area.right - area.left))
+            radius = min(radius, 0.32 * (area.right - area.left))
         if vertical:
             radius = min(radius, 0.3 * (area.bottom - area.top))
     elif vertical:
-        radius = min(radius, 0.21)
+        radius = min(radius, config.smallest + 0.03)
     elif motion in ("grows", "shrinks"):
-        radius = rng.uniform(0.26, 0.38)
+        radius = rng.uniform(0.32, 0.4)
     return radius
 
 
@@ -165,7 +166,7 @@ def plan_clip(rng: np.random.Generator, config: WorldConfig) -> Plan:
     floor = str(rng.choice(list(words.FLOORS))) if not (on_photo or small) and rng.random() < config.floor else None
     if floor == background:
         floor = None
-    horizon = rng.uniform(0.74, 0.84)
+    horizon, ground = rng.uniform(0.64, 0.74), rng.uniform(0.9, 0.95)
     camera = str(rng.choice(words.CAMERA)) if on_photo and rng.random() < config.camera else None
 
     count = 0 if empty else 1 + int(rng.random() < config.two_subjects)
@@ -181,7 +182,7 @@ def plan_clip(rng: np.random.Generator, config: WorldConfig) -> Plan:
         subjects.append(subject)
 
     paths, motions, clauses = [], [], []
-    areas = _cells(rng, count, aspect, horizon + 0.02 if floor else 0.97) if count else []
+    areas = _cells(rng, count, aspect, ground) if count else []
     for subject, area in zip(subjects, areas, strict=True):
         motion = _choose_motion(rng, subject, config)
         radius = _radius(rng, motion, area, count, config)
@@ -198,6 +199,7 @@ def plan_clip(rng: np.random.Generator, config: WorldConfig) -> Plan:
         background=background,
         floor=floor,
         horizon=horizon,
+        ground=ground,
         camera=camera,
     )
 
@@ -212,13 +214,17 @@ def make_clip(seed: int | tuple[int, ...], config: WorldConfig, *, with_masks: b
     rng = generator(seed, config)
     plan = plan_clip(rng, config)
     canvas = _draw_background(rng, plan, config)
+    if plan.background != words.PHOTOGRAPH:
+        for path in plan.paths:
+            render.draw_shadow(canvas, path, ground=plan.ground)
     for subject, path in zip(plan.subjects, plan.paths, strict=True):
-        render.draw_subject(canvas, subject.picture, path)
+        render.draw_subject(canvas, subject.picture, path, pivot=subject.pivot, lit=subject.is_drawn)
     references = ()
     if config.references:
+        white, held_out = config.reference_white, config.held_out
         references = tuple(
-            draw_reference(rng, subject, white=config.reference_white, held_out=config.held_out)
-            for subject in plan.subjects
+            draw_reference(rng, subject, radius=float(path.radius.max()), white=white, held_out=held_out)
+            for subject, path in zip(plan.subjects, plan.paths, strict=True)
         )
     return Clip(
         frames=np.round(np.clip(canvas, 0, 1) * 255).astype(np.uint8),
@@ -264,5 +270,5 @@ def _masks(plan: Plan, config: WorldConfig) -> np.ndarray:
     covered = np.zeros((config.frames, config.height, config.width, 3), np.float32)
     for subject, path in zip(plan.subjects, plan.paths, strict=True):
         stencil = np.repeat(subject.picture[..., 3:], 4, 2)
-        render.draw_subject(covered, np.ascontiguousarray(stencil), path)
+        render.draw_subject(covered, np.ascontiguousarray(stencil), path, pivot=subject.pivot, lit=False)
     return np.clip(covered[..., 0], 0, 1)

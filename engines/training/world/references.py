@@ -5,11 +5,17 @@ A reference that is a crop of its own clip would teach a network to paste.
 
 import numpy as np
 
-from . import pictures, render, sprites, words
+from .. import words
+from . import pictures, render, sprites
 
 
-def draw_reference(rng: np.random.Generator, subject: sprites.Subject, *, white: float, held_out: bool) -> np.ndarray:
-    """A picture uint8 [h,w,3] of the subject; `white` is the share on a plain white background."""
+def draw_reference(
+    rng: np.random.Generator, subject: sprites.Subject, *, radius: float, white: float, held_out: bool
+) -> np.ndarray:
+    """A picture uint8 [h,w,3] of the subject; `white` is the share on a plain white background.
+
+    Set on the clip's canvas it shows the subject at about the size of the clip, `radius` in heights.
+    """
     height = int(rng.choice([64, 96]))
     width = int(height * rng.choice([1.0, 1.0, 1.25, 1.5]))
     choice = rng.random()
@@ -23,13 +29,14 @@ def draw_reference(rng: np.random.Generator, subject: sprites.Subject, *, white:
         canvas = render.flat_background(name=name, floor=None, horizon=1.0, width=width, height=height)
     else:
         canvas = np.ones((height, width, 3), np.float32)
-    radius = rng.uniform(0.3, 0.47) * height
+    radius = min(radius * rng.uniform(0.92, 1.15), 0.45) * height
     render.place(
         canvas,
         subject.picture,
         x=rng.uniform(radius, width - radius),
         y=rng.uniform(radius, height - radius),
         radius=radius,
-        angle=rng.uniform(-0.35, 0.35),
+        angle=rng.uniform(-0.3, 0.3),
+        lit=subject.is_drawn,
     )
     return np.round(np.clip(canvas, 0, 1) * 255).astype(np.uint8)

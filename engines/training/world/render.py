@@ -3,12 +3,19 @@
 import cv2
 import numpy as np
 
-from . import words
+from .. import words
 from .motion import Path
 
+SHADOW = 0.34  # of the light is taken away under a subject that rests on the ground
 
-def place(frame: np.ndarray, picture: np.ndarray, *, x: float, y: float, radius: float, angle: float) -> None:
-    """Composite an RGBA picture into a float32 RGB frame in place; x, y, radius in pixels, angle in radians."""
+
+def place(
+    frame: np.ndarray, picture: np.ndarray, *, x: float, y: float, radius: float, angle: float, lit: bool = True
+) -> None:
+    """Composite an RGBA picture into a float32 RGB frame in place; x, y, radius in pixels, angle in radians.
+
+    `lit` shades it by a light from above that does not turn with it.
+    """
     side = max(int(np.ceil(2.2 * radius)), 3)
     small = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
     reach = radius * 1.45 + 1
@@ -27,18 +34,43 @@ def place(frame: np.ndarray, picture: np.ndarray, *, x: float, y: float, radius:
     patch = cv2.warpAffine(small, matrix, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     region = frame[y0:y1, x0:x1]
     region *= 1 - patch[..., 3:]
+    if lit:
+        across = (np.arange(x0, x1, dtype=np.float32) + 0.5 - x) / radius
+        down = (np.arange(y0, y1, dtype=np.float32)[:, None] + 0.5 - y) / radius
+        gleam = np.exp(-4.5 * ((across + 0.35) ** 2 + (down + 0.42) ** 2))[..., None]
+        patch[..., :3] *= (1.02 - 0.1 * across - 0.2 * down)[..., None]
+        patch[..., :3] += 0.3 * gleam * (patch[..., 3:] - patch[..., :3])
     region += patch[..., :3]
 
 
+def cast_shadow(frame: np.ndarray, *, x: float, bottom: float, radius: float, ground: float) -> None:
+    """Darken a float32 RGB frame in place under a subject whose lowest point is at `bottom`; lengths in pixels.
+
+    The shadow lies at `ground`; it grows wider and fainter with the height above it.
+    """
+    height = max(ground - bottom, 0.0) / (2 * radius)
+    reach, depth = radius * (0.8 + 0.25 * height), SHADOW / (1 + 1.6 * height)
+    y0, y1 = max(int(ground - reach), 0), min(int(ground + reach) + 1, frame.shape[0])
+    x0, x1 = max(int(x - 2 * reach), 0), min(int(x + 2 * reach) + 1, frame.shape[1])
+    across = (np.arange(x0, x1, dtype=np.float32) + 0.5 - x) / reach
+    down = (np.arange(y0, y1, dtype=np.float32)[:, None] + 0.5 - ground) / (0.28 * reach)
+    frame[y0:y1, x0:x1] *= (1 - depth * np.exp(-1.4 * (across**2 + down**2)))[..., None]
+
+
 def flat_background(*, name: str, floor: str | None, horizon: float, width: int, height: int) -> np.ndarray:
-    """One background frame float32 [H,W,3] in 0..1; `horizon` is the floor's top edge as a share of the height."""
-    frame = np.empty((height, width, 3), np.float32)
-    frame[:] = np.asarray(words.BACKGROUNDS[name], np.float32) / 255.0
+    """One background frame float32 [H,W,3] in 0..1; `horizon` is the floor's top edge as a share of the height.
+
+    Calm light: the wall grows a little darker downwards, the floor a little brighter towards the front.
+    """
+    rows = ((np.arange(height, dtype=np.float32) + 0.5) / height)[:, None]
+    column = np.asarray(words.BACKGROUNDS[name], np.float32) / 255.0 * (1.04 - 0.1 * rows)
     if floor is not None:
-        edge = horizon * height
-        rows = np.clip(np.arange(height) + 1 - edge, 0, 1)[:, None, None].astype(np.float32)
-        frame = frame * (1 - rows) + rows * (np.asarray(words.FLOORS[floor], np.float32) / 255.0)
-    return frame
+        share = np.clip(np.arange(height, dtype=np.float32) + 1 - horizon * height, 0, 1)[:, None]
+        near = (rows - horizon) / (1 - horizon)
+        column = column * (1 - share) + share * np.asarray(words.FLOORS[floor], np.float32) / 255.0 * (
+            0.9 + 0.14 * near
+        )
+    return np.ascontiguousarray(np.broadcast_to(column[:, None], (height, width, 3)), np.float32)
 
 
 def camera_views(
@@ -80,15 +112,29 @@ def camera_views(
     return views[:, :, ::-1] if flip and camera not in ("pans left", "pans right") else views
 
 
-def draw_subject(frames: np.ndarray, picture: np.ndarray, path: Path) -> None:
-    """Composite one subject along its path into float32 frames [T,H,W,3] in place."""
+def draw_shadow(frames: np.ndarray, path: Path, *, ground: float) -> None:
+    """Lay one subject's soft shadow on the ground (a share of the height) in float32 frames [T,H,W,3], in place."""
     height = frames.shape[1]
     for index, frame in enumerate(frames):
+        radius = path.radius[index] * height
+        bottom = path.y[index] * height + 0.86 * radius
+        cast_shadow(frame, x=path.x[index] * height, bottom=bottom, radius=radius, ground=ground * height)
+
+
+def draw_subject(frames: np.ndarray, picture: np.ndarray, path: Path, *, pivot: float = 0.0, lit: bool = True) -> None:
+    """Composite one subject along its path into float32 frames [T,H,W,3] in place.
+
+    It turns about a point that lies `pivot` radii below its centre.
+    """
+    height = frames.shape[1]
+    for index, frame in enumerate(frames):
+        radius, angle = path.radius[index] * height, path.angle[index]
         place(
             frame,
             picture,
-            x=path.x[index] * height,
-            y=path.y[index] * height,
-            radius=path.radius[index] * height,
+            x=path.x[index] * height + pivot * radius * np.sin(angle),
+            y=path.y[index] * height + pivot * radius * (1 - np.cos(angle)),
+            radius=radius,
             angle=path.angle[index],
+            lit=lit,
         )

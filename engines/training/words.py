@@ -1,7 +1,7 @@
-"""The public words of the procedural world: what a prompt may name and how it looks.
+"""The public words of the procedural world: what a prompt may name and how it looks. Data alone, nothing is imported.
 
-Other people's prompts use these words, so they are a grammar, not an implementation detail.
-Colours are 8-bit RGB.
+Other people's prompts use these words, so they are a grammar, not an implementation detail. The page and the prompt's
+check say them too, from here. Colours are 8-bit RGB.
 """
 
 COLOURS = {
@@ -33,12 +33,12 @@ MOTIONS = (
 )
 
 BACKGROUNDS = {
-    "black": (10, 10, 12),
-    "grey": (128, 128, 130),
-    "sky": (150, 202, 242),
-    "sand": (222, 198, 150),
-    "dark blue": (18, 26, 92),
-    "dark green": (14, 70, 38),
+    "black": (16, 16, 20),
+    "grey": (134, 136, 142),
+    "sky": (154, 204, 242),
+    "sand": (226, 204, 160),
+    "dark blue": (22, 30, 96),
+    "dark green": (16, 72, 44),
 }
 PHOTOGRAPH = "photograph"
 
@@ -49,7 +49,7 @@ FLOORS = {
     "white": (230, 230, 228),
 }
 
-PATTERNS = ("plain", "striped", "dotted", "checkered", "two-tone", "with eyes")
+PATTERNS = ("plain", "striped", "dotted", "two-tone", "with eyes")
 
 CAMERA = ("pans left", "pans right", "pans up", "pans down", "zooms in", "zooms out")
 
@@ -68,6 +68,8 @@ CLASHES = {
     ("orange", "sand"),
     ("blue", "sky"),
     ("white", "sand"),
+    ("purple", "dark blue"),
+    ("white", "grey"),
 }
 
 SHAPE_SYNONYMS = {
@@ -93,3 +95,14 @@ MOTION_SYNONYMS = {
 }
 
 THINGS = ("toy", "object", "thing", "figure", "sticker", "character", "picture", "creature")
+
+
+def _listed(words) -> str:
+    *first, last = words
+    return f"{', '.join(first)} or {last}"
+
+
+SENTENCE = (
+    f"a {_listed(COLOURS)} {_listed(SHAPES)} ({_listed(PATTERNS)}) that {_listed(MOTIONS)}, "
+    f"on a {_listed(BACKGROUNDS)} background, over a {_listed(FLOORS)} floor"
+)

@@ -1,0 +1,177 @@
+"""`all`: every starter trained in turn, in the background or on a GPU, and shipped only when it is better.
+
+It begins from the starter folder alone. A file holds averaged weights and the recipe's position; training goes on from
+both, and only the optimiser warms up again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from .files import read_facts, read_network
+from .jobs import JOBS, NEXT, Job, State, allotted, digest, newest, ready, score
+from .recipe import Recipe
+from .recipes import recipe_module
+from .trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+MARGIN = 0.005  # of the score: what a new file must be better by
+LEAST = {"cpu": 10.0, "cuda": 1.5}  # minutes that a job is worth starting for
+SLICE = 30.0  # minutes of a job in a session without an end
+
+Measure = Callable[[Job, Path, Path], list[dict]]
+
+
+def measure(job: Job, folder: Path, file: Path, *, count: int = 24) -> list[dict]:
+    """Rows of the held-out figures of a trained file among the others of the folder."""
+    from engines.evaluation.starter import Options, evaluate
+
+    told = {"vae": file} if job.file.endswith("vae.safetensors") else {"transformer": file}
+    options = Options(count=count, folder=folder, **told)
+    return [figure.row() for name in job.evaluations for figure in evaluate(name, options).figures]
+
+
+class Everything:
+    """One session of `all`.
+
+    Args:
+        folder: the starter folder: what is shipped, and what is on its way in `next`.
+        out: run folders, one a recipe; those of an earlier session on this machine are gone on with exactly.
+        changes: recipe settings for all jobs (tests make everything small).
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        out: Path,
+        *,
+        device: str = "cpu",
+        workers: int = 1,
+        changes: dict[str, object] | None = None,
+        measured: Measure = measure,
+    ) -> None:
+        self.folder, self.out, self.device, self.workers = folder, out, device, workers
+        self.changes, self.measured = changes or {}, measured
+        self.state = State(folder)
+        self.stopped = False
+
+    def run(self, minutes: float | None) -> None:
+        """Train for so many minutes of wall time, measuring included; None never ends by itself."""
+        ends = None if minutes is None else time.monotonic() + 60 * minutes
+        while not self.stopped and (ends is None or time.monotonic() < ends - 5):
+            left = SLICE if ends is None else (ends - time.monotonic()) / 60
+            plan = allotted(self.state, left, least=SLICE if ends is None else LEAST.get(self.device, 1.5))
+            job, part = next(((job, part) for job, part in plan if job in ready(JOBS, self.folder)), (JOBS[0], left))
+            self.step(job, part)
+
+    def step(self, job: Job, minutes: float) -> None:
+        """Train one job for a while, measure the outcome, and ship it if it is better.
+
+        What an interrupt stopped is not measured: it waits in `next`, and the following session goes on from there.
+        """
+        log.info("%s for %.1f minutes.", job.recipe, minutes)
+        progress = self.state.jobs[job.recipe]
+        trainer = self._train(job, minutes)
+        self.stopped = trainer.stopping
+        progress.step, progress.minutes = trainer.step, round(progress.minutes + trainer.clock.read()[0] / 60, 1)
+        made = self.out / job.recipe / "export" / job.file
+        if self.stopped:
+            _replace(made, self.folder / NEXT / job.file)
+        else:
+            with _folder_with(self.folder, job, made) as folder:
+                rows = self.measured(job, folder, made)
+            progress.trained = round(score(rows), 4)
+            progress.figures = {row["name"]: row["value"] for row in rows}
+            self._ship(job, made)
+        self.state.write()
+
+    def _train(self, job: Job, minutes: float) -> Trainer:
+        module, run = recipe_module(job.recipe), self.out / job.recipe
+        recipe = self._recipe(module.RECIPE, job, minutes)
+        source = newest(job, self.folder)
+        with _parts(self.folder) as files:
+            begun = (run / "state.pt").is_file()
+            if begun or source is not None:
+                recipe = dataclasses.replace(recipe, start="")
+            recipe = dataclasses.replace(recipe, files=str(files), start=str(files) if recipe.start else "")
+            torch.manual_seed(recipe.seed)
+            trainer = Trainer(recipe, module.build(recipe), run, device=self.device, workers=self.workers)
+            if begun:
+                trainer.resume()
+            elif source is not None:
+                trainer.adopt(_named(trainer, read_network(source)[0]), step=read_facts(source)["recipe"]["step"])
+            trainer.begin_leg()
+            trainer.run()
+        return trainer
+
+    def _recipe(self, recipe: Recipe, job: Job, minutes: float) -> Recipe:
+        larger = job.batch if self.device != "cpu" else 1
+        stages = tuple(dataclasses.replace(stage, batch=stage.batch * larger) for stage in recipe.stages)
+        return dataclasses.replace(recipe, **{"stages": stages, "steps": 10**9, "minutes": minutes, **self.changes})
+
+    def _ship(self, job: Job, made: Path) -> None:
+        progress, shipped, waiting = self.state.jobs[job.recipe], self.folder / job.file, self.folder / NEXT / job.file
+        if progress.measured != digest(shipped):
+            rows = self.measured(job, self.folder, shipped) if shipped.is_file() else []
+            progress.shipped, progress.measured = round(score(rows), 4) if rows else None, digest(shipped)
+        if progress.shipped is None or progress.trained > progress.shipped + MARGIN:
+            _replace(made, shipped)
+            waiting.unlink(missing_ok=True)
+            progress.shipped, progress.measured = progress.trained, digest(shipped)
+            log.info("%s is better and ships: %.3f of its targets.", job.file, progress.trained)
+        else:
+            _replace(made, waiting)
+            log.info("%s stays: %.3f against %.3f.", job.file, progress.shipped, progress.trained)
+
+
+def _replace(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".partial")
+    shutil.copyfile(source, partial)
+    partial.replace(target)
+
+
+def _named(trainer: Trainer, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A file's tensors by the trainer's names: it holds one network, the compiled blocks' names are longer."""
+    found = {}
+    for name, _ in trainer.parameters:
+        key = name.partition(".")[2].replace("._orig_mod", "")
+        if key not in tensors:
+            raise ValueError(f"The file to go on from has no {key}.")
+        found[name] = tensors[key]
+    return found
+
+
+@contextlib.contextmanager
+def _parts(folder: Path):
+    """A folder to build from: what is shipped, and in its place what waits in `next`."""
+    with tempfile.TemporaryDirectory() as name:
+        for path in [*folder.iterdir(), *(folder / NEXT).glob("*.safetensors")]:
+            if path.name not in (NEXT, "training.json"):
+                link = Path(name) / path.name
+                link.unlink(missing_ok=True)
+                link.symlink_to(path.resolve())
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def _folder_with(folder: Path, job: Job, made: Path):
+    """The same with a file that was just trained in its place, for measuring it."""
+    with tempfile.TemporaryDirectory() as name, _parts(folder) as parts:
+        starter = Path(name) / "starter"
+        starter.mkdir()
+        for path in parts.iterdir():
+            if path.name != job.file:
+                (starter / path.name).symlink_to(path.resolve())
+        (starter / job.file).symlink_to(made.resolve())
+        yield starter

@@ -1,0 +1,69 @@
+"""What a built-in model's own files say: the autoencoder it was trained on, and so which clips it can make.
+
+A network and its autoencoder belong together. Training writes the autoencoder's name into the network's file, so a
+file that is replaced by a better one brings its autoencoder and its sizes along. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from engines.errors import IncompatibleCheckpoint
+from engines.loading.integrity import safetensors_header
+from engines.loading.store import ASSETS
+from engines.types import Geometry, Weights
+from engines.wan.strides import spatial_stride, temporal_stride
+from engines.wan.weights import STARTER_TEXT
+
+FIRST_VAE = "vae.safetensors"  # of networks that name none: the first ones were trained on it
+SIZES = ((96, 64), (64, 64))
+
+
+def facts_of(path: Path) -> dict[str, Any]:
+    """What training wrote into a starter file; nothing for a file that is missing or cannot be read.
+
+    That a file is missing or damaged is said when a clip is asked for, not when its engine is listed.
+    """
+    try:
+        metadata = safetensors_header(path)[0].get("__metadata__")
+        return dict(json.loads(metadata["kinora"])) if isinstance(metadata, dict) else {}
+    except (OSError, IncompatibleCheckpoint, KeyError, ValueError):
+        return {}
+
+
+def starter_weights(
+    transformer: str, *, first_vae: str = FIRST_VAE, folder: Path = ASSETS / "starter"
+) -> tuple[Weights, ...]:
+    """All files of the starter whose network is in `transformer`, a name in `folder`.
+
+    Args:
+        first_vae: the autoencoder of networks that name none.
+    """
+    vae = facts_of(folder / transformer).get("vae", first_vae)
+    parts = (("transformer", transformer), ("vae", vae))
+    return (
+        *(Weights(role, (f"starter/{name}",), size_bytes=_size(folder / name)) for role, name in parts),
+        *STARTER_TEXT,
+    )
+
+
+def starter_geometry(transformer: str, *, folder: Path = ASSETS / "starter") -> Geometry:
+    """Which clips it can make: sides are multiples of a token's pixels, lengths of a latent's frames and one."""
+    facts = facts_of(folder / transformer)
+    vae = facts_of(folder / facts.get("vae", FIRST_VAE)).get("config", {"temperal_downsample": [True, True]})
+    patch = facts.get("config", {}).get("patch_size", [1, 1, 1])[1:]
+    return Geometry(
+        sizes=SIZES,
+        multiple=spatial_stride(vae) * math.lcm(*patch),
+        max_pixels=96 * 96,
+        frame_stride=temporal_stride(vae),
+        max_frames=49,
+        min_side=48,
+    )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0

@@ -1,0 +1,87 @@
+"""A starter's sizes and parts follow from its own files, whichever autoencoder its network was trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from engines.loading.integrity import safetensors_header
+from engines.loading.store import ASSETS, Store
+from engines.registry import SPECS
+from engines.training.files import save_network
+from engines.training.prepare import CODES
+from engines.training.recipes import pyramid_vae
+from engines.training.recipes import vae as wan_vae
+from engines.wan.starter import FIRST_VAE, facts_of, starter_geometry, starter_weights
+from engines.wan.strides import spatial_stride, temporal_stride
+
+CONFIGS = [
+    # autoencoder, patch, pixels of a token, frames of a latent
+    ({"temperal_downsample": [True, True], "patch_size": 2}, [1, 2, 2], 16, 4),
+    ({"temperal_downsample": [True, True], "patch_size": 2}, [1, 1, 1], 8, 4),
+    ({"temperal_downsample": [True, True], "patch_size": None}, [1, 2, 2], 8, 4),
+    ({"temperal_downsample": [False, True, True], "patch_size": 2}, [1, 2, 2], 32, 4),
+    ({"temperal_downsample": [False, True]}, [1, 1, 1], 4, 2),
+]
+
+
+@pytest.mark.parametrize(("vae", "patch", "multiple", "stride"), CONFIGS)
+def test_sizes_and_lengths_follow_from_the_files(
+    tmp_path: Path, vae: dict[str, object], patch: list[int], multiple: int, stride: int
+) -> None:
+    nothing = {"x": torch.zeros(1)}
+    save_network(tmp_path / "other_vae.safetensors", nothing, facts={"config": vae})
+    facts = {"config": {"patch_size": patch}, "vae": "other_vae.safetensors"}
+    save_network(tmp_path / "network.safetensors", nothing, facts=facts)
+    geometry = starter_geometry("network.safetensors", folder=tmp_path)
+    assert (geometry.multiple, geometry.frame_stride) == (multiple, stride)
+    parts = {part.role: part for part in starter_weights("network.safetensors", folder=tmp_path)}
+    assert parts["vae"].files == ("starter/other_vae.safetensors",)
+    assert parts["vae"].size_bytes == (tmp_path / "other_vae.safetensors").stat().st_size
+    assert {"transformer", "vae", "text_encoder", "tokenizer"} == set(parts)
+
+
+def test_a_network_that_names_no_autoencoder_is_of_the_first_one(tmp_path: Path) -> None:
+    save_network(tmp_path / "old.safetensors", {"x": torch.zeros(1)}, facts={"config": {"patch_size": [1, 2, 2]}})
+    assert starter_weights("old.safetensors", folder=tmp_path)[1].files == (f"starter/{FIRST_VAE}",)
+
+
+@pytest.mark.parametrize("content", [b"", b"version https://git-lfs.github.com/spec/v1\n", b"\x10\0\0\0\0\0\0\0{}"])
+def test_a_damaged_file_is_not_an_error_before_it_is_used(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "cut.safetensors").write_bytes(content)
+    assert facts_of(tmp_path / "cut.safetensors") == facts_of(tmp_path / "none.safetensors") == {}
+    assert starter_geometry("cut.safetensors", folder=tmp_path).frame_stride == 4
+    assert starter_weights("none.safetensors", folder=tmp_path)[0].size_bytes == 0
+
+
+@pytest.mark.parametrize("engine", ["phantom-wan", "flashi2v"])
+def test_shipped_networks_fit_the_autoencoder_that_they_name(engine: str) -> None:
+    model = SPECS[engine].model("starter")
+    paths = {role: found[0] for role, found in Store().require(engine, model).items()}
+    vae, network = facts_of(paths["vae"])["config"], facts_of(paths["transformer"])["config"]
+    assert vae["z_dim"] == network["in_channels"] == network["out_channels"]
+    assert model.geometry.multiple == spatial_stride(vae) * network["patch_size"][-1]
+    assert model.geometry.frame_stride == temporal_stride(vae)
+    defaults = SPECS[engine].default_values("starter")
+    clip = {name: defaults[name] for name in ("width", "height", "frames")}
+    assert not model.geometry.problems(**clip)
+    for width, height in model.geometry.sizes:
+        assert not model.geometry.problems(width=width, height=height, frames=defaults["frames"])
+
+
+@pytest.mark.parametrize("name", ["starter", "starter-sd3"])
+def test_long_video_s_networks_fit_the_autoencoder_that_they_name(name: str) -> None:
+    model = SPECS["pyramid-flow"].model(name)
+    paths = {role: found[0] for role, found in Store().require("pyramid-flow", model).items()}
+    vae, network = facts_of(paths["vae"])["config"], facts_of(paths["transformer"])["config"]
+    assert network["in_channels"] in (vae["decoder_in_channels"], 4 * vae["decoder_in_channels"])
+
+
+def test_every_file_in_the_assets_is_used_or_trained_with() -> None:
+    used = {file for spec in SPECS.values() for model in spec.models for part in model.weights for file in part.files}
+    training = {*CODES, wan_vae.FILE, pyramid_vae.FILE}
+    for path in (ASSETS / "starter").glob("*.safetensors"):
+        assert f"starter/{path.name}" in used or path.name in training
+        assert safetensors_header(path)[1] > 8
