@@ -13,7 +13,7 @@ TEXT_WORLD = WorldConfig(
     subject_shares=(1.0, 0.0, 0.0, 0.0), two_subjects=0.0, photo_background=0.0, paraphrase=0.0, held_out=True
 )
 ONE_WORLD = WorldConfig(
-    subject_shares=(0.0, 0.6, 0.4, 0.0),
+    subject_shares=(0.0, 0.75, 0.25, 0.0),
     two_subjects=0.0,
     photo_background=0.0,
     paraphrase=0.0,
@@ -21,7 +21,7 @@ ONE_WORLD = WorldConfig(
     reference_white=1.0,
     held_out=True,
 )
-TWO_WORLD = dataclasses.replace(ONE_WORLD, exact_count=2)
+TWO_WORLD = dataclasses.replace(ONE_WORLD, exact_count=2, subject_shares=(0.0, 1.0, 0.0, 0.0))
 PHOTO_WORLD = WorldConfig(frames=17, empty_photo=1.0, camera=0.7, held_out=True)
 VAE_WORLD = WorldConfig(
     frames=17, subject_shares=(0.5, 0.35, 0.15, 0.0), two_subjects=0.4, photo_background=0.0, held_out=True

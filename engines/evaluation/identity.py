@@ -6,6 +6,7 @@ No network is involved: both are cut out, laid over grey, turned into each other
 import cv2
 import numpy as np
 
+from engines.training.world import render
 from engines.training.world.sprites import Subject
 
 SIDE = 24
@@ -31,17 +32,16 @@ def _cut(rgb: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def candidate_views(subject: Subject, *, turns: tuple[int, ...]) -> np.ndarray:
-    """CIELAB views [A,S,S,3] of a candidate at every turn in degrees."""
-    small = cv2.resize(subject.picture, (64, 64), interpolation=cv2.INTER_AREA)
-    return np.stack([_view(small, turn) for turn in turns])
+    """CIELAB views [A,S,S,3] of a candidate in the world's light, at every turn in degrees."""
+    return np.stack([_view(subject, turn) for turn in turns])
 
 
-def _view(small: np.ndarray, turn: int) -> np.ndarray:
-    padded = cv2.copyMakeBorder(small, 16, 16, 16, 16, cv2.BORDER_CONSTANT)
-    turned = cv2.warpAffine(padded, cv2.getRotationMatrix2D((47.5, 47.5), turn, 1.0), (96, 96))
-    alpha = turned[..., 3]
-    rgb = turned[..., :3] / np.maximum(alpha[..., None], 1e-3)
-    return _over_grey(*_cut(rgb, alpha))
+def _view(subject: Subject, turn: int) -> np.ndarray:
+    where = {"x": 48.0, "y": 48.0, "radius": 30.0, "angle": float(np.deg2rad(turn))}
+    rgb, mask = np.full((96, 96, 3), 0.5, np.float32), np.zeros((96, 96, 3), np.float32)
+    render.place(rgb, subject.picture, lit=subject.is_drawn, **where)
+    render.place(mask, np.ascontiguousarray(np.repeat(subject.picture[..., 3:], 4, 2)), lit=False, **where)
+    return _over_grey(*_cut(rgb, mask[..., 0]))
 
 
 def distances(

@@ -11,7 +11,7 @@ from engines.training.world import Clip, make_clip
 
 from . import cases, scores, subjects
 from .figures import Figure, share
-from .scores import Pair, mean, mean_colour
+from .scores import Pair, mean, scene_colour
 
 TEXT_SEED, PICTURE_SEED = 47, 48
 FPS = 12
@@ -28,9 +28,9 @@ def held_out(count: int) -> tuple[list[Clip], list[Clip]]:
 
 
 def drift(video: np.ndarray) -> float:
-    """CIEDE2000 between the mean colours of the first and the last half second."""
+    """CIEDE2000 between the colours of the first and the last half second."""
     edge = FPS // 2
-    first, last = (mean_colour(part) for part in (video[:edge], video[-edge:]))
+    first, last = (scene_colour(part) for part in (video[:edge], video[-edge:]))
     return float(deltaE_ciede2000(first, last))
 
 

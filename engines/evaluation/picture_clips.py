@@ -12,7 +12,7 @@ from engines.training.world import Clip, WorldConfig, make_clip
 
 from . import scores
 from .figures import Figure, share
-from .scores import Pair, mean, mean_colour
+from .scores import Pair, mean, scene_colour
 
 OBJECT_SEED, PHOTO_SEED = 45, 46
 CHUNKS = 4
@@ -37,8 +37,8 @@ def held_out(count: int) -> tuple[list[Clip], list[Clip]]:
 
 
 def colour_drift(video: np.ndarray, *, chunks: int = CHUNKS) -> list[float]:
-    """CIEDE2000 between the mean colour of the first chunk and of each chunk, uint8 [T,H,W,3] in equal chunks."""
-    colours = [mean_colour(part) for part in np.array_split(video, chunks)]
+    """CIEDE2000 between the colour of the first chunk and of each chunk, uint8 [T,H,W,3] in equal chunks."""
+    colours = [scene_colour(part) for part in np.array_split(video, chunks)]
     return [float(deltaE_ciede2000(colours[0], colour)) for colour in colours]
 
 

@@ -86,9 +86,9 @@ def decibels(video: np.ndarray, other: np.ndarray, where: np.ndarray | None = No
     return float(10 * np.log10(255.0**2 / max(mean, 1e-6)))
 
 
-def mean_colour(video: np.ndarray) -> np.ndarray:
-    """CIELAB [3] of a video uint8 [T,H,W,3], over all its pixels."""
-    return rgb2lab(video / 255.0).mean((0, 1, 2))
+def scene_colour(video: np.ndarray) -> np.ndarray:
+    """CIELAB [3] of a video uint8 [T,H,W,3]: the median pixel, which a subject that grows or leaves hardly moves."""
+    return np.median(rgb2lab(video / 255.0), (0, 1, 2))
 
 
 def mean(values: list[float]) -> float:

@@ -56,7 +56,7 @@ class Recipe:
     bfloat16: bool = True
     start: str = ""  # folder of starter files to begin from
     files: str = "assets/starter"  # folder with the parts this recipe builds on
-    latents_file: str = "block_latents.safetensors"  # of those, the code of its latents
+    latents_file: str = ""  # of those, the code of its latents
 
     def stage(self, step: int) -> Stage:
         """The curriculum stage of a step. Stages with the same `until` take turns; the last ones never end."""

@@ -14,7 +14,7 @@ from engines.evaluation.scores import Pair
 
 @pytest.fixture(scope="module")
 def clips():
-    return held_out(4)
+    return held_out(3)
 
 
 def of(clips, change) -> dict[str, float]:
@@ -53,7 +53,7 @@ def test_drift_starts_at_zero_and_grows_with_a_tint() -> None:
 
 def test_variants_stand_side_by_side(clips, tmp_path: Path) -> None:
     pairs = [[Pair(real=clip, made=clip.frames) for clip in group] for group in clips]
-    rows, curves = measured(*pairs, [30.0] * 6)
+    rows, curves = measured(*pairs, [30.0] * 4)
     for name in ("full", "shift"):
         figures.write(tmp_path / f"{name}.json", name="x", figures=rows, facts={"variant": name, "curves": curves})
     out = tmp_path / "side"

@@ -100,14 +100,8 @@ def _cells(rng: np.random.Generator, count: int, aspect: float, ground: float) -
     margin = 0.03
     if count == 1:
         return [Area(left=margin, right=aspect - margin, top=margin, bottom=ground)]
-    if count == 2 and rng.random() < 0.25 and ground > 0.9:
-        areas = [
-            Area(left=margin, right=aspect - margin, top=margin, bottom=0.49),
-            Area(left=margin, right=aspect - margin, top=0.51, bottom=ground),
-        ]
-    else:
-        edges = np.linspace(margin, aspect - margin, count + 1)
-        areas = [Area(left=a, right=b, top=margin, bottom=ground) for a, b in itertools.pairwise(edges)]
+    edges = np.linspace(margin, aspect - margin, count + 1)
+    areas = [Area(left=a, right=b, top=margin, bottom=ground) for a, b in itertools.pairwise(edges)]
     return [areas[index] for index in rng.permutation(count)]
 
 
