@@ -15,8 +15,7 @@ from diffusers import WanTransformer3DModel
 
 from engines.phantom_physics.network import PhysicsBranch
 from engines.phantom_physics.sampling import Latents, token_timesteps
-
-from .flow import TIMESTEPS
+from engines.sampling.denoise import TRAINING_STEPS
 
 MOST_GIVEN = 45  # frames
 
@@ -144,7 +143,7 @@ class _Part:
             self.weight[index, :, :frames] = 0
         self.timesteps = torch.stack(
             [
-                token_timesteps(sigma * TIMESTEPS, clean.shape[1:], patch=patch, clean_frames=frames)
+                token_timesteps(sigma * TRAINING_STEPS, clean.shape[1:], patch=patch, clean_frames=frames)
                 for sigma, frames in zip(sigmas, given, strict=True)
             ]
         )
