@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
+from engines.bindweave.spec import BINDWEAVE
 from engines.errors import InvalidRequest, Problem
 from engines.flashi2v.spec import FLASHI2V
 from engines.phantom_physics.spec import PHANTOM_PHYSICS
@@ -14,7 +15,9 @@ from engines.pyramid_flow.spec import PYRAMID_FLOW
 from engines.types import EngineSpec
 from engines.wording import either, given
 
-SPECS: dict[str, EngineSpec] = {spec.name: spec for spec in (PHANTOM_WAN, FLASHI2V, PYRAMID_FLOW, PHANTOM_PHYSICS)}
+SPECS: dict[str, EngineSpec] = {
+    spec.name: spec for spec in (PHANTOM_WAN, BINDWEAVE, FLASHI2V, PYRAMID_FLOW, PHANTOM_PHYSICS)
+}
 
 
 def find(name: object, specs: Mapping[str, EngineSpec] = SPECS) -> EngineSpec:

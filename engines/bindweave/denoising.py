@@ -5,14 +5,15 @@ Source: BindWeave s2v/tasks/inference/pipeline/wan_pipeline_s2v.py (WanS2VPipeli
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
 
 from engines.bindweave.network import BindWeaveTransformer3DModel
-from engines.sampling import guidance
-from engines.sampling.denoise import Denoised, Scheduler, denoise
+from engines.sampling.denoise import Denoised, SamplingStep, Scheduler, denoise
+from engines.sampling.guidance import NetworkCall, classifier_free, guided
+from engines.wan.transformer import told
 
 
 class Reading(NamedTuple):
@@ -24,7 +25,7 @@ class Reading(NamedTuple):
 
 def text_weights(scale: float) -> dict[str, float]:
     """Weights of the passes with and without the prompt; a scale of 1 or less leaves the second out, as published."""
-    return guidance.classifier_free(max(scale, 1.0))
+    return classifier_free(max(scale, 1.0))
 
 
 def sample(
@@ -33,8 +34,7 @@ def sample(
     noise: torch.Tensor,
     condition: torch.Tensor,
     clip: torch.Tensor,
-    prompt: Reading,
-    negative: Reading,
+    readings: Mapping[str, Reading],
     weights: dict[str, float],
     scheduler: Scheduler,
 ) -> Iterator[Denoised]:
@@ -43,21 +43,23 @@ def sample(
     Args:
         noise: [C,F,h,w].
         condition: [4+C,R+F,h,w], clip: [T,1280]: the pictures, which both passes see.
-        weights: of the passes cond, uncond: see text_weights.
+        readings: of the passes cond and uncond; only of those that `weights` needs.
+        weights: of the passes: see text_weights.
     """
     dtype, device = network.patch_embedding.weight.dtype, noise.device
     pictures = {"condition": condition[None].to(device, dtype), "clip": clip[None].to(device, dtype)}
-    readings = {
+    conditions = {
         name: {part: states[None].to(device, dtype) for part, states in reading._asdict().items()}
-        for name, reading in (("cond", prompt), ("uncond", negative))
+        for name, reading in readings.items()
     }
 
     @torch.no_grad()
     def velocity(latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-        def one_pass(readings: list[dict[str, torch.Tensor]]) -> torch.Tensor:
-            (reading,) = readings
-            return network(latents[None].to(dtype), timestep.to(device)[None], **reading, **pictures).float()
+        def one_pass(conditions: list[dict[str, torch.Tensor]], call: NetworkCall) -> torch.Tensor:
+            (reading,) = conditions
+            with told(network, call):
+                return network(latents[None].to(dtype), timestep.to(device)[None], **reading, **pictures).float()
 
-        return guidance.guided(one_pass, readings, weights, batched=False)
+        return guided(one_pass, conditions, weights, batched=False, step=SamplingStep.of(scheduler))
 
     return denoise(noise, scheduler, velocity)

@@ -2,12 +2,14 @@
               python -m engines.evaluation variants JSON JSON ... [--out FILE]
               python -m engines.evaluation physics [--count N] [--out FILE]
               python -m engines.evaluation physics-iq REAL GENERATED [--out FILE]
+              python -m engines.evaluation opens2v CLIPS [PICTURES --image-encoder FILE] [--out FILE]
 
 `starter` prints measure, figure and target, and stores them as JSON (default docs/evaluation/NAME.json); with
 --transformer another file takes the place of the shipped one. `variants` writes such JSON files side by side, as a
 table and a plot (default docs/evaluation/flashi2v-variants). `physics` shows that the measures of the physics
 benchmark tell true clips of its scenes from trivial ones, without any network. `physics-iq` scores a folder of
-generated clips against one of real clips as the published scorer does.
+generated clips against one of real clips as the published scorer does. `opens2v` measures a folder of clips of
+subjects: the benchmark's motion figure and, with a CLIP image encoder, a likeness to their pictures of our own.
 """
 
 import argparse
@@ -17,11 +19,15 @@ import logging
 import sys
 from pathlib import Path
 
+import torch
 from PIL import Image
 
+from engines.errors import StudioError
+from engines.loading.checkpoints import load, open_checkpoint
 from engines.training.sample import contact_sheet
+from engines.wan.encoder_keys import IMAGE_ENCODER
 
-from . import figures, physics, physics_iq, variants
+from . import figures, opens2v, physics, physics_iq, variants
 from .starter import ASSETS, EVALUATIONS, Options, evaluate
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "evaluation"
@@ -30,13 +36,14 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "evaluation"
 def main(arguments: list[str] | None = None) -> int:
     """Run an evaluation; exit code 0 even when a target is missed: it is reported, not hidden."""
     parser = argparse.ArgumentParser(prog="python -m engines.evaluation", description=__doc__)
-    parser.add_argument("subject", choices=["starter", "variants", "physics", "physics-iq"])
+    parser.add_argument("subject", choices=["starter", "variants", "physics", "physics-iq", "opens2v"])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(EVALUATIONS)}; JSON files; or folders")
     parser.add_argument("--out", type=Path, help="JSON file (default docs/evaluation/NAME.json)")
     parser.add_argument("--count", type=int, default=0, help="number of cases (default: the evaluation's own)")
     parser.add_argument("--folder", type=Path, default=ASSETS, help="folder of the starter files")
     parser.add_argument("--sheet", type=Path, help="also write a contact sheet of the first 24 clips")
     parser.add_argument("--transformer", type=Path, help="another trained file to measure")
+    parser.add_argument("--image-encoder", type=Path, help="a CLIP image encoder, for the likeness to pictures")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if options.subject == "physics":
@@ -45,6 +52,10 @@ def main(arguments: list[str] | None = None) -> int:
         if len(options.names) != 2:
             parser.error("name the folder of real clips, then the folder of generated ones")
         return _physics_iq(*map(Path, options.names), out=options.out)
+    if options.subject == "opens2v":
+        if not 1 <= len(options.names) <= 2:
+            parser.error("name the folder of clips, then perhaps that of their pictures")
+        return _opens2v(*map(Path, options.names), encoder=options.image_encoder, out=options.out)
     if not options.names:
         parser.error(f"name one of {', '.join(EVALUATIONS)}, or JSON files")
     if options.subject == "variants":
@@ -93,6 +104,23 @@ def _physics_iq(real: Path, generated: Path, *, out: Path | None) -> int:
     )
     if out:
         out.write_text(json.dumps(dataclasses.asdict(found), indent=1) + "\n", "utf-8")
+    return 0
+
+
+def _opens2v(clips: Path, pictures: Path | None = None, *, encoder: Path | None, out: Path | None) -> int:
+    """What can be computed of OpenS2V-Eval for a folder; exit code 2 for files that cannot be used."""
+    try:
+        network = load(open_checkpoint((encoder,)), IMAGE_ENCODER, dtype=torch.float32) if encoder else None
+        found = opens2v.score_folder(clips, pictures, network)
+    except (ValueError, StudioError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    for name, scores in found.items():
+        alike = "" if scores.likeness is None else f"  likeness {scores.likeness:.3f}"
+        sys.stdout.write(f"{name:<32} motion_fb {scores.motion_fb:.3f}{alike}\n")
+    if out:
+        rows = {name: dataclasses.asdict(scores) for name, scores in found.items()}
+        out.write_text(json.dumps({"evaluation": "opens2v", "clips": rows}, indent=1) + "\n", "utf-8")
     return 0
 
 

@@ -14,19 +14,12 @@ from engines.types import EngineSpec, ModelSpec, Weights
 from engines.validation import prompt_problems
 from engines.wan.starter import starter_geometry, starter_weights
 from engines.wan.weights import (
+    NEGATIVE_ENGLISH,
     PUBLISHED,
     STARTER_DEFAULTS,
     STARTER_NOTE,
     STARTER_PRESETS,
     published_geometry,
-)
-
-# The published default, character for character.
-NEGATIVE_PROMPT = (
-    "Bright tones, overexposed, static, blurred details, subtitles, style, works, paintings, images, static, "
-    "overall gray, worst quality, low quality, JPEG compression residue, ugly, incomplete, extra fingers, poorly drawn "
-    "hands, poorly drawn faces, deformed, disfigured, misshapen limbs, fused fingers, still picture, messy background, "
-    "three legs, many people in the background, walking backwards"
 )
 
 
@@ -88,7 +81,7 @@ FLASHI2V_1_3B = ModelSpec(
         *PUBLISHED,
     ),
     geometry=published_geometry((832, 480), (480, 832), (640, 640), max_frames=121),
-    defaults={"frames": 49, "negative_prompt": NEGATIVE_PROMPT},
+    defaults={"frames": 49, "negative_prompt": NEGATIVE_ENGLISH},
     presets=presets(25, 50, 80),
     device_bytes=8 * 2**30,
 )

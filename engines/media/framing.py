@@ -29,10 +29,10 @@ def fit_on_canvas(image: Image.Image, *, width: int, height: int) -> Image.Image
 
 
 class Masked(NamedTuple):
-    """A picture and its mask, L of the same size: 255 where the subject lies, 0 elsewhere."""
+    """A picture and its mask, L of the same size: 255 where the subject lies, 0 elsewhere; None for all of it."""
 
     image: Image.Image
-    mask: Image.Image
+    mask: Image.Image | None = None
 
 
 def letterbox(image: Image.Image, *, width: int, height: int, mask: Image.Image | None = None) -> Masked:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 from transformers import Qwen2_5_VLForConditionalGeneration
+
+from engines.sampling.finite import finite
 
 SYSTEM = "You are a helpful assistant."
 PICTURE_TOKEN = "<|image_pad|>"
@@ -50,6 +53,15 @@ def positions(network: Qwen2_5_VLForConditionalGeneration, ids: torch.Tensor, gr
     return network.model.get_rope_index(ids, kinds, image_grid_thw=grids.to(ids.device))[0]
 
 
+def working_bytes(config: Mapping[str, Any], *, tokens: int, patches: int, dtype: torch.dtype) -> int:
+    """Memory for activations while a chat of `tokens` is read, or pictures of `patches` patches are looked at: one
+    block's worst moment of either."""
+    parts = ((config["text_config"], tokens), (config["vision_config"], patches))
+    return max(count * (10 * part["hidden_size"] + 3 * part["intermediate_size"]) for part, count in parts) * (
+        dtype.itemsize
+    )
+
+
 @torch.no_grad()
 def read(
     network: Qwen2_5_VLForConditionalGeneration, ids: torch.Tensor, features: torch.Tensor, grids: torch.Tensor
@@ -60,9 +72,12 @@ def read(
         features: [tokens,D] of its pictures: see pictures.look.
         grids: [R,3], their patches as (1, h, w).
     """
-    model, ids = network.model, ids.to(network.device)
-    embedded = model.get_input_embeddings()(ids)
+    model = network.model
+    embedding = model.get_input_embeddings()
+    ids = ids.to(embedding.weight.device)  # which stays behind where blocks take turns on a device
+    embedded = embedding(ids)
     places = (ids == network.config.image_token_id)[..., None].expand_as(embedded)
     embedded = embedded.masked_scatter(places, features.to(embedded))
     told = {"position_ids": positions(network, ids, grids), "use_cache": False}
-    return model.language_model(inputs_embeds=embedded, **told).last_hidden_state[0]
+    states = model.language_model(inputs_embeds=embedded, **told).last_hidden_state[0]
+    return finite(states, role="mllm", when="from a prompt")

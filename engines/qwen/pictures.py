@@ -13,6 +13,8 @@ from PIL import Image
 from transformers import Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
+from engines.sampling.finite import finite
+
 MIN_PIXELS, MAX_PIXELS = 56 * 56, 16_384 * 28 * 28
 PATCH, MERGE, TEMPORAL = 14, 2, 2
 
@@ -49,4 +51,5 @@ def patches(images: Sequence[Image.Image], *, max_pixels: int = MAX_PIXELS) -> P
 def look(network: Qwen2_5_VLForConditionalGeneration, pictures: Patches) -> torch.Tensor:
     """The vision tower's features [tokens,D] of all pictures, one after another; no text has a part in them."""
     values, grids = pictures.values.to(network.device, network.dtype), pictures.grids.to(network.device)
-    return torch.cat(network.model.get_image_features(values, grids, return_dict=True).pooler_output)
+    features = torch.cat(network.model.get_image_features(values, grids, return_dict=True).pooler_output)
+    return finite(features, role="mllm", when="from a picture")

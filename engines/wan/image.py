@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from transformers import CLIPVisionModel
 
+from engines.sampling.finite import finite
+
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 
@@ -27,4 +29,5 @@ def pixel_values(
 def encode_image(encoder: CLIPVisionModel, values: torch.Tensor) -> torch.Tensor:
     """Pixel values [B,3,S,S] -> states [B,1+patches,D] after all blocks but the last, without a final norm."""
     values = values.to(encoder.device, encoder.dtype)
-    return encoder(pixel_values=values, output_hidden_states=True).hidden_states[-2]
+    states = encoder(pixel_values=values, output_hidden_states=True).hidden_states[-2]
+    return finite(states, role="image_encoder", when="from a picture")

@@ -36,7 +36,7 @@ def predict(
         call: which passes at which step these are, for caches of step results.
     """
     dtype = network.patch_embedding.weight.dtype
-    with _told(network, call):
+    with told(network, call):
         velocity = network(
             hidden_states=latents.to(dtype),
             timestep=timestep.to(latents.device).expand(latents.shape[0], *timestep.shape[1:]),
@@ -47,7 +47,7 @@ def predict(
     return velocity.float()
 
 
-def _told(network: WanTransformer3DModel, call: NetworkCall | None) -> AbstractContextManager[Any]:
+def told(network: WanTransformer3DModel, call: NetworkCall | None) -> AbstractContextManager[Any]:
     """Tells the network's caches, where it has any, what it is called for: a batch of passes is one of its own."""
     if call is None or not network.is_cache_enabled:
         return nullcontext()

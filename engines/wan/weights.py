@@ -21,6 +21,14 @@ PUBLISHED = (
         21_400_000,
     ),
 )
+# The English translation of its negative prompt, which the systems built on diffusers were published with, character
+# for character.
+NEGATIVE_ENGLISH = (
+    "Bright tones, overexposed, static, blurred details, subtitles, style, works, paintings, images, static, "
+    "overall gray, worst quality, low quality, JPEG compression residue, ugly, incomplete, extra fingers, poorly drawn "
+    "hands, poorly drawn faces, deformed, disfigured, misshapen limbs, fused fingers, still picture, messy background, "
+    "three legs, many people in the background, walking backwards"
+)
 
 
 def published_geometry(*sizes: tuple[int, int], max_frames: int) -> Geometry:

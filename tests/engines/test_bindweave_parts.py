@@ -121,9 +121,7 @@ def test_the_two_passes_read_texts_of_different_length() -> None:
     lengths = []
     network.register_forward_pre_hook(lambda _, args, given: lengths.append(given["mllm"].shape[1]), with_kwargs=True)
     given = inputs()
-    readings = {
-        name: Reading(draw(count, MLLM_WIDTH), draw(12, 16)) for name, count in (("prompt", 7), ("negative", 9))
-    }
+    readings = {name: Reading(draw(count, MLLM_WIDTH), draw(12, 16)) for name, count in (("cond", 7), ("uncond", 9))}
     pictures = {"condition": given["condition"][0], "clip": given["clip"][0]}
 
     def run(scale: float) -> torch.Tensor:
@@ -131,7 +129,7 @@ def test_the_two_passes_read_texts_of_different_length() -> None:
         solver = SOLVERS["unipc"](2, shift=3.0)
         noise = draw(4, FRAMES, 4, 6)
         *_, last = sample(
-            network, noise=noise, **pictures, **readings, weights=text_weights(scale), scheduler=solver
+            network, noise=noise, **pictures, readings=readings, weights=text_weights(scale), scheduler=solver
         )  # fmt: skip
         return last.latents
 

@@ -1,22 +1,33 @@
-"""A BindWeave model of a few kilobytes: the transformer under its three namings, a Qwen2.5-VL of the real class."""
+"""A complete BindWeave model of a few kilobytes, a Qwen2.5-VL of the real class in it, and a context that counts."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import CLIPVisionConfig, CLIPVisionModel, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from engines.bindweave.network import BindWeaveTransformer3DModel
+from engines.bindweave.spec import BINDWEAVE
+from engines.types import Component, Geometry, ModelSpec, Weights
+from tests.engines import tiny_wan
+from tests.engines.tiny_wan import TEXT_LEN, WORDS, CountingContext, seeded, write
 from tests.engines.tiny_wan import TRANSFORMER as WAN
-from tests.engines.tiny_wan import WORDS, seeded
 
 CLIP_WIDTH, CLIP_TOKENS, MLLM_WIDTH = 12, 5, 24
 TRANSFORMER = WAN | {
     "in_channels": 12, "image_dim": CLIP_WIDTH, "added_kv_proj_dim": 32, "mllm_dim": MLLM_WIDTH,
     "clip_token_len": CLIP_TOKENS,
+}  # fmt: skip
+IMAGE_ENCODER = {
+    "hidden_size": CLIP_WIDTH, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "patch_size": 14, "image_size": 28, "hidden_act": "gelu", "layer_norm_eps": 1e-5,
 }  # fmt: skip
 CONTROL = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 QWEN = {
@@ -101,3 +112,55 @@ def write_qwen_tokenizer(path: Path) -> Path:
     tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in CONTROL])
     tokenizer.save(str(path))
     return path
+
+
+ROLES = ("transformer", "vae", "text_encoder", "tokenizer", "image_encoder", "mllm", "mllm_tokenizer")
+MODEL = ModelSpec(
+    name="tiny",
+    title="Tiny",
+    note="",
+    weights=tuple(Weights(role, ()) for role in ROLES),
+    geometry=Geometry(
+        sizes=((96, 64), (64, 64)), multiple=8, max_pixels=128 * 64, frame_stride=4, max_frames=17, min_side=32
+    ),
+    defaults={"width": 96, "height": 64, "frames": 9, "steps": 2, "negative_prompt": "a left circle"},
+)
+SPEC = replace(BINDWEAVE, models=(MODEL, *BINDWEAVE.models))
+
+
+def image_encoder() -> CLIPVisionModel:
+    return seeded(lambda: CLIPVisionModel(CLIPVisionConfig(**IMAGE_ENCODER)))
+
+
+def write_model(folder: Path) -> dict[str, tuple[Path, ...]]:
+    """All files of the model, by role."""
+    (folder / "qwen").mkdir(exist_ok=True)
+    files = tiny_wan.write_model(folder)
+    return files | {
+        "transformer": (write(folder / "bindweave.safetensors", transformer(), TRANSFORMER, text_len=TEXT_LEN),),
+        "image_encoder": (write(folder / "image_encoder.safetensors", image_encoder(), IMAGE_ENCODER),),
+        "mllm": (write(folder / "qwen" / "model.safetensors", qwen(), QWEN),),
+        "mllm_tokenizer": (write_qwen_tokenizer(folder / "qwen" / "tokenizer.json"),),
+    }
+
+
+class BindWeaveContext(CountingContext):
+    """A counting Context for the tiny model. It counts the halves of the multimodal model apart, and encoded videos;
+    networks are used one after another, never two at once."""
+
+    model = MODEL
+    _COUNTED = {
+        "mllm": {"model.visual": "vision", "model.language_model": "language"},
+        "vae": {"quant_conv": "encoded"},
+    }
+
+    @contextmanager
+    def use(self, component: Component, *, working_bytes: int = 0) -> Iterator[Any]:
+        assert not self.in_use, f"{self.in_use} is still in use"
+        with super().use(component, working_bytes=working_bytes) as module:
+            for path, name in self._COUNTED.get(component.role, {}).items():
+                part = module.get_submodule(path)
+                if not getattr(part, "counted", False):
+                    part.counted = True
+                    part.register_forward_pre_hook(lambda *_, name=name: self.passes.update([name]))
+            yield module

@@ -9,7 +9,7 @@ from typing import Any
 
 from engines.registry import SPECS
 from engines.types import EngineSpec, Geometry, ModelSpec, Weights
-from tests.engines import tiny_flashi2v, tiny_physics, tiny_pyramid, tiny_wan
+from tests.engines import tiny_bindweave, tiny_flashi2v, tiny_physics, tiny_pyramid, tiny_wan
 
 WAN_GEOMETRY = Geometry(
     sizes=((32, 16), (24, 24)), multiple=8, max_pixels=64 * 64, frame_stride=4, max_frames=33, min_side=16
@@ -23,7 +23,8 @@ class Tiny:
     Attributes:
         write: folder -> the model's files by role.
         values: request values of a small clip, its pictures aside.
-        batching: "module.NAME" of the most tokens for which the passes of guidance are one batch.
+        batching: "module.NAME" of the most tokens for which the passes of guidance are one batch; "" for an engine
+            whose passes differ in length.
         others: for a field whose other value cannot be guessed, the values that must change the clip.
     """
 
@@ -85,6 +86,14 @@ TINY: dict[str, Tiny] = {
             batching="engines.wan.transformer.BATCHED_TOKENS",
             roles=("transformer", "vae", "text_encoder", "tokenizer", "physics", "encoder"),
             others={"solver": {"solver": "dpm++"}},
+        ),
+        Tiny(
+            "bindweave",
+            tiny_bindweave.write_model,
+            WAN_GEOMETRY,
+            values=SMALL,
+            batching="",
+            roles=tiny_bindweave.ROLES,
         ),
     )
 }

@@ -101,8 +101,10 @@ def sampler(case: Case) -> Outputs:
         noise=case.input("latents")[0],
         condition=case.input("vae_condition")[0],
         clip=case.input("clip_features")[0],
-        prompt=Reading(case.input("mllm_hidden_states")[0], case.input("text_embeds")[0]),
-        negative=Reading(case.input("negative_mllm_hidden_states")[0], case.input("negative_text_embeds")[0]),
+        readings={
+            "cond": Reading(case.input("mllm_hidden_states")[0], case.input("text_embeds")[0]),
+            "uncond": Reading(case.input("negative_mllm_hidden_states")[0], case.input("negative_text_embeds")[0]),
+        },
         weights=text_weights(call["guidance_scale"]),
         scheduler=SOLVERS["unipc"](call["num_inference_steps"], shift=call["flow_shift"]),
     )

@@ -1,0 +1,149 @@
+"""The networks of BindWeave: those of Wan, the image encoder and the multimodal model, used one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from engines.bindweave.conditions import MASK_CHANNELS, clip_pixels
+from engines.bindweave.keys import BINDWEAVE
+from engines.bindweave.reading import reference_patches
+from engines.loading.networks import Fit, Network, Networks, networks
+from engines.loading.tokenizers import load_tokenizer, tokenizer_file
+from engines.qwen.chat import read, text_then_pictures, tokenise
+from engines.qwen.chat import working_bytes as chat_bytes
+from engines.qwen.keys import QWEN
+from engines.qwen.pictures import Patches, look
+from engines.types import Component, Context
+from engines.wan.components import WanModel, content_key
+from engines.wan.encoder_keys import IMAGE_ENCODER
+from engines.wan.image import encode_image
+from engines.wan.vae import encode_grey
+
+
+def _image_tokens(found: Networks) -> int:
+    config = found["image_encoder"].config
+    return (config["image_size"] // config["patch_size"]) ** 2 + 1
+
+
+FITS = (
+    Fit(
+        "channels for pictures",
+        "transformer",
+        lambda found: found["transformer"].config["in_channels"],
+        lambda found: MASK_CHANNELS + 2 * found["transformer"].config["out_channels"],
+    ),
+    Fit(
+        "image channels",
+        "image_encoder",
+        lambda found: found["image_encoder"].config["hidden_size"],
+        lambda found: found["transformer"].config["image_dim"],
+    ),
+    Fit(
+        "tokens of a picture",
+        "image_encoder",
+        _image_tokens,
+        lambda found: found["transformer"].config.get("clip_token_len", 257),
+    ),
+    Fit(
+        "channels of states",
+        "mllm",
+        lambda found: found["mllm"].config["text_config"]["hidden_size"],
+        lambda found: found["transformer"].config["mllm_dim"],
+    ),
+)
+
+
+@dataclass(frozen=True)
+class BindWeaveModel:
+    """The networks of one model, described but not loaded."""
+
+    wan: WanModel
+    image_encoder: Network
+    mllm: Network
+    mllm_tokenizer: Path
+
+    @classmethod
+    def find(cls, context: Context) -> BindWeaveModel:
+        """The model's files as the context has them; nothing is loaded.
+
+        Raises:
+            MissingWeights: a file is missing.
+            IncompatibleCheckpoint: a file is damaged, of another network, or does not fit the others.
+        """
+        kinds = {"transformer": BINDWEAVE, "image_encoder": IMAGE_ENCODER, "mllm": QWEN}
+        found = networks(context, kinds, fits=FITS)
+        return cls(
+            wan=WanModel.find(context, transformer_kind=BINDWEAVE),
+            image_encoder=found["image_encoder"],
+            mllm=found["mllm"],
+            mllm_tokenizer=tokenizer_file(context, "mllm_tokenizer"),
+        )
+
+    def picture_states(self, context: Context, pictures: Sequence[np.ndarray]) -> list[torch.Tensor]:
+        """Letterboxed pictures uint8 [H,W,3] -> CLIP states [N,D] of each, remembered."""
+        component, room = self.image_encoder.planned(context)
+        size = self.image_encoder.config["image_size"]
+
+        def look_at(picture: np.ndarray) -> torch.Tensor:
+            with context.use(component, working_bytes=room) as encoder:
+                return encode_image(encoder, clip_pixels(picture, size=size))[0].cpu()
+
+        return [
+            context.remember(
+                content_key("clip", component.key, picture.shape, picture.tobytes()),
+                lambda picture=picture: look_at(picture),
+            )
+            for picture in pictures
+        ]
+
+    def grey(self, context: Context, *, width: int, height: int, frames: int) -> torch.Tensor:
+        """The latents [C,F,h,w] of a clip of mid grey, remembered: they stand where there is no picture."""
+        component, room = self.wan.decoder(context, width=width, height=height)
+
+        def encoded() -> torch.Tensor:
+            with context.use(component, working_bytes=room) as vae:
+                return encode_grey(vae, width=width, height=height, frames=frames).cpu()
+
+        return context.remember(content_key("grey", component.key, width, height, frames), encoded)
+
+    def states(self, context: Context, text: str, pictures: Sequence[Image.Image]) -> torch.Tensor:
+        """The multimodal model's states [S,D] of a text read with RGB pictures, remembered.
+
+        A text read before loads no network; a new one about pictures seen before does not look at them again.
+        """
+        seen = [part for picture in pictures for part in (picture.size, picture.tobytes())]
+        component, _ = self._reader(context, tokens=0)
+        key = content_key("read", component.key, str(self.mllm_tokenizer), text.encode(), *seen)
+
+        def read_on() -> torch.Tensor:
+            features, grids = context.remember(
+                content_key("features", component.key, *seen), lambda: self._look(context, pictures)
+            )
+            tokens = Patches(features, grids).tokens
+            ids = tokenise(load_tokenizer(self.mllm_tokenizer), text_then_pictures(text, tokens))
+            reader, room = self._reader(context, tokens=ids.shape[1])
+            with context.use(reader, working_bytes=room) as network:
+                return read(network, ids, features, grids).cpu()
+
+        return context.remember(key, read_on)
+
+    def _look(self, context: Context, pictures: Sequence[Image.Image]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The pictures' features [tokens,D] and the grids of their patches [R,3]."""
+        patches = reference_patches(pictures)
+        reader, room = self._reader(context, tokens=0, patches=len(patches.values))
+        with context.use(reader, working_bytes=room) as network:
+            return look(network, patches).cpu(), patches.grids
+
+    def _reader(self, context: Context, *, tokens: int, patches: int = 0) -> tuple[Component, int]:
+        """The multimodal model, and the memory for a chat of so many tokens or pictures of so many patches."""
+
+        def working(dtype: torch.dtype) -> int:
+            return chat_bytes(self.mllm.config, tokens=tokens, patches=patches, dtype=dtype)
+
+        return self.mllm.planned(context, working)

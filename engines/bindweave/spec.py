@@ -1,0 +1,86 @@
+"""What the studio knows of BindWeave: its request, its model, its checks. Imports no torch.
+
+Defaults: BindWeave configs/inference/inference_model_s2v.json (81 frames of 1280x720 at 16 fps, 50 steps, shift 3,
+guidance 5).
+"""
+
+from __future__ import annotations
+
+from engines.errors import Problem
+from engines.inputs import Reference, media
+from engines.parameters import guidance_scale, presets, published_pictures, timestep_shift
+from engines.request import Request
+from engines.types import EngineSpec, ModelSpec, Weights
+from engines.validation import prompt_problems
+from engines.wan.weights import NEGATIVE_ENGLISH, published_geometry
+
+MAX_REFERENCES = 4
+WAN_I2V = "Wan-AI/Wan2.1-I2V-14B-720P-Diffusers"
+QWEN = "Qwen/Qwen2.5-VL-7B-Instruct"
+
+# The published defaults, character for character: what the text encoder reads, and what the multimodal model reads on.
+NEGATIVE_PROMPT = f"{NEGATIVE_ENGLISH}, split screen, divided frame, frame split, multiple parts, separated"
+NEGATIVE_READ_ON = ",motionless, frozen, still image, no movement, stationary, unmoving"
+
+
+class BindWeaveRequest(Request):
+    """Subjects from one to four reference pictures act out the prompt, which a model reads together with them."""
+
+    references: tuple[Reference, ...] = media(
+        "subject",
+        label="Reference pictures",
+        help="Pictures, each of one subject: a person, an animal, an object or a scene. They are shrunk to the clip's "
+        "size where they are larger, and never enlarged.",
+        parts=("keep_background",),
+        most=MAX_REFERENCES,
+        needed="Add a reference picture: this engine needs at least one.",
+        as_published="published_pictures",
+    )
+    guidance: float = guidance_scale(
+        5.0,
+        label="Text guidance",
+        help="How strongly the clip keeps to the prompt, as it was read with the pictures. The pictures always count.",
+    )
+    shift: float = timestep_shift(3.0)
+    published_pictures: bool = published_pictures()
+
+
+def check(request: BindWeaveRequest, model: ModelSpec) -> list[Problem]:
+    """Problems of the prompt."""
+    return prompt_problems(request)
+
+
+BINDWEAVE_14B = ModelSpec(
+    name="14B",
+    title="BindWeave 14B",
+    note="The published model, made for 1280x720; other sizes are offered but unverified.",
+    weights=(
+        Weights(
+            "transformer",
+            ("diffusion_pytorch_model.safetensors.index.json",),
+            "ByteDance/BindWeave",
+            32_853_000_000,
+        ),
+        Weights("vae", ("vae/diffusion_pytorch_model.safetensors",), WAN_I2V, 508_000_000),
+        Weights("text_encoder", ("text_encoder/model.safetensors.index.json",), WAN_I2V, 22_724_000_000),
+        Weights("tokenizer", ("tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json"), WAN_I2V, 21_400_000),
+        Weights("image_encoder", ("image_encoder/model.safetensors",), WAN_I2V, 2_523_000_000),
+        Weights("mllm", ("model.safetensors.index.json",), QWEN, 16_585_000_000),
+        Weights("mllm_tokenizer", ("tokenizer.json", "tokenizer_config.json"), QWEN, 7_100_000),
+    ),
+    geometry=published_geometry((1280, 720), (720, 1280), (832, 480), (480, 832), max_frames=121),
+    defaults={"width": 1280, "height": 720, "negative_prompt": NEGATIVE_PROMPT},
+    presets=presets(25, 50, 80),
+    device_bytes=24 * 2**30,
+)
+
+BINDWEAVE = EngineSpec(
+    name="bindweave",
+    title="BindWeave",
+    purpose="Subjects from your pictures act out a prompt that is read together with them.",
+    tab="Subject references",
+    request_type=BindWeaveRequest,
+    models=(BINDWEAVE_14B,),
+    implementation="engines.bindweave.engine:BindWeave",
+    check=check,
+)
