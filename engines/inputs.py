@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
+from engines.media.framing import Setting
 from engines.request import Group, Request, control, parameter
 
 Kind = Literal["subject", "first frame", "mask", "clip", "earlier job", "adapter"]
@@ -108,6 +109,7 @@ class Media:
         needed: the sentence for a request without one; "" where it may be left out.
         suffix: of an "earlier job": how the name of the file beside its clip ends.
         as_published: the field that switches to the published preparation of pictures, "" if there is none.
+        setting: how a "subject" is set on the clip's canvas: see media.framing.as_seen.
     """
 
     kind: Kind
@@ -116,6 +118,7 @@ class Media:
     needed: str = ""
     suffix: str = ""
     as_published: str = ""
+    setting: Setting = "fitted"
 
     @property
     def is_picture(self) -> bool:
@@ -137,6 +140,7 @@ def media(
     needed: str = "",
     suffix: str = "",
     as_published: str = "",
+    setting: Setting = "fitted",
     group: Group = "picture",
     advanced: bool = False,
 ) -> Any:
@@ -144,7 +148,7 @@ def media(
 
     The arguments are those of `Media` and `parameter`.
     """
-    declared = Media(kind, parts, most, needed, suffix, as_published)
+    declared = Media(kind, parts, most, needed, suffix, as_published, setting)
     declared.part_fields()  # a part that its kind does not have is a mistake of the declaration
     return Field(
         None if most == 1 else (),

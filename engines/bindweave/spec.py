@@ -35,6 +35,7 @@ class BindWeaveRequest(Request):
         most=MAX_REFERENCES,
         needed="Add a reference picture: this engine needs at least one.",
         as_published="published_pictures",
+        setting="letterboxed",
     )
     guidance: float = guidance_scale(
         5.0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import ceil
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -60,6 +60,25 @@ def _too_thin(image: Image.Image, width: int, height: int) -> MediaError:
         f"A picture of {image.width}x{image.height} pixels is too thin for a clip of {width}x{height}: "
         "crop it to its subject."
     )
+
+
+# How a subject is set on the clip's canvas.
+Setting = Literal["fitted", "letterboxed"]
+
+
+def as_seen(image: Image.Image, setting: Setting, *, cut: bool, width: int, height: int) -> CutOut:
+    """What a model sees of an RGB reference picture, its subject cut out if told.
+
+    Args:
+        setting: "fitted" as large as fits on white, or "letterboxed", never enlarged on black, where a subject that is
+            cut out stands in a white box.
+    """
+    if setting == "fitted":
+        subject = cut_out(image) if cut else CutOut(image, found=True)
+        return CutOut(fit_on_canvas(subject.image, width=width, height=height), subject.found)
+    boxed = boxed_subject(image) if cut else None
+    seen = boxed.image if boxed else image
+    return CutOut(letterbox(seen, width=width, height=height).image, found=boxed is not None or not cut)
 
 
 class Crop(NamedTuple):

@@ -88,7 +88,7 @@ class WanModel:
             with context.use(component, working_bytes=room) as encoder:
                 return encode_text(encoder, tokenizer, text, text_len=self.text_len)
 
-        return context.remember(_content_key("text", component.key, self.text_len, text.encode()), read)
+        return context.remember(content_key("text", component.key, self.text_len, text.encode()), read)
 
     def picture_latents(self, context: Context, pictures: Sequence[np.ndarray]) -> torch.Tensor:
         """Pictures uint8 [H,W,3] of one size -> normalised latents [C,R,h,w], each encoded alone and remembered."""
@@ -101,7 +101,7 @@ class WanModel:
         for picture in pictures:
             height, width = picture.shape[:2]
             component, room = self.decoder(context, width=width, height=height, frames=1)
-            key = _content_key("picture", component.key, picture.shape, picture.tobytes())
+            key = content_key("picture", component.key, picture.shape, picture.tobytes())
             latents.append(context.remember(key, lambda picture=picture: look(picture)))
         return torch.cat(latents, dim=1)
 
@@ -124,7 +124,7 @@ class WanModel:
         return self.vae.planned(context, lambda dtype: room)
 
 
-def _content_key(*parts: object) -> str:
+def content_key(*parts: object) -> str:
     """A short name for the parts' content."""
     digest = hashlib.sha256()
     for part in parts:

@@ -26,13 +26,18 @@ class Form:
         """Every component that holds a value."""
         return [component for control in self.controls for component in control.components]
 
-    def read(self, raw: Sequence[Any]) -> dict[str, Any]:
-        """Request values from what the components hold; raises InvalidRequest."""
+    def read(self, raw: Sequence[Any], *, names: set[str] | None = None) -> dict[str, Any]:
+        """Request values from what the components hold, only of the controls of `names` if given.
+
+        Raises:
+            InvalidRequest: what a control holds cannot be read.
+        """
         values: dict[str, Any] = {}
         position = 0
         for control in self.controls:
             count = len(control.components)
-            values |= control.read(raw[position : position + count])
+            if names is None or not names.isdisjoint(control.names):
+                values |= control.read(raw[position : position + count])
             position += count
         return values
 

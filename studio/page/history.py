@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from studio import continuing, remaking
 from studio.jobs.store import Job
 from studio.page import clip_quality, markup, panel, send
 from studio.page.clip_quality import Figures
+from studio.page.engine_tabs import Places
 from studio.page.plumbing import HIDDEN, Updates, warn
 from studio.page.result import CLIP_CLASSES, classes, player
 from studio.page.send import Sender
@@ -53,16 +54,14 @@ class Column:
     facts: gr.HTML
 
 
-def render(
-    studio: Studio, tabs_by_engine: Mapping[str, Tab], *, tabs: gr.Tabs, opened: gr.Tab, browser: gr.BrowserState
-) -> Sender:
+def render(studio: Studio, places: Places, *, opened: gr.Tab, browser: gr.BrowserState) -> Sender:
     """Draw the tab and wire its events; returns the row that sends a frame elsewhere."""
     column, sender = draw(studio)
-    book = History(studio, tabs_by_engine, column, tabs=tabs)
+    book = History(studio, places, column)
     listing = [column.empty, column.gallery, column.listed, column.chosen, column.detail]
     shown = [column.notice, column.video, column.download, column.longer, column.figures, column.facts]
-    forms = [component for tab in tabs_by_engine.values() for component in tab.form.components]
-    results = [component for tab in tabs_by_engine.values() for component in tab.result.components]
+    forms = [component for tab in places.drawn.values() for component in tab.form.components]
+    results = [component for tab in places.drawn.values() for component in tab.result.components]
     clip = [browser, column.chosen]
     opened.select(book.list, browser, listing, **HIDDEN)
     column.gallery.select(
@@ -70,8 +69,8 @@ def render(
     )  # fmt: skip
     column.delete.click(book.delete, clip, [*listing, *results], **HIDDEN)
     for button, new_seed in ((column.use, False), (column.use_anew, True)):
-        button.click(book.use(new_seed=new_seed), clip, [tabs, *forms], **HIDDEN)
-    column.longer.click(book.go_on, clip, [tabs, *forms], **HIDDEN)
+        button.click(book.use(new_seed=new_seed), clip, [*places.components, *forms], **HIDDEN)
+    column.longer.click(book.go_on, clip, [*places.components, *forms], **HIDDEN)
     column.measure.click(
         book.measure, clip, column.figures, api_visibility="private", concurrency_limit=1, concurrency_id="measure"
     )
@@ -114,8 +113,8 @@ def draw(studio: Studio) -> tuple[Column, Sender]:
 class History:
     """The events of the History tab; each returns what it changes."""
 
-    def __init__(self, studio: Studio, engine_tabs: Mapping[str, Tab], column: Column, *, tabs: gr.Tabs) -> None:
-        self.studio, self.engine_tabs, self.column, self.tabs = studio, engine_tabs, column, tabs
+    def __init__(self, studio: Studio, places: Places, column: Column) -> None:
+        self.studio, self.places, self.engine_tabs, self.column = studio, places, places.drawn, column
         self.figures = Figures()
 
     def list(self, browser: Any) -> Updates:
@@ -189,7 +188,7 @@ class History:
             job, tab = found
             request = dict(job.result.request if job.result else job.request)
             values = tab.form.spec.default_values(request["model"]) | request
-            return self._selected(job) | tab.form.show(values | ({"seed": RANDOM_SEED} if new_seed else {}))
+            return self.places.go(job.engine) | tab.form.show(values | ({"seed": RANDOM_SEED} if new_seed else {}))
 
         return put_back
 
@@ -200,7 +199,7 @@ class History:
             return gr.skip()
         job, tab = found
         updates = tab.events.go_on(browser, job_id)
-        return updates if updates == gr.skip() else self._selected(job) | updates
+        return updates if updates == gr.skip() else self.places.go(job.engine) | updates
 
     def _usable(self, browser: Any, job_id: str) -> tuple[Job, Tab] | None:
         """The clip and the tab that its settings belong to; None, and a sentence why, where there is no such tab."""
@@ -210,9 +209,6 @@ class History:
             warn(problem)
             return None
         return job, self.engine_tabs[job.engine]
-
-    def _selected(self, job: Job) -> Updates:
-        return {self.tabs: gr.update(selected=job.engine)}
 
     def _job(self, browser: Any, job_id: str) -> Job | None:
         return self.studio.job(job_id, owner=visitor(self.studio, browser)["owner"])

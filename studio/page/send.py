@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from gradio.processing_utils import save_pil_to_cache
@@ -21,6 +21,9 @@ from studio.page.plumbing import HIDDEN, PRIVATE, script, warn
 from studio.page.visitor import visitor
 from studio.service import Studio
 
+if TYPE_CHECKING:
+    from studio.page.engine_tabs import Places
+
 
 @dataclass(frozen=True)
 class Sender:
@@ -30,7 +33,7 @@ class Sender:
         clip: the id of the clip, set by whoever shows it in `video`.
         frame: which frame, 1 is the first; `count` is the last.
         ends: the buttons for the first and the last frame.
-        targets: engine name -> the button that sends there.
+        targets: title of a tab -> the button that sends to the engine shown there.
     """
 
     name: str
@@ -50,15 +53,16 @@ def render(specs: Iterable[EngineSpec], *, name: str, clip: gr.State, video: gr.
         with gr.Row(elem_classes="pills"):
             ends = (gr.Button("First frame", size="sm", min_width=60), gr.Button("Last frame", size="sm", min_width=60))
         with gr.Row(elem_classes="actions"):
+            takers = [spec for spec in specs if spec.field_of("subject", "first frame")]
+            titles = {spec.tab: spec.name for spec in reversed(takers)}
             targets = {
-                spec.name: gr.Button(f"Send to {spec.tab}", elem_id=f"{name}-to-{spec.name}")
-                for spec in specs
-                if spec.field_of("subject", "first frame")
+                title: gr.Button(f"Send to {title}", elem_id=f"{name}-to-{first}")
+                for title, first in reversed(titles.items())
             }
     return Sender(name, clip, video, box, frame, gr.Number(visible=False), ends, targets)
 
 
-def wire(studio: Studio, sender: Sender, forms: Mapping[str, Form], *, tabs: gr.Tabs, browser: gr.BrowserState) -> None:
+def wire(studio: Studio, sender: Sender, places: Places, *, browser: gr.BrowserState) -> None:
     """Bind the row's events, once every tab stands on the page."""
 
     def about(known: Any, clip: Any) -> list[Any]:
@@ -77,13 +81,14 @@ def wire(studio: Studio, sender: Sender, forms: Mapping[str, Form], *, tabs: gr.
         button.click(None, sender.count, sender.frame, js=js, **PRIVATE).then(
             None, [sender.frame, sender.count], None, js=script("showFrame", sender.name), **PRIVATE
         )
-    for engine, button in sender.targets.items():
-        control = forms[engine].picture
-        if control is not None:
-            button.click(
-                deliver(studio, forms[engine]),
-                [browser, sender.clip, sender.frame, *control.components],
-                [tabs, *control.components],
+    for place in places.engine_tabs:
+        if place.title in sender.targets:
+            forms = [one.form for one in place.tabs.values() if one.form.picture]
+            slots = [component for form in forms if form.picture for component in form.picture.components]
+            sender.targets[place.title].click(
+                deliver(studio, place.id, forms),
+                [browser, sender.clip, sender.frame, place.shown, *slots],
+                [places.tabs, *slots],
                 preprocess=False,
                 **HIDDEN,
             )
@@ -106,16 +111,24 @@ def wire_newest(studio: Studio, form: Form, *, browser: gr.BrowserState) -> None
     control.board.last.click(take, [browser, *given], given, preprocess=False, **HIDDEN)
 
 
-def deliver(studio: Studio, form: Form) -> Any:
-    """An event that sends a frame to a form. Outputs: tabs, then the form's pictures."""
+def deliver(studio: Studio, tab: str, forms: Sequence[Form]) -> Any:
+    """An event that sends a frame to the form, of those of a tab, whose engine is shown.
 
-    def deliver(known: Any, clip: Any, frame: Any, *raw: Any) -> list[Any]:
+    Outputs: tabs, then the pictures of all forms.
+    """
+
+    def deliver(known: Any, clip: Any, frame: Any, shown: Any, *raw: Any) -> list[Any]:
         job = finished_job(studio, known, clip)
         index = int(frame) - 1 if isinstance(frame, int | float) and frame >= 1 else -1
-        placed = _placed(form, job, index, raw) if job is not None else None
-        if placed is None:
-            return [gr.skip() for _ in range(1 + len(raw))]
-        return [gr.update(selected=form.spec.name), *placed]
+        updates, position = [gr.skip() for _ in range(1 + len(raw))], 0
+        for form in forms:
+            count = len(form.picture.components) if form.picture else 0
+            if form.spec.name == shown and job is not None:
+                placed = _placed(form, job, index, raw[position : position + count])
+                if placed is not None:
+                    updates[0], updates[1 + position : 1 + position + count] = gr.update(selected=tab), placed
+            position += count
+        return updates
 
     return deliver
 

@@ -15,7 +15,8 @@ from PIL import Image
 
 from engines.errors import MediaError
 from engines.inputs import Media, Reference
-from engines.media.pictures import cut_out, fit_on_canvas, open_picture
+from engines.media.framing import Setting, as_seen
+from engines.media.pictures import open_picture
 from engines.types import Size
 from studio.page import markup
 from studio.page.plumbing import HIDDEN, PRIVATE, script
@@ -39,18 +40,17 @@ def render(
 
     The part that a slot can change is the background's, where the field declares it.
     """
-    keepable = KEEP in declared.parts
     drawn = []
     gr.HTML(markup.section(label, help_), elem_classes="section")
     with gr.Row(elem_classes="slots", elem_id=elem_id):
         for index in range(declared.most):
             reference = _reference(references[index]) if index < len(references) else None
-            drawn.append(_slot(f"{elem_id}-{index + 1}", index + 1, reference, keepable=keepable, canvas=canvas))
-    return Board(tuple(drawn), keepable)
+            drawn.append(_slot(f"{elem_id}-{index + 1}", index + 1, reference, declared, canvas=canvas))
+    return Board(tuple(drawn), declared)
 
 
 def _slot(
-    elem_id: str, number: int, reference: Mapping[str, Any] | None, *, keepable: bool, canvas: tuple[int, int]
+    elem_id: str, number: int, reference: Mapping[str, Any] | None, declared: Media, *, canvas: tuple[int, int]
 ) -> Slot:
     """Draw one slot, holding `reference`."""
     path, keep = (reference["path"], reference[KEEP]) if reference else (None, True)
@@ -67,13 +67,13 @@ def _slot(
             interactive=True,
             elem_id=elem_id,
         )
-        seen = preview(path, keep, width=canvas[0], height=canvas[1], as_published=False)
+        seen = preview(path, keep, declared.setting, width=canvas[0], height=canvas[1], as_published=False)
         view = gr.HTML(seen, elem_classes="model-view")
         box = gr.Checkbox(
             value=keep,
             label=Reference.model_fields[KEEP].title,
             container=False,
-            visible=keepable and path is not None,
+            visible=KEEP in declared.parts and path is not None,
             elem_id=f"{elem_id}-keep",
             elem_classes="keep",
         )
@@ -102,11 +102,11 @@ class Board:
     """The slots of a field.
 
     Attributes:
-        keepable: whether the background of a picture can be kept or removed.
+        declared: what the field declares: which parts can be changed, how the model sees its pictures.
     """
 
     slots: tuple[Slot, ...]
-    keepable: bool
+    declared: Media
     last: ClassVar[None] = None
 
     @property
@@ -125,7 +125,7 @@ class Board:
         for index, slot in enumerate(self.slots):
             gr.on(
                 [part.change for part in (slot.image, slot.keep, *framing)],
-                partial(look, keepable=self.keepable),
+                partial(look, self.declared),
                 [slot.image, slot.keep, *framing],
                 [slot.view, slot.left, slot.right, slot.clear, slot.keep],
                 preprocess=False,
@@ -163,29 +163,30 @@ def show(references: Sequence[Any], declared: Media) -> list[Any]:
     return shown
 
 
-def preview(path: str | None, keep_background: bool, *, width: int, height: int, as_published: bool) -> str:
+def preview(
+    path: str | None, keep_background: bool, setting: Setting = "fitted", *, width: int, height: int, as_published: bool
+) -> str:
     """The picture as the model will see it, or the sentence why it cannot be used."""
     if path is None:
         return ""
     try:
         picture = open_picture(Path(path), as_published=as_published)
-        cut = None if keep_background or as_published else cut_out(picture)
-        canvas = fit_on_canvas(cut.image if cut else picture, width=width, height=height)
+        canvas, found = as_seen(picture, setting, cut=not keep_background, width=width, height=height)
     except MediaError as error:
         return markup.lines([markup.Line(error.message, "problem")])
     canvas.thumbnail((_PREVIEW_SIDE, _PREVIEW_SIDE))
-    note = "No background found to remove" if cut and not cut.found else "The model sees"
+    note = "The model sees" if found else "No background found to remove"
     return markup.figure(png(canvas), alt="The picture on the canvas of the clip", caption=note)
 
 
-def look(image: Any, keep_background: Any, size: Any, as_published: Any = False, *, keepable: bool = True) -> list[Any]:
+def look(declared: Media, image: Any, keep_background: Any, size: Any, as_published: Any = False) -> list[Any]:
     """What one slot shows besides its picture. Outputs: preview, its three buttons, keep-background."""
     path, canvas = received(image), sides(size)
     there = path is not None
     shown: Any = gr.skip()
     if canvas is not None:
-        shown = preview(path, bool(keep_background), **canvas, as_published=bool(as_published))
-    return [shown, *(gr.update(visible=there) for _ in range(3)), gr.update(visible=there and keepable)]
+        shown = preview(path, bool(keep_background), declared.setting, **canvas, as_published=bool(as_published))
+    return [shown, *(gr.update(visible=there) for _ in range(3)), gr.update(visible=there and KEEP in declared.parts)]
 
 
 def sides(size: Any) -> dict[str, int] | None:

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from studio.page import api, history, model_list, send, tab
+from studio.page import api, engine_tabs, history, model_list, send
 from studio.page.gate import Gate
 from studio.page.guarded import Page
 from studio.page.machine import Machine
@@ -33,15 +33,15 @@ def build(studio: Studio) -> gr.Blocks:
             gr.HTML(f"{LOGO}<div><h1>Kinora</h1><p>Pictures in, moving pictures out.</p></div>", elem_classes="brand")
             here.chip()
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
-            rendered: dict[str, tab.Tab] = {}
-            for spec in studio.specs.values():
-                with gr.Tab(spec.tab, id=spec.name):
-                    rendered[spec.name] = tab.render(studio, spec, browser=browser)
+            titles = engine_tabs.by_title(studio.specs.values())
+            drawn = [engine_tabs.render(studio, title, specs, browser=browser) for title, specs in titles.items()]
+            places = engine_tabs.Places(tabs, drawn)
             with gr.Tab("History", id="history") as history_tab:
-                book = history.render(studio, rendered, tabs=tabs, opened=history_tab, browser=browser)
+                book = history.render(studio, places, opened=history_tab, browser=browser)
+        rendered = places.drawn
         forms = {name: one.form for name, one in rendered.items()}
         for sender in (*(one.sender for one in rendered.values()), book):
-            send.wire(studio, sender, forms, tabs=tabs, browser=browser)
+            send.wire(studio, sender, places, browser=browser)
         for form in forms.values():
             send.wire_newest(studio, form, browser=browser)
         for one in rendered.values():

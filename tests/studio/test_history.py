@@ -14,7 +14,7 @@ from engines.registry import SPECS
 from engines.types import EngineSpec
 from studio import remaking
 from studio.jobs.store import Job
-from studio.page import history, markup, panel, tab
+from studio.page import engine_tabs, history, markup, panel
 from studio.service import Studio
 from tests.studio.conftest import LOOPS_LEFT_OPEN, values, wait_for
 
@@ -61,13 +61,11 @@ def drawn(studio: Studio) -> history.History:
     with gr.Blocks(analytics_enabled=False):
         browser = gr.BrowserState({})
         with gr.Tabs() as tabs:
-            rendered = {}
-            for spec in studio.specs.values():
-                with gr.Tab(spec.tab, id=spec.name):
-                    rendered[spec.name] = tab.render(studio, spec, browser=browser)
+            titles = engine_tabs.by_title(studio.specs.values())
+            drawn = [engine_tabs.render(studio, title, specs, browser=browser) for title, specs in titles.items()]
             with gr.Tab("History"):
                 column, _ = history.draw(studio)
-    return history.History(studio, rendered, column, tabs=tabs)
+    return history.History(studio, engine_tabs.Places(tabs, drawn), column)
 
 
 @pytest.mark.parametrize("book", ["engine", "model"], indirect=True)
@@ -94,7 +92,7 @@ def test_settings_come_back_where_everything_is_there(book: history.History, mad
     form = book.engine_tabs["phantom-wan"].form
     for event, seed in ((book.use(new_seed=False), made.request["seed"]), (book.use(new_seed=True), -1)):
         updates = event({}, made.id)
-        assert updates[book.tabs]["selected"] == "phantom-wan"
+        assert updates[book.places.tabs]["selected"] == "phantom-wan"
         assert updates[form.component("seed")]["value"] == seed
         assert updates[form.component("prompt")]["value"] == made.request["prompt"]
     assert warned == []

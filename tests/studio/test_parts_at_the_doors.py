@@ -18,6 +18,7 @@ from engines.request import bounds
 from engines.validation import build_request
 from studio import command_line
 from studio.jobs.store import Job
+from studio.models import built_in
 from studio.page import clip_quality, slots
 from studio.page.api import Calls
 from studio.page.uploads import served
@@ -51,6 +52,8 @@ def base(engine: str, path: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("engine", "field", "part"), PARTS)
 def test_the_api_reaches_every_part(idle: Studio, picture: Path, engine: str, field: str, part: str) -> None:
+    if not any(built_in(model) for model in SPECS[engine].models):
+        pytest.skip("it has no model that runs here")
     upload, value = {"path": served(picture), "meta": {"_type": "gradio.FileData"}}, other(engine, field, part)
     many = media_fields(SPECS[engine].request_type)[field].most > 1
     inside = {"path": upload, part: value}
@@ -81,8 +84,8 @@ def test_the_page_offers_every_part_and_no_other(
     control = next(control for control in form.controls if field in control.names)
     many = media_fields(SPECS[engine].request_type)[field].most > 1
     one = {"path": str(picture), part: value}
-    values = SPECS[engine].default_values("starter") | {field: [one] if many else one}
-    shown = control.show(values, SPECS[engine].model("starter"))
+    model = SPECS[engine].models[0]
+    shown = control.show(SPECS[engine].default_values(model.name) | {field: [one] if many else one}, model)
     raw = [{"path": item} if isinstance(item, str) and item.endswith(".png") else item for item in shown]
     (back,) = entries(control.read(raw)[field])
     assert back[part] == value

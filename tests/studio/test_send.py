@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -45,6 +47,12 @@ def forms(studio: Studio) -> dict[str, Form]:
     return {name: rendered(studio, SPECS[name]) for name in ("phantom-wan", "flashi2v")}
 
 
+def sending(studio: Studio, form: Form, *, clip: str) -> Callable[..., Any]:
+    """(frame, what the form's pictures hold) -> what the page holds after the frame of a clip was sent there."""
+    deliver = send.deliver(studio, form.spec.name, [form])
+    return lambda frame, *raw: deliver({}, clip, frame, form.spec.name, *raw)
+
+
 def pixels(path: str) -> np.ndarray:
     return np.asarray(Image.open(path))
 
@@ -54,7 +62,7 @@ def test_any_frame_becomes_the_picture_of_image_to_video(
     studio: Studio, made: Job, forms: dict[str, Form], frame: int
 ) -> None:
     declared = media_fields(SPECS["flashi2v"].request_type)["picture"]
-    tabs, path, position = send.deliver(studio, forms["flashi2v"])({}, made.id, frame, None, 80)
+    tabs, path, position = sending(studio, forms["flashi2v"], clip=made.id)(frame, None, 80)
     assert tabs["selected"] == "flashi2v"
     assert position == 50
     assert np.array_equal(pixels(path), read_frame(Path(made.result.video), frame - 1))
@@ -62,25 +70,24 @@ def test_any_frame_becomes_the_picture_of_image_to_video(
 
 
 def test_a_frame_goes_to_the_first_empty_slot(studio: Studio, made: Job, forms: dict[str, Form]) -> None:
-    deliver = send.deliver(studio, forms["phantom-wan"])
-    (_, path, *_rest) = deliver({}, made.id, 9, *[None, True] * 4)
+    deliver = sending(studio, forms["phantom-wan"], clip=made.id)
+    (_, path, *_rest) = deliver(9, *[None, True] * 4)
     full = [{"path": path}, True]
-    placed = deliver({}, made.id, 9, *full, None, True, *full, None, True)[1:]
+    placed = deliver(9, *full, None, True, *full, None, True)[1:]
     assert [index for index, value in enumerate(placed) if isinstance(value, str)] == [2]
 
 
 def test_full_slots_keep_their_pictures(studio: Studio, made: Job, forms: dict[str, Form], warned: list[str]) -> None:
-    deliver = send.deliver(studio, forms["phantom-wan"])
-    (_, path, *_rest) = deliver({}, made.id, 9, *[None, True] * 4)
-    kept = deliver({}, made.id, 9, *[{"path": path}, True] * 4)
+    deliver = sending(studio, forms["phantom-wan"], clip=made.id)
+    (_, path, *_rest) = deliver(9, *[None, True] * 4)
+    kept = deliver(9, *[{"path": path}, True] * 4)
     assert kept == [gr.skip()] * 9
     assert warned == ["Every slot holds a picture: clear one first."]
 
 
 def test_what_is_not_there_is_told(studio: Studio, made: Job, forms: dict[str, Form], warned: list[str]) -> None:
-    deliver = send.deliver(studio, forms["flashi2v"])
-    assert deliver({}, "nobody's", 1, None, 50) == [gr.skip()] * 3
-    assert deliver({}, made.id, 500, None, 50) == [gr.skip()] * 3
+    assert sending(studio, forms["flashi2v"], clip="nobody's")(1, None, 50) == [gr.skip()] * 3
+    assert sending(studio, forms["flashi2v"], clip=made.id)(500, None, 50) == [gr.skip()] * 3
     assert len(warned) == 1 and "has no frame 500" in warned[0] and "/" not in warned[0]
 
 
