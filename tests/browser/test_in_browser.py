@@ -155,6 +155,30 @@ def test_slots_move_and_examples_fill_the_form(page) -> None:
     page.wait_for_function("() => document.querySelector('#phantom-wan-prompt textarea').value.includes(' and ')")
 
 
+def test_another_engine_takes_over_what_was_said(page, picture: Path) -> None:
+    put_picture(page, picture, slot=2)
+    page.locator("#phantom-wan-references-2 img").wait_for()
+    page.get_by_label("Prompt", exact=True).fill("a blue square and a ball")
+    page.get_by_role("radio", name="BindWeave").check()
+    page.locator("#bindweave-go").wait_for()
+    assert not page.locator("#phantom-wan-go").is_visible()
+    page.wait_for_function("() => document.querySelector('#bindweave-prompt textarea').value.includes('and a ball')")
+    page.locator("#bindweave-references-2 img").wait_for()
+    page.locator("#bindweave-references .model-view img").nth(1).wait_for()
+    assert page.get_by_role("tab", name="Subject references").count() == 1
+
+    page.get_by_label("Prompt", exact=True).fill("a blue square alone")
+    page.locator("#bindweave-references-2").get_by_role("button", name="Clear").or_(
+        page.get_by_role("button", name="Clear picture 2")
+    ).first.click()
+    page.locator("#bindweave-references-2 img").wait_for(state="detached")
+    page.get_by_role("radio", name="Phantom-Wan").check()
+    page.locator("#phantom-wan-go").wait_for()
+    page.wait_for_function("() => document.querySelector('#phantom-wan-prompt textarea').value.includes('alone')")
+    page.locator("#phantom-wan-references-2 img").wait_for(state="detached")
+    page.locator("#phantom-wan-references-1 img").wait_for()
+
+
 def test_the_page_fits_a_phone(page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     page.wait_for_timeout(500)
