@@ -2,7 +2,8 @@
 
 Writes random weights into a temporary folder (removed afterwards), loads them through the product's own path and runs
 two denoising steps at a small size, then prints times and peak memory. Run by hand: 14B needs 30 GB of disk and, to
-compute, as much memory as its weights take. `--dry-run` only counts what that would be.
+compute, as much memory as its weights take; with --by-block only as much as one block takes, for each block is read
+from the mapped file when its turn comes and given back after it. `--dry-run` only counts what that would be.
 """
 
 from __future__ import annotations
@@ -23,8 +24,13 @@ from pathlib import Path
 
 import torch
 
+from engines.bindweave import denoising as bindweave
+from engines.bindweave.keys import BINDWEAVE
+from engines.bindweave.spec import MAX_REFERENCES
 from engines.loading.key_rules import Architecture
+from engines.loading.memory_map import release_pages
 from engines.loading.networks import find_network
+from engines.loading.shards import is_index
 from engines.memory.precision import PRECISIONS
 from engines.phantom_physics.checkpoint import SETTINGS, WEIGHTS, PhysicsSettings, architecture
 from engines.phantom_physics.keys import VISUAL
@@ -39,6 +45,10 @@ from engines.wan.transformer_keys import TRANSFORMER
 
 MANIFESTS = Path(__file__).parent / "manifests" / "files"
 STEPS, REFERENCES, FRAMES, SIDE = 2, 1, 2, 8  # of latents: a clip of 5 frames, 64x64 pixels, and one picture
+
+SHARDS = 14  # of a checkpoint whose files an index lists; how many there really are does not matter
+# Engine -> its models, the first by default.
+MODELS = {"phantom-wan": ("1.3B", "14B"), "phantom-physics": ("5B", "5B-physics"), "bindweave": ("14B",)}
 
 Shapes = dict[str, list[int]]
 
@@ -56,7 +66,11 @@ class Part:
 def parts(engine: str, model: str, folder: Path, *, layers: int | None) -> list[Part]:
     """The networks that are written, loaded and stepped."""
     files = next(weights.files for weights in SPECS[engine].model(model).weights if weights.role == "transformer")
+    if is_index(files[0]):
+        files = tuple(f"shard-{number:05d}-of-{SHARDS:05d}.safetensors" for number in range(1, SHARDS + 1))
     paths = tuple(folder / name for name in files)
+    if engine == "bindweave":
+        return [Part("transformer", "bindweave_dit", paths, BINDWEAVE)]
     if engine == "phantom-wan":
         return [Part("transformer", f"phantom-wan-{model}", paths, TRANSFORMER)]
     found = [Part("transformer", "wan2.2-ti2v-5b", paths, VISUAL)]
@@ -70,8 +84,9 @@ def parts(engine: str, model: str, folder: Path, *, layers: int | None) -> list[
 def main() -> None:
     """Reads the arguments, prints the report."""
     parser = argparse.ArgumentParser(prog="python -m tests.full_size", description=__doc__.splitlines()[0])
-    parser.add_argument("engine", choices=["phantom-wan", "phantom-physics"])
+    parser.add_argument("engine", choices=[*MODELS])
     parser.add_argument("--model", help="1.3B or 14B of phantom-wan, 5B or 5B-physics of phantom-physics")
+    parser.add_argument("--by-block", action="store_true", help="hold one block of the transformer at a time")
     parser.add_argument("--layers", type=int, help="keep only the first LAYERS blocks, where disk or memory is short")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"], help="precision to run in")
@@ -79,10 +94,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the temporary files go")
     parser.add_argument("--dry-run", action="store_true", help="count parameters, disk and memory, write nothing large")
     arguments = parser.parse_args()
-    models = {"phantom-wan": ("1.3B", "14B"), "phantom-physics": ("5B", "5B-physics")}[arguments.engine]
+    models = MODELS[arguments.engine]
     arguments.model = arguments.model or models[0]
     if arguments.model not in models:
         parser.error(f"{arguments.engine} has {' and '.join(models)}")
+    if arguments.by_block and (arguments.dtype != arguments.stored or arguments.device != "cpu"):
+        parser.error("--by-block reads from the file itself: one precision for both, and the CPU")
     folder = Path(tempfile.mkdtemp(prefix="kinora-full-size-", dir=arguments.folder))
     try:
         found = parts(arguments.engine, arguments.model, folder, layers=arguments.layers)
@@ -127,7 +144,9 @@ def measure(arguments: argparse.Namespace, found: list[Part]) -> None:
     report("loaded", began, memory(before, file_bytes, loaded))
     began = time.monotonic()
     modules = [module.to(arguments.device) for module in modules]
-    latents = (step if arguments.engine == "phantom-wan" else joint_step)(*modules, device=arguments.device)
+    if arguments.by_block:
+        take_turns(modules[0], precision.storage)
+    latents = STEPPERS[arguments.engine](*modules, device=arguments.device)
     finite = bool(torch.isfinite(latents).all())
     report(f"{STEPS} steps", began, f"{memory(before, file_bytes, loaded)}; result finite: {finite}")
     if torch.device(arguments.device).type == "cuda":
@@ -216,6 +235,45 @@ def joint_step(visual: torch.nn.Module, branch: torch.nn.Module | None = None, *
         )
         *_, last = denoise(sampler, noise, given=None, scheduler=lambda: unipc(STEPS, shift=5.0))
     return last.latents.visual
+
+
+@torch.no_grad()
+def bindweave_step(network: torch.nn.Module, *, device: str) -> torch.Tensor:
+    """Two steps of BindWeave's loop on random inputs -> latents; the passes read texts of different length."""
+    generator, config = torch.Generator().manual_seed(0), network.config
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator).to(device)
+
+    readings = {
+        name: bindweave.Reading(draw(tokens, config.mllm_dim), draw(PUBLISHED_TEXT_LEN, config.text_dim))
+        for name, tokens in (("cond", 26), ("uncond", 32))
+    }
+    *_, last = bindweave.sample(
+        network,
+        noise=draw(config.out_channels, FRAMES, SIDE, SIDE),
+        condition=draw(4 + config.out_channels, MAX_REFERENCES + FRAMES, SIDE, SIDE),
+        clip=draw(MAX_REFERENCES * config.clip_token_len, config.image_dim),
+        readings=readings,
+        weights=bindweave.text_weights(5.0),
+        scheduler=unipc(STEPS, shift=3.0),
+    )
+    return last.latents
+
+
+STEPPERS = {"phantom-wan": step, "phantom-physics": joint_step, "bindweave": bindweave_step}
+
+
+def take_turns(module: torch.nn.Module, stored: torch.dtype) -> None:
+    """Give the pages of every block back after it has computed; the next pass reads them from the file again."""
+
+    def release(block: torch.nn.Module, *_: object) -> None:
+        for parameter in block.parameters():
+            if parameter.dtype == stored:  # the others were converted, and are nowhere else
+                release_pages(parameter)
+
+    for block in module.blocks:
+        block.register_forward_hook(release)
 
 
 def peak_bytes() -> int:
