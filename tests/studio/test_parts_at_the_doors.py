@@ -10,7 +10,7 @@ import gradio as gr
 import pytest
 from PIL import Image
 
-from engines.events import Result
+from engines.events import Clip
 from engines.inputs import PICTURES, entries, media_fields
 from engines.media import metadata
 from engines.registry import SPECS
@@ -29,7 +29,7 @@ from tests.studio.conftest import LOOPS_LEFT_OPEN
 from tests.studio.test_fields import rendered
 
 pytestmark = LOOPS_LEFT_OPEN
-MADE_BY: dict[str, Any] = {"device": "CPU", "precision": "float32"}
+MADE_BY: dict[str, Any] = {"device": "CPU", "precisions": {"transformer": "float32"}}
 PARTS = [
     (name, field, part)
     for name, spec in SPECS.items()
@@ -125,7 +125,7 @@ def test_quality_compares_with_the_crop_that_was_asked_for(
     wide.save(tmp_path / "wide.png")
     clip = write_video(tmp_path / "clip.mp4")
     request = {"width": 64, "height": 48, "fps": 8, field: {"path": str(tmp_path / "wide.png"), "position": position}}
-    result = Result(video=str(clip), sidecar="", poster="", request=request, seconds={}, peak_bytes=0, frames=7)
+    result = Clip(video=str(clip), sidecar="", poster="", request=request, seconds={}, peak_bytes=0, frames=7)
     found = clip_quality._measured(SPECS[engine], Job(engine=engine, request=request, id="a", result=result))
     assert (found.first_frame_psnr > 25) == (position == 1.0)
 
