@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from engines.errors import IncompatibleCheckpoint
+from engines.errors import IncompatibleCheckpoint, StudioError
 from engines.loading import families
 from engines.loading.key_rules import Architecture, Place, Shapes, Source
 from engines.loading.memory_map import release_pages
@@ -179,6 +179,8 @@ def construct(
         with CONSTRUCTION, torch.device("meta"):
             network: torch.nn.Module = architecture.construct(dict(config))
             return network
+    except StudioError:  # the network itself says what is wrong
+        raise
     except Exception as error:  # a library raises whatever an odd configuration leads it to
         raise IncompatibleCheckpoint(
             f"{name} describes {architecture.title} that cannot be built.", hint="Download the file again."

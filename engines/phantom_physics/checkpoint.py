@@ -107,13 +107,19 @@ def read_settings(path: Path) -> PhysicsSettings:
             f"{path.name} is of format {version}; this version reads format {FORMAT}.", hint="Update Kinora."
         )
     try:
-        return PhysicsSettings.model_validate(content)
+        settings = PhysicsSettings.model_validate(content)
     except ValidationError as error:
         place = ".".join(map(str, error.errors()[0]["loc"])) or "its content"
         raise IncompatibleCheckpoint(
             f"{path.name} is no description of a physics checkpoint: {place} is wrong.",
             hint="Use the file that the trainer wrote.",
         ) from error
+    if settings.physics_dim % settings.physics_num_heads:
+        raise IncompatibleCheckpoint(
+            f"{path.name}: a width of {settings.physics_dim} cannot be shared by {settings.physics_num_heads} heads.",
+            hint="Use the file that the trainer wrote.",
+        )
+    return settings
 
 
 @lru_cache(maxsize=16)

@@ -57,6 +57,18 @@ def test_a_checkpoint_comes_back_to_the_bit(tmp_path: Path, changes: dict[str, A
         )
 
 
+def test_settings_that_make_the_branch_too_narrow_say_so(tmp_path: Path) -> None:
+    """P14, through a file: what the network says of itself is not replaced by a general sentence."""
+    written(tmp_path, tiny_physics.spoken())
+    text = (tmp_path / SETTINGS).read_text()
+    (tmp_path / SETTINGS).write_text(text.replace('"physics_num_heads": 2', '"physics_num_heads": 3'))
+    with pytest.raises(IncompatibleCheckpoint, match="a width of 32 cannot be shared by 3 heads"):
+        loaded(tmp_path)
+    (tmp_path / SETTINGS).write_text(text.replace('"physics_dim": 32', '"physics_dim": 16'))
+    with pytest.raises(IncompatibleCheckpoint, match="width 16 cannot carry the noise of 24 channels"):
+        loaded(tmp_path)
+
+
 def test_in_half_precision_statistics_stay_whole(tmp_path: Path) -> None:
     branch = tiny_physics.spoken()
     write_folder(tmp_path, branch.state_dict(), describe(branch))
