@@ -77,7 +77,8 @@ class Studio:
         """End a job that waits or runs; with `keep`, what it has finished becomes its clip, if its engine can do so."""
         job = self.job(job_id, owner=owner)
         if job is not None:
-            self.executor.cancel(job_id, keep=keep and self.spec(job.engine).keeps_parts)
+            spec = self.specs.get(job.engine)
+            self.executor.cancel(job_id, keep=keep and spec is not None and spec.keeps_parts)
 
     def job(self, job_id: str, *, owner: str = "") -> Job | None:
         """The job, if there is one and this visitor may see it."""

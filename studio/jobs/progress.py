@@ -33,7 +33,7 @@ class Progress:
         """The progress once `event` has happened."""
         match event:
             case Stage():
-                return replace(self, stage=event.name, index=0, total=0)
+                return replace(self, stage=event.name, index=0, total=0, ends=None)
             case Step():
                 ends = None if event.eta_s is None else time.time() + event.eta_s
                 return replace(self, index=event.index, total=event.total, ends=ends)

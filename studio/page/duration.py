@@ -25,7 +25,7 @@ class Duration:
 def field(spec: EngineSpec, values: Mapping[str, Any]) -> gr.Number:
     """The field for seconds, holding the length of `values`."""
     return gr.Number(
-        round(values["frames"] / values["fps"], 2), label="Duration (seconds)", minimum=0, step=0.1, min_width=120,
+        round(values["frames"] / values["fps"], 2), label="Duration (s)", minimum=0, step=0.1, min_width=120,
         elem_id=f"{spec.name}-seconds", interactive=True,
     )  # fmt: skip
 

@@ -54,12 +54,12 @@ def view(studio: Studio, spec: EngineSpec, batch: str, *, owner: str) -> View:
     size = (int(jobs[-1].request["width"]), int(jobs[-1].request["height"]))
     small = own_pixels(spec, jobs[-1])
     place = f"Clip {len(jobs) - len(active) + 1} of {len(jobs)} · " if len(jobs) > 1 and active else ""
-    running = next((job for job in active if job.state == "running"), None)
-    if running is not None:
-        progress = studio.executor.progress(running.id) or Progress(started=time.time())
+    begun = next((job for job in active if job.state == "running"), None)
+    if begun is not None:
+        progress = studio.executor.progress(begun.id) or Progress(started=time.time())
         keepable = bool(progress.playback) and not progress.keeping and not progress.cancelling
         return View(
-            _running(progress, place), progress.preview, progress.playback, None, len(active), keepable, size, small
+            running(progress, place), progress.preview, progress.playback, None, len(active), keepable, size, small
         )  # fmt: skip
     if active:
         return View(_waiting(studio, active[0], place), clip=clip, active=len(active), own_pixels=small)
@@ -106,6 +106,22 @@ def own_pixels_line(job: Job) -> str:
     )
 
 
+def running(progress: Progress, place: str = "") -> Card:
+    """How far a clip is; `place` says which of several it is. Nothing is promised of one that is being ended."""
+    now = time.time()
+    ending = "Cancelling…" if progress.cancelling else "Keeping what is finished…" if progress.keeping else ""
+    parts = [f"{time_span(now - progress.started)} so far"]
+    if progress.ends is not None and not ending:
+        parts.append(f"about {time_span(max(1, progress.ends - now))} left{' of this clip' if place else ''}")
+    if progress.device:
+        parts.append(progress.device)
+    stage = place + (ending or progress.stage)
+    if not progress.total:
+        return Card("running", stage, " · ".join(parts), notes=tuple(progress.notes))
+    step = "" if ending else f"{progress.index} of {progress.total}"
+    return Card("running", stage, " · ".join(parts), step, progress.index / progress.total, tuple(progress.notes))
+
+
 def facts(spec: EngineSpec | None, job: Job) -> list[Row]:
     """The settings of a finished clip; without its engine, under the names that they are stored by."""
     request = dict(job.result.request if job.result else job.request)
@@ -129,21 +145,6 @@ def facts(spec: EngineSpec | None, job: Job) -> list[Row]:
         rows.append(Row("Made in", time_span(job.result.seconds.get("total", 0.0))))
         rows += [Row("Note", note) for note in job.result.notes]
     return [row for row in rows if row.value]
-
-
-def _running(progress: Progress, place: str) -> Card:
-    now = time.time()
-    ending = "Cancelling…" if progress.cancelling else "Keeping what is finished…" if progress.keeping else ""
-    parts = [f"{time_span(now - progress.started)} so far"]
-    if progress.ends is not None and not ending:
-        parts.append(f"about {time_span(max(1, progress.ends - now))} left")
-    if progress.device:
-        parts.append(progress.device)
-    stage = place + (ending or progress.stage)
-    if not progress.total:
-        return Card("running", stage, " · ".join(parts), notes=tuple(progress.notes))
-    step = "" if ending else f"{progress.index} of {progress.total}"
-    return Card("running", stage, " · ".join(parts), step, progress.index / progress.total, tuple(progress.notes))
 
 
 def _waiting(studio: Studio, job: Job, place: str) -> Card:

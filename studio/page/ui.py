@@ -71,7 +71,7 @@ def launch(studio: Studio, page: gr.Blocks) -> Any:
         quiet=True,
         ssr_mode=False,
         run_history=False,
-        footer_links=["api", "settings"],
+        footer_links=["api"],
         max_file_size="50mb",
         state_session_capacity=MOST_SESSIONS,
         app_kwargs={"middleware": [Middleware(Gate, settings=settings)]},

@@ -10,8 +10,10 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from engines.events import Stage, Step
 from engines.registry import SPECS
-from studio.page import plumbing, tab
+from studio.jobs.progress import Progress
+from studio.page import panel, plumbing, tab
 from studio.page.tab import Tab
 from studio.service import Studio
 from tests.studio.conftest import LOOPS_LEFT_OPEN, values, wait_for
@@ -139,3 +141,19 @@ def test_a_text_that_is_too_long_to_be_made_is_too_long_to_be_read(idle: Studio)
     assert "shorten it to at most 20,000" in rendered.events.reading("storyboard", "0-2: a\n" * 9_000, 49, 24)
     assert "must be text" in rendered.events.reading("storyboard", ["0-2: a"], 49, 24)
     assert "1 scene" in rendered.events.reading("storyboard", "0-3: a", 49, 24)
+
+
+def test_time_left_is_told_only_where_it_is_known() -> None:
+    known = Progress(stage="Making the video").after(Step(index=19, total=20, eta_s=30.0))
+    assert "about 30 s left" in panel.running(known).text
+    assert "about 30 s left of this clip" in panel.running(known, "Clip 1 of 3 · ").text
+    assert panel.running(known, "Clip 1 of 3 · ").step == "19 of 20"
+    for later in (replace(known, cancelling=True), replace(known, keeping=True), known.after(Stage(name="Decoding"))):
+        assert "left" not in panel.running(later).text
+
+
+def test_a_waiting_clip_of_an_engine_that_is_gone_can_be_ended(idle: Studio, picture: Path) -> None:
+    for keep in (False, True):
+        (job,) = idle.submit("phantom-wan", values(picture))
+        replace(idle, specs={}).cancel(job.id, keep=keep)
+        assert idle.store.get(job.id).state == "cancelled"
