@@ -39,6 +39,11 @@ class Size(NamedTuple):
             raise ValueError(f"Write the size as width x height, for example 96x64; you gave {given(text)}.")
         return cls(int(found[1]), int(found[2]))
 
+    @property
+    def pixels(self) -> int:
+        """How many pixels a frame has."""
+        return self.width * self.height
+
     def __str__(self) -> str:
         return f"{self.width}x{self.height}"
 
@@ -290,6 +295,10 @@ class Context(Protocol):
 
     def use(self, component: Component, *, working_bytes: int = 0) -> AbstractContextManager[Any]:
         """The module on the device for the length of the block, with `working_bytes` kept free for activations."""
+        ...
+
+    def fits(self, component: Component, *, working_bytes: int) -> bool:
+        """Whether `use` would find the memory, once everything idle is gone."""
         ...
 
     def remember(self, key: str, compute: Callable[[], T]) -> T:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from engines.training.data import fit_on_canvas
 from engines.training.files import read_facts
-from engines.training.latents import to_pixels, to_unit
+from engines.training.latents import to_levels, to_unit
 from engines.training.recipes.pyramid_vae import FILE as PYRAMID_VAE
 from engines.training.recipes.vae import FILE as WAN_VAE
 from engines.training.sample import Settings, load_pyramid_vae, load_starter, load_vae, sample
@@ -77,7 +77,7 @@ def evaluate_pyramid_vae(options: Options) -> Outcome:
     @torch.inference_mode()
     def there_and_back(frames: np.ndarray) -> np.ndarray:
         latents = vae.encode(to_unit(frames)[None], {}).chunk(2, dim=1)[0]
-        return to_pixels(vae.decode(latents, {}))[0]
+        return to_levels(vae.decode(latents, {}))[0]
 
     return _round_trips(options, "pyramid-vae", there_and_back)
 
@@ -106,7 +106,7 @@ def round_trip(vae: Any, frames: np.ndarray) -> np.ndarray:
     """Encode and decode uint8 frames [T,H,W,3]."""
     with torch.inference_mode():
         latents = vae.encode(to_unit(frames)[None]).latent_dist.mode()
-        return to_pixels(vae.decode(latents).sample)[0]
+        return to_levels(vae.decode(latents).sample)[0]
 
 
 def evaluate_text_to_video(options: Options) -> Outcome:

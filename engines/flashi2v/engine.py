@@ -18,15 +18,15 @@ from engines.flashi2v.keys import FLASHI2V
 from engines.flashi2v.network import FlashI2VTransformer3DModel
 from engines.flashi2v.spec import FlashI2VRequest
 from engines.media.pictures import crop_to_cover, open_picture
+from engines.prompting.tokens import cut_notes
 from engines.sampling import guidance
 from engines.sampling.denoise import Denoised, SamplingStep, Scheduler, denoise, euler
 from engines.sampling.guidance import NetworkCall, guided
 from engines.types import Context, Frames, LatentStep
-from engines.wan import transformer
 from engines.wan.components import WanModel
 from engines.wan.latents import latent_shape, preview
 from engines.wan.text import padded
-from engines.wan.transformer import predict, token_count
+from engines.wan.transformer import predict
 from engines.wan.vae import decode_frames
 
 # A picture enlarged more than this looks soft in the clip.
@@ -40,14 +40,12 @@ class FlashI2V:
     def generate(self, request: FlashI2VRequest, context: Context) -> Iterator[Any]:
         """Yields Stage, Note, LatentStep and Frames; closing it leaves nothing behind."""
         model = WanModel.find(context, transformer_kind=FLASHI2V)
+        size = {"width": request.width, "height": request.height}
+        decoding = model.decoder(context, **size)
 
         yield Stage(name="Reading the prompt")
         prompt, negative = (model.text(context, text) for text in (request.prompt, request.negative_prompt))
-        for label, text in (("prompt", prompt), ("negative prompt", negative)):
-            if text.cut:
-                yield Note(
-                    message=f"The {label} is too long for this model: only its first {model.text_len} tokens count."
-                )
+        yield from cut_notes({"prompt": prompt.cut, "negative prompt": negative.cut}, length=model.text_len)
 
         yield Stage(name="Reading the picture")
         image = open_picture(request.picture.path, as_published=request.published_pictures)
@@ -59,24 +57,18 @@ class FlashI2V:
             )
         picture = cover(
             np.array(image),
-            width=request.width,
-            height=request.height,
+            **size,
             position=request.picture.position,
             interpolation=model.transformer.config.get("interpolation", "bicubic"),
         )
         first = model.picture_latents(context, [picture])
 
         yield Stage(name="Making the video")
-        size = {"width": request.width, "height": request.height}
         shape = latent_shape(model.vae.config, **size, frames=request.frames)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(request.seed))
-        config = model.transformer.config
         weights = text_weights(request.guidance)
-        tokens = token_count(config, *shape[1:])
-        batched = tokens <= transformer.BATCHED_TOKENS
-        at_once = tokens * (len(guidance.needed(weights)) if batched else 1)
-        component, room = model.denoiser(context, at_once)
-        with context.use(component, working_bytes=room) as network:
+        passes = model.passes(context, shape, len(guidance.needed(weights)))
+        with context.use(passes.component, working_bytes=passes.working_bytes) as network:
             for state in sample(
                 network,
                 noise=noise.to(context.device),
@@ -86,15 +78,14 @@ class FlashI2V:
                 weights=weights,
                 ratio=fourier_ratio(request.detail),
                 scheduler=euler(request.steps, shift=request.shift),
-                batched=batched,
+                batched=passes.batched,
             ):
                 clip = state.clean
                 yield LatentStep(state.index, state.total, lambda clip=clip: preview(clip, model.rgb_factors))
         latents = state.latents
 
         yield Stage(name="Decoding")
-        component, room = model.decoder(context, **size)
-        with context.use(component, working_bytes=room) as decoder:
+        with context.use(decoding.component, working_bytes=decoding.working_bytes) as decoder:
             for pixels in decode_frames(decoder, latents, rounded=True):
                 yield Frames(pixels)
 

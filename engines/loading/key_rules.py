@@ -99,6 +99,7 @@ class Architecture:
         blocks: paths of the module lists whose members may take turns on a device ("blocks", "encoder.block"); the
             owner of one list does not contain the owner of another.
         precisions: names of those in which its numbers are right.
+        makeshifts: names of those in which they are a little off, for devices on which nothing else fits.
         config_file: name of the JSON file with the configuration, among the files of the role or beside the weights.
     """
 
@@ -112,6 +113,7 @@ class Architecture:
     restore: Callable[[Any], None] = lambda module: None
     blocks: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ("bfloat16", "float16", "float32")
+    makeshifts: tuple[str, ...] = ()
     config_file: str = ""
 
     def layout(self, keys: Iterable[str]) -> Layout | None:

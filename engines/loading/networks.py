@@ -18,7 +18,8 @@ from engines.loading.checkpoints import Blueprint, fill, outline
 from engines.loading.integrity import odd
 from engines.loading.key_rules import Architecture
 from engines.loading.reading import Checkpoint, open_checkpoint
-from engines.memory.precision import Precision, choose
+from engines.memory.fitting import Use
+from engines.memory.precision import PRECISIONS, Precision, choose
 from engines.types import Component, Context
 
 T = TypeVar("T")
@@ -93,6 +94,19 @@ class Network:
         """The component in the precision of this context, and `working` in it: what `Context.use` takes."""
         precision = self.precision(context, working)
         return self.component(precision), working(precision.compute)
+
+    def ways(self, context: Context, working: Callable[[torch.dtype], int]) -> list[Use]:
+        """How a run can be made on the context's device, best first: makeshift precisions come with a note."""
+        component, room = self.planned(context, working)
+        found = [Use(component, room)]
+        for precision in (PRECISIONS[name] for name in self.architecture.makeshifts):
+            note = (
+                f"There was not the memory for {component.precision}: {self.architecture.title} computed in "
+                f"{precision.name}, so fine shades may be off."
+            )
+            makeshift = self.component(precision)
+            found.append(Use(replace(makeshift, notes=(*makeshift.notes, note)), working(precision.compute)))
+        return found
 
     def size_bytes(self, precision: Precision) -> int:
         """Bytes of its parameters and buffers in a precision."""

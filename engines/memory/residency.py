@@ -76,6 +76,11 @@ class ComponentCache:
             if not entry.locks and entry.where == "grouped":
                 entry.device_bytes = 0
 
+    def fits(self, component: Component, *, working_bytes: int) -> bool:
+        """Whether the whole network and `working_bytes` fit beside what is in use; nothing is built or moved."""
+        busy = sum(entry.device_bytes + entry.working_bytes for entry in self._entries.values() if entry.locks)
+        return component.size_bytes + working_bytes + busy <= self.device_budget_bytes
+
     def free(self) -> None:
         """Drop every network that is not in use."""
         for entry in [entry for entry in self._entries.values() if not entry.locks]:

@@ -17,15 +17,15 @@ from engines.errors import IncompatibleCheckpoint
 from engines.events import Note, Stage
 from engines.media.pictures import cut_out, fit_on_canvas, open_picture
 from engines.phantom_wan.spec import PhantomWanRequest
+from engines.prompting.tokens import cut_notes
 from engines.sampling import guidance
 from engines.sampling.denoise import SOLVERS, Denoised, SamplingStep, denoise
 from engines.sampling.guidance import NetworkCall, guided
 from engines.types import Context, Frames, LatentStep
-from engines.wan import transformer
 from engines.wan.components import WanModel
 from engines.wan.latents import latent_shape, preview
 from engines.wan.text import padded
-from engines.wan.transformer import predict, token_count
+from engines.wan.transformer import predict
 from engines.wan.vae import decode_frames
 
 
@@ -41,13 +41,12 @@ class PhantomWan:
             name = model.transformer.paths[0].name
             raise IncompatibleCheckpoint(f"{name} was made for image-to-video; this engine needs a Phantom checkpoint.")
 
+        size = {"width": request.width, "height": request.height}
+        decoding = model.decoder(context, **size)
+
         yield Stage(name="Reading the prompt")
         prompt, negative = (model.text(context, text) for text in (request.prompt, request.negative_prompt))
-        for label, text in (("prompt", prompt), ("negative prompt", negative)):
-            if text.cut:
-                yield Note(
-                    message=f"The {label} is too long for this model: only its first {model.text_len} tokens count."
-                )
+        yield from cut_notes({"prompt": prompt.cut, "negative prompt": negative.cut}, length=model.text_len)
 
         yield Stage(name="Reading the pictures")
         pictures = []
@@ -61,16 +60,12 @@ class PhantomWan:
         references = model.picture_latents(context, pictures)
 
         yield Stage(name="Making the video")
-        size = {"width": request.width, "height": request.height}
         channels, frames, rows, columns = latent_shape(model.vae.config, **size, frames=request.frames)
         shape = (channels, frames + references.shape[1], rows, columns)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(request.seed))
         weights = guidance.subject(request.image_guidance, request.text_guidance)
-        tokens = token_count(config, *shape[1:])
-        batched = tokens <= transformer.BATCHED_TOKENS
-        at_once = tokens * (len(guidance.needed(weights)) if batched else 1)
-        component, room = model.denoiser(context, at_once)
-        with context.use(component, working_bytes=room) as network:
+        passes = model.passes(context, shape, len(guidance.needed(weights)))
+        with context.use(passes.component, working_bytes=passes.working_bytes) as network:
             for state in sample(
                 network,
                 noise=noise.to(context.device),
@@ -79,15 +74,14 @@ class PhantomWan:
                 negative=padded(negative.states, text_len=model.text_len),
                 weights=weights,
                 scheduler=SOLVERS["unipc"](request.steps, shift=request.shift),
-                batched=batched,
+                batched=passes.batched,
             ):
                 clip = state.clean[:, :frames]
                 yield LatentStep(state.index, state.total, lambda clip=clip: preview(clip, model.rgb_factors))
         latents = state.latents[:, :frames]
 
         yield Stage(name="Decoding")
-        component, room = model.decoder(context, **size)
-        with context.use(component, working_bytes=room) as decoder:
+        with context.use(decoding.component, working_bytes=decoding.working_bytes) as decoder:
             for pixels in decode_frames(decoder, latents):
                 yield Frames(pixels)
 

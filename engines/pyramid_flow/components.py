@@ -18,6 +18,8 @@ from engines.loading.key_rules import Architecture
 from engines.loading.networks import Fit, Network, networks
 from engines.loading.reading import open_checkpoint
 from engines.loading.tokenizers import TextLen, load_tokenizer, tokenizer_file
+from engines.memory.fitting import Use, first_that_fits
+from engines.prompting.tokens import tokenise
 from engines.pyramid_flow import coding, keys
 from engines.pyramid_flow.coding import MINIFLUX_STATISTICS, SD3_STATISTICS, Statistics
 from engines.pyramid_flow.packing import PATCH, Text
@@ -31,9 +33,8 @@ from engines.pyramid_flow.text import (
     load_clip_tokenizer,
     one,
     pooling_bytes,
-    tokenise,
 )
-from engines.types import Component, Context
+from engines.types import Component, Context, Size
 from engines.wan.encoder_keys import TEXT_ENCODER
 from engines.wan.latents import preview_factors
 from engines.wan.text import working_bytes as text_bytes
@@ -157,13 +158,20 @@ class PyramidModel:
 
         return context.remember(f"pyramid picture {component.key} {width}x{height} {digest}", look)
 
-    def decoder(self, context: Context, width: int, height: int) -> tuple[Component, int]:
-        """The autoencoder for clips of this size, and the memory for its activations."""
+    def decoder(self, context: Context, width: int, height: int) -> Use:
+        """The autoencoder for frames of this size: planned before the first step, for any length needs the same.
 
-        def working(dtype: torch.dtype) -> int:
-            return coding.working_bytes(self.vae.config, width=width, height=height, dtype=dtype)
+        Raises:
+            OutOfMemory: the device has not the memory for this size.
+        """
 
-        return self.vae.planned(context, working)
+        def ways(size: Size) -> list[Use]:
+            def working(dtype: torch.dtype) -> int:
+                return coding.working_bytes(self.vae.config, **size._asdict(), dtype=dtype)
+
+            return self.vae.ways(context, working)
+
+        return first_that_fits(context, ways, Size(width, height), doing="Decoding")
 
     def denoiser(self, context: Context, tokens: int) -> tuple[Component, int]:
         """The transformer for calls over `tokens` tokens in all, and the memory for its activations."""

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save
 
 from engines.events import Note, Stage
 from engines.media.pictures import cut_out, open_picture
+from engines.prompting.tokens import cut_notes
 from engines.pyramid_flow import storyboard
 from engines.pyramid_flow.coding import SPACE, StreamingDecoder, to_levels
 from engines.pyramid_flow.components import PyramidModel
@@ -43,16 +44,13 @@ class PyramidFlow:
         units = storyboard.units_of(request.frames)
         size = (request.height // SPACE, request.width // SPACE)
         component, room = model.denoiser(context, LONGEST_CALL * size[0] * size[1] // PATCH**2)
+        model.decoder(context, request.width, request.height)  # refused now, or not at all
         if model.transformer.precision(context).instead_of:
             yield Note(message="This device would compute in float16, which gives black video: float32 is used.")
 
         yield Stage(name="Reading the prompt")
         texts, cut = self._texts(model, request, context, units)
-        for words in cut:
-            yield Note(
-                message=f"Only the first {model.text_len} tokens of a prompt count: "
-                f'what follows from "{words[: storyboard.FIRST_WORDS]}" on is cut.'
-            )
+        yield from cut_notes(cut, length=model.text_len)
 
         finished = None
         if request.continues:
@@ -116,8 +114,8 @@ class PyramidFlow:
 
     def _texts(
         self, model: PyramidModel, request: PyramidFlowRequest, context: Context, units: int
-    ) -> tuple[dict[str, list[Text]], list[str]]:
-        """The passes' texts for every unit, and what had to be cut from each prompt; equal prompts are read once."""
+    ) -> tuple[dict[str, list[Text]], dict[str, str]]:
+        """The passes' texts for every unit, and what had to be cut from each text; equal prompts are read once."""
         prompts = [request.prompt] * units
         if request.storyboard.strip():
             scenes = storyboard.unit_prompts(storyboard.parse(request.storyboard), units=units, fps=request.fps)
@@ -125,7 +123,9 @@ class PyramidFlow:
             prompts = [common + scene for scene in scenes]
         read = {text: model.prompt(context, text, suffix=model.suffix) for text in dict.fromkeys(prompts)}
         unconditional = model.prompt(context, request.negative_prompt)
-        cut = [prompt.cut for prompt in (*read.values(), unconditional) if prompt.cut]
+        names = [f"prompt of scene {number}" for number in range(1, len(read) + 1)] if len(read) > 1 else ["prompt"]
+        told = [*zip(names, read.values(), strict=True), ("negative prompt", unconditional)]
+        cut = {name: text.cut for name, text in told}
         return {"cond": [read[text].text for text in prompts], "uncond": [unconditional.text] * units}, cut
 
 

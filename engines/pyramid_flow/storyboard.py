@@ -16,7 +16,6 @@ from itertools import pairwise
 from engines.wording import given
 
 UNIT_FRAMES = 8  # frames of a unit; the video's first frame is a unit of its own
-FIRST_WORDS = 40
 
 # Read in one pass: every repetition is possessive, for a long line of blanks would be read for hours otherwise.
 _NUMBER = r"(?>\d{1,9}(?:[.,]\d{1,9})?)"

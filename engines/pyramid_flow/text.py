@@ -48,16 +48,6 @@ def load_clip_tokenizer(paths: tuple[Path, ...]) -> Tokenizer:
     return tokenizer
 
 
-def tokenise(tokenizer: Tokenizer, text: str, *, length: int) -> tuple[list[int], int]:
-    """Token ids, special tokens included, at most `length`; and how many characters of `text` they cover."""
-    encoding = tokenizer.encode(text)
-    if len(encoding.ids) <= length:
-        return encoding.ids, len(text)
-    end = encoding.ids[-1:]  # the token that closes every text
-    covered = max((last for _, last in encoding.offsets[: length - 1]), default=0)
-    return encoding.ids[: length - 1] + end, covered
-
-
 def pooling_bytes(config: Mapping[str, Any], dtype: torch.dtype) -> int:
     """Memory for activations while a CLIP encoder reads a whole text: one block's worst moment."""
     channels = 8 * config["hidden_size"] + 2 * config["intermediate_size"]

@@ -61,6 +61,10 @@ class WorkerContext:
         self._record(_Ran(component.role, component.precision, component.notes))
         return self._cache.use(component, working_bytes=working_bytes)
 
+    def fits(self, component: Component, *, working_bytes: int) -> bool:
+        """Whether `use` would find the memory, once everything idle is gone."""
+        return self._cache.fits(component, working_bytes=working_bytes)
+
     def remember(self, key: str, compute: Callable[[], T]) -> T:
         """`compute()`, or its earlier result for the same key; either way, the networks behind it are recorded."""
 

@@ -110,7 +110,7 @@ def to_unit(frames: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(frames)).float().div(127.5).sub(1).movedim(-1, -4)
 
 
-def to_pixels(video: torch.Tensor) -> np.ndarray:
+def to_levels(video: torch.Tensor) -> np.ndarray:
     """float [...,3,T,H,W] in [-1,1] -> uint8 [...,T,H,W,3]."""
     return video.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8).movedim(-4, -1).contiguous().numpy()
 

@@ -17,7 +17,7 @@ from engines.wan.strides import spatial_stride, temporal_stride
 from . import networks
 from .data import fit_on_canvas, pad_tokens
 from .files import read_network
-from .latents import BlockLatents, Blocks, to_pixels, to_unit
+from .latents import BlockLatents, Blocks, to_levels, to_unit
 from .recipes.flow_task import load_text
 from .tokens import load_tokenizer
 
@@ -167,7 +167,7 @@ def sample(
             both, nothing = outputs
             velocity = nothing + settings.text_scale * (both - nothing)
         state = scheduler.step(velocity, t, state, return_dict=False)[0]
-    return to_pixels(starter.decode(state))
+    return to_levels(starter.decode(state))
 
 
 def contact_sheet(

@@ -15,8 +15,8 @@ import torch
 
 from engines.flashi2v.engine import cover
 from engines.loading.tokenizers import load_tokenizer
+from engines.prompting.tokens import tokenise as clip_tokens
 from engines.pyramid_flow.text import CLIP_LEN, load_clip_tokenizer
-from engines.pyramid_flow.text import tokenise as clip_tokens
 from engines.wan.text import tokenise
 
 from .data import pad_tokens

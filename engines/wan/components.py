@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,16 +14,24 @@ import torch
 from engines.loading.key_rules import Architecture
 from engines.loading.networks import Fit, Network, networks
 from engines.loading.tokenizers import TextLen, load_tokenizer, tokenizer_file
-from engines.types import Component, Context
+from engines.memory.fitting import Use, first_that_fits
+from engines.types import Component, Context, Size
+from engines.wan import transformer, vae
 from engines.wan.encoder_keys import TEXT_ENCODER
 from engines.wan.latents import preview_factors, temporal_stride
 from engines.wan.text import PUBLISHED_TEXT_LEN, TextStates, encode_text
 from engines.wan.text import working_bytes as text_bytes
-from engines.wan.transformer import working_bytes as pass_bytes
 from engines.wan.transformer_keys import TRANSFORMER
-from engines.wan.vae import encode, to_pixels
-from engines.wan.vae import working_bytes as coding_bytes
 from engines.wan.vae_keys import VAE
+
+
+class Passes(NamedTuple):
+    """The transformer for a run: the memory for its activations, and whether the passes of a step are one batch."""
+
+    component: Component
+    working_bytes: int
+    batched: bool
+
 
 FITS = (
     Fit(
@@ -94,13 +102,13 @@ class WanModel:
         """Pictures uint8 [H,W,3] of one size -> normalised latents [C,R,h,w], each encoded alone and remembered."""
 
         def look(picture: np.ndarray) -> torch.Tensor:
-            with context.use(component, working_bytes=room) as vae:
-                return encode(vae, to_pixels(picture))[0].cpu()
+            with context.use(component, working_bytes=room) as network:
+                return vae.encode(network, vae.to_pixels(picture))[0].cpu()
 
         latents = []
         for picture in pictures:
             height, width = picture.shape[:2]
-            component, room = self.decoder(context, width=width, height=height, frames=1)
+            component, room = self._coder(context, Size(width, height), 1, "Encoding")
             key = content_key("picture", component.key, picture.shape, picture.tobytes())
             latents.append(context.remember(key, lambda picture=picture: look(picture)))
         return torch.cat(latents, dim=1)
@@ -109,19 +117,34 @@ class WanModel:
         """The transformer for passes over `tokens` tokens at once, and the memory for their activations."""
 
         def working(dtype: torch.dtype) -> int:
-            return pass_bytes(self.transformer.config, tokens=tokens, dtype=dtype)
+            return transformer.working_bytes(self.transformer.config, tokens=tokens, dtype=dtype)
 
         return self.transformer.planned(context, working)
 
-    def decoder(self, context: Context, *, width: int, height: int, frames: int | None = None) -> tuple[Component, int]:
-        """The autoencoder, and the memory for its activations.
+    def passes(self, context: Context, latents: Sequence[int], count: int) -> Passes:
+        """How the transformer makes `count` passes of guidance over latents of the shape [C,F,h,w]."""
+        tokens = transformer.token_count(self.transformer.config, *latents[1:])
+        batched = tokens <= transformer.BATCHED_TOKENS
+        return Passes(*self.denoiser(context, tokens * (count if batched else 1)), batched)
 
-        Args:
-            frames: that go through together; by default those of one latent frame.
+    def decoder(self, context: Context, *, width: int, height: int) -> Use:
+        """The autoencoder for frames of this size: planned before the first step, for any length needs the same.
+
+        Raises:
+            OutOfMemory: the device has not the memory for this size.
         """
-        frames = frames or temporal_stride(self.vae.config)
-        room = coding_bytes(self.vae.config, width=width, height=height, frames=frames)
-        return self.vae.planned(context, lambda dtype: room)
+        return self._coder(context, Size(width, height), temporal_stride(self.vae.config), "Decoding")
+
+    def _coder(self, context: Context, size: Size, frames: int, doing: str) -> Use:
+        """The autoencoder for `frames` frames that go through together."""
+
+        def ways(size: Size) -> list[Use]:
+            def working(dtype: torch.dtype) -> int:
+                return vae.working_bytes(self.vae.config, **size._asdict(), frames=frames, dtype=dtype)
+
+            return self.vae.ways(context, working)
+
+        return first_that_fits(context, ways, size, doing=doing)
 
 
 def content_key(*parts: object) -> str:

@@ -15,16 +15,17 @@ import torch
 from tokenizers import Tokenizer
 from transformers import UMT5EncoderModel
 
+from engines.prompting import tokens
 from engines.sampling.finite import finite
 
 PUBLISHED_TEXT_LEN = 512
 
 
 class TextStates(NamedTuple):
-    """States [L,D] of a text's real tokens, and whether the text was too long and was cut."""
+    """States [L,D] of a text's real tokens, and the end of the text that did not fit, "" if all did."""
 
     states: torch.Tensor
-    cut: bool
+    cut: str
 
 
 def clean(text: str) -> str:
@@ -33,13 +34,11 @@ def clean(text: str) -> str:
     return re.sub(r"\s+", " ", repaired).strip()
 
 
-def tokenise(tokenizer: Tokenizer, text: str, *, text_len: int) -> tuple[list[int], bool]:
-    """Token ids of cleaned text, end token included, at most `text_len`; and whether tokens had to be cut."""
-    ids = tokenizer.encode(clean(text)).ids
-    if len(ids) <= text_len:
-        return ids, False
-    end = len(tokenizer.encode("").ids)  # special tokens that close every text
-    return ids[: text_len - end] + ids[len(ids) - end :], True
+def tokenise(tokenizer: Tokenizer, text: str, *, text_len: int) -> tuple[list[int], str]:
+    """Token ids of cleaned text, end token included, at most `text_len`; and the words that had to be cut."""
+    cleaned = clean(text)
+    ids, covered = tokens.tokenise(tokenizer, cleaned, length=text_len)
+    return ids, cleaned[covered:].strip()
 
 
 def working_bytes(config: Mapping[str, Any], *, tokens: int, dtype: torch.dtype) -> int:

@@ -1,4 +1,4 @@
-"""Pixels <-> latents with a Wan autoencoder, always in float32 and never tiled (tiling changes the numbers)."""
+"""Pixels <-> latents with a Wan autoencoder, never tiled (tiling changes the numbers); published in float32."""
 
 from __future__ import annotations
 
@@ -81,8 +81,10 @@ def decode_frames(vae: AutoencoderKLWan, latents: torch.Tensor, *, rounded: bool
         pieces.close()
 
 
-def working_bytes(config: Mapping[str, Any], *, width: int, height: int, frames: int) -> int:
-    """Memory for activations in float32 while `frames` frames of this size go through together: 4 when decoding."""
+def working_bytes(
+    config: Mapping[str, Any], *, width: int, height: int, frames: int, dtype: torch.dtype = torch.float32
+) -> int:
+    """Memory for activations while `frames` frames of this size go through together: 4 when decoding."""
     pixels = width * height // (config.get("patch_size") or 1) ** 2
     base = config.get("decoder_base_dim") or config["base_dim"]
-    return LIVE_FEATURE_MAPS * frames * pixels * base * 4
+    return LIVE_FEATURE_MAPS * frames * pixels * base * dtype.itemsize

@@ -150,4 +150,5 @@ VAE = Architecture(
     configure=configure,
     layouts=(WAN21, WAN22, DIFFUSERS),
     precisions=("float32",),
+    makeshifts=("bfloat16",),
 )

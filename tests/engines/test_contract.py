@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from pydantic.fields import FieldInfo
 from safetensors.torch import load_file, save_file
 
-from engines.errors import InvalidRequest, NotFinite
+from engines.errors import InvalidRequest, NotFinite, OutOfMemory
 from engines.inputs import PICTURES, entries, media_fields, media_of
 from engines.loading.store import Store
 from engines.media import metadata
@@ -32,10 +32,10 @@ from engines.validation import build_request
 from tests.engines.tiny_models import TINY, Tiny
 
 
-def session(tiny: Tiny, files: dict[str, tuple[Path, ...]]) -> Session:
+def session(tiny: Tiny, files: dict[str, tuple[Path, ...]], *, memory_bytes: int | None = None) -> Session:
     """A device with the tiny model's files, as a worker has it."""
     overrides = {(tiny.engine, "tiny", role): paths[0] for role, paths in files.items()}
-    return Session("cpu", store=Store(overrides=overrides))
+    return Session("cpu", store=Store(overrides=overrides), memory_bytes=memory_bytes)
 
 
 class Bench:
@@ -241,6 +241,26 @@ def test_a_clip_says_how_it_was_made(bench: Bench, tmp_path: Path) -> None:
     assert {entry["file"] for entry in told.inputs} == {"red.png"} if pictured else not told.inputs
     assert {entry["role"] for entry in told.checkpoints} == set(bench.files)
     assert str(bench.folder) not in Path(done.result.sidecar).read_text(encoding="utf-8")
+
+
+# Memory
+
+
+def test_no_clip_is_refused_after_its_first_step(bench: Bench, tmp_path: Path) -> None:
+    """With ever more memory a clip is refused before its first step, or made."""
+    outcomes, memory = [], 2_000
+    while outcomes[-1:] != ["made"]:
+        steps = 0
+        try:
+            for event in bench.run(tmp_path, session(bench.tiny, bench.files, memory_bytes=memory)):
+                steps += event.type == "step"
+            outcomes.append("made")
+        except OutOfMemory as refused:
+            assert steps == 0, str(refused)
+            assert refused.hint and "\n" not in str(refused) and str(tmp_path) not in str(refused)
+            outcomes.append("refused")
+        memory = int(memory * 1.25)
+    assert len(outcomes) > 3
 
 
 # Files

@@ -11,8 +11,9 @@ import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
 from engines.errors import IncompatibleCheckpoint
+from engines.prompting.tokens import tokenise
 from engines.pyramid_flow.components import PyramidModel
-from engines.pyramid_flow.text import load_clip_tokenizer, tokenise
+from engines.pyramid_flow.text import load_clip_tokenizer
 from engines.types import Weights
 from tests.engines import tiny_pyramid
 from tests.engines.tiny_pyramid import PyramidContext

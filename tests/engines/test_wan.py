@@ -109,11 +109,11 @@ def test_previews_use_the_fitted_colours_where_there_are_any() -> None:
 
 def test_a_text_is_tokenised_with_its_end_and_cut_before_it(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(tiny_wan.write_tokenizer(tmp_path / "tokenizer.json"))
-    assert text.tokenise(tokenizer, " a  red\nstar ", text_len=8) == ([3, 4, 6, 1], False)
-    assert text.tokenise(tokenizer, "", text_len=8) == ([1], False)
+    assert text.tokenise(tokenizer, " a  red\nstar ", text_len=8) == ([3, 4, 6, 1], "")
+    assert text.tokenise(tokenizer, "", text_len=8) == ([1], "")
     ids, cut = text.tokenise(tokenizer, "red " * 20, text_len=8)
-    assert (ids, cut) == ([4] * 7 + [1], True)
-    assert text.tokenise(tokenizer, "red " * 7, text_len=8) == ([4] * 7 + [1], False)
+    assert (ids, cut) == ([4] * 7 + [1], " ".join(["red"] * 13))
+    assert text.tokenise(tokenizer, "red " * 7, text_len=8) == ([4] * 7 + [1], "")
 
 
 def test_padding_is_invisible_to_real_tokens() -> None:

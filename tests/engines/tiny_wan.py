@@ -126,6 +126,9 @@ class CountingContext:
         finally:
             self.in_use.remove(role)
 
+    def fits(self, component: Component, *, working_bytes: int) -> bool:
+        return component.size_bytes + working_bytes <= self.budget_bytes
+
     def remember(self, key: str, compute: Callable[[], Any]) -> Any:
         if key not in self.remembered:
             self.remembered[key] = compute()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from engines.training.latents import BlockLatents, Blocks, to_pixels, to_unit
+from engines.training.latents import BlockLatents, Blocks, to_levels, to_unit
 from engines.training.prepare import fit_latents
 
 
@@ -15,7 +15,7 @@ def code() -> BlockLatents:
 
 def test_pixels_survive_the_unit_range():
     frames = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
-    assert np.array_equal(to_pixels(to_unit(frames)), frames)
+    assert np.array_equal(to_levels(to_unit(frames)), frames)
 
 
 def test_shapes_and_linear_inverse(code, tmp_path):

@@ -27,7 +27,7 @@ from engines.wan.latents import latent_shape
 from engines.wan.vae_keys import VAE, WAN22_STATISTICS
 
 from .. import networks
-from ..latents import to_pixels
+from ..latents import to_levels
 from ..physics_flow import LossWeight, draw_given, gradient_norm, joint_losses
 from ..recipe import Recipe
 from ..video_clips import VideoDataset
@@ -221,7 +221,7 @@ class PhysicsTask:
     def _look(self, clip: torch.Tensor) -> torch.Tensor:
         """Normalised physics latents [C,N,h,w] of a clip [3,T,H,W] in [-1,1], seen alone."""
         kept = self.branch.physics_latents
-        features = encode(self.eyes, to_pixels(clip.cpu()), self.recipe.space).to(clip.device)
+        features = encode(self.eyes, to_levels(clip.cpu()), self.recipe.space).to(clip.device)
         return normalised(features, kept.mean, kept.std)
 
     @torch.no_grad()
@@ -230,7 +230,7 @@ class PhysicsTask:
         data, gathered, clips, index = self.dataset(), Statistics(self.branch.config.in_channels), 0, 0
         while clips < self.recipe.statistics_clips:
             for clip in data[index % len(data)]["video"]:
-                gathered.add(encode(self.eyes, to_pixels(clip.cpu()), self.recipe.space))
+                gathered.add(encode(self.eyes, to_levels(clip.cpu()), self.recipe.space))
                 clips += 1
             index += 1
         self._set_channels(*gathered.result())

@@ -1,0 +1,89 @@
+"""Decoding is planned before the first step: in the best way that fits, or refused with the sizes that would."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from engines.errors import OutOfMemory
+from engines.memory.devices import FakeDevice
+from engines.memory.residency import ComponentCache
+from engines.types import Component, Size
+from engines.wan import vae
+from engines.wan.components import WanModel
+from tests.engines import tiny_wan
+from tests.engines.tiny_models import WAN_GEOMETRY
+from tests.engines.tiny_wan import CountingContext
+
+SIZES = (Size(64, 32), Size(32, 16), Size(24, 24))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, ...]]:
+    return tiny_wan.write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def context(files: dict[str, tuple[Path, ...]]) -> CountingContext:
+    context = CountingContext(files)
+    context.model = replace(context.model, geometry=replace(WAN_GEOMETRY, sizes=SIZES))
+    return context
+
+
+def needed(model: WanModel, size: Size, dtype: torch.dtype = torch.float32) -> int:
+    """Bytes of the autoencoder and of decoding frames of a size."""
+    precision = next(way for way in model.vae.ways(CountingContext({}), lambda dtype: 0)
+                     if way.component.precision == str(dtype).removeprefix("torch."))  # fmt: skip
+    working = vae.working_bytes(model.vae.config, **size._asdict(), frames=4, dtype=dtype)
+    return precision.component.size_bytes + working
+
+
+def test_what_fits_is_done_as_published(context: CountingContext) -> None:
+    model = WanModel.find(context)
+    context.budget_bytes = needed(model, Size(64, 32))
+    decoding = model.decoder(context, width=64, height=32)
+    assert decoding.component.precision == "float32" and decoding.component.notes == ()
+    assert decoding.component.size_bytes + decoding.working_bytes == context.budget_bytes
+
+
+def test_with_half_the_memory_it_is_decoded_in_half_the_precision_and_says_so(context: CountingContext) -> None:
+    model = WanModel.find(context)
+    context.budget_bytes = needed(model, Size(64, 32)) - 1
+    decoding = model.decoder(context, width=64, height=32)
+    assert decoding.component.precision == "bfloat16"
+    (note,) = decoding.component.notes
+    assert "not the memory for float32" in note and "Wan video autoencoder computed in bfloat16" in note
+    latents = torch.zeros(4, 2, 8, 16)
+    with context.use(decoding.component, working_bytes=decoding.working_bytes) as network:
+        assert sum(len(frames) for frames in vae.decode_frames(network, latents)) == 5
+    assert context.notes == [note]
+
+
+def test_the_hint_names_the_sizes_that_would_fit_and_no_length(context: CountingContext) -> None:
+    model = WanModel.find(context)
+    context.budget_bytes = needed(model, Size(32, 16), torch.bfloat16)
+    with pytest.raises(OutOfMemory) as refused:
+        model.decoder(context, width=64, height=32)
+    assert "Decoding frames of 64x32 needs" in refused.value.message and "any length" in refused.value.message
+    assert refused.value.hint == "Choose 32x16."
+    assert model.decoder(context, width=32, height=16).component.precision == "bfloat16"
+    context.budget_bytes = 1_000
+    with pytest.raises(OutOfMemory, match="Choose a smaller size, or allow more memory"):
+        model.decoder(context, width=64, height=32)
+
+
+@pytest.mark.parametrize("is_ram", [True, False])
+def test_what_fits_is_what_a_use_takes(is_ram: bool) -> None:
+    device = FakeDevice(1_000, is_ram=is_ram)
+    cache = ComponentCache(device, device_budget_bytes=1_000, ram_budget_bytes=10_000)
+    network = torch.nn.Linear(10, 10, bias=False)
+    one, other = (Component(name, build=lambda: network, size_bytes=400) for name in ("one", "other"))
+    assert cache.fits(one, working_bytes=600) and not cache.fits(one, working_bytes=601)
+    with cache.use(one, working_bytes=100):
+        assert cache.fits(other, working_bytes=100) and not cache.fits(other, working_bytes=101)
+    assert cache.fits(other, working_bytes=600), "what is idle goes"
+    with cache.use(other, working_bytes=600):
+        assert cache.state()[0][0] == "one" or cache.device_bytes == 1_000
