@@ -21,6 +21,8 @@ FACTS_KEY = "kinora"
 MOST_TENSORS = 2**16
 MAX_HEADER_BYTES = 16 * 2**20
 _AGAIN = "Download the file again."
+# No published file has zeros in a quarter of its length: so many samples in a row are a hole.
+_SAMPLES, _SAMPLE_BYTES, _EMPTY_SAMPLES = 64, 256, 16
 _OTHERS = (
     (b"GGUF", "a GGUF file, and quantised weights of that kind cannot be used yet", "Use the model as safetensors."),
     (b"\x89HDF", "an HDF5 file", "Use the model as safetensors or as a PyTorch file."),
@@ -112,7 +114,9 @@ def odd(name: str, what: str) -> IncompatibleCheckpoint:
 
 
 def check_file(path: Path, *, document: bool = False) -> None:
-    """Raises IncompatibleCheckpoint if a file is no checkpoint or cut short, as far as its header or directory tells.
+    """Raises IncompatibleCheckpoint if a file is no checkpoint, cut short, or empty in large part.
+
+    Its header or directory and a few samples of its data are read.
 
     Args:
         document: it is no checkpoint but a text beside one: only stand-ins for the real file are found.
@@ -123,8 +127,13 @@ def check_file(path: Path, *, document: bool = False) -> None:
     kind = kind_of(path)
     if kind == "archive" and not zipfile.is_zipfile(path):
         raise IncompatibleCheckpoint(f"{path.name} is cut short.", hint=_AGAIN)
-    if kind != "safetensors":
-        return
+    if kind == "safetensors":
+        _check_length(path)
+    _check_filled(path)
+
+
+def _check_length(path: Path) -> None:
+    """Whether a safetensors file is as long as its header says."""
     header, start = safetensors_header(path)
     size = path.stat().st_size
     try:
@@ -134,6 +143,19 @@ def check_file(path: Path, *, document: bool = False) -> None:
         raise damaged(path) from None
     if size < expected:
         raise IncompatibleCheckpoint(f"{path.name} is cut short: it has {size:,} of {expected:,} bytes.", hint=_AGAIN)
+
+
+def _check_filled(path: Path) -> None:
+    """Whether a long stretch of the file is zeros, as a download leaves it that reserved its space and broke off."""
+    size, run = path.stat().st_size, 0
+    if size < _SAMPLES * _SAMPLE_BYTES:
+        return
+    with path.open("rb") as file:
+        for index in range(_SAMPLES):
+            file.seek((size - _SAMPLE_BYTES) * index // (_SAMPLES - 1))
+            run = 0 if any(file.read(_SAMPLE_BYTES)) else run + 1
+            if run >= _EMPTY_SAMPLES:
+                raise IncompatibleCheckpoint(f"{path.name} is empty in large part: zeros fill it.", hint=_AGAIN)
 
 
 def _start(path: Path) -> bytes:

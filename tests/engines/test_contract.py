@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from pydantic.fields import FieldInfo
 from safetensors.torch import load_file, save_file
 
-from engines.errors import InvalidRequest, NotFinite, OutOfMemory
+from engines.errors import IncompatibleCheckpoint, InvalidRequest, NotFinite, OutOfMemory
 from engines.inputs import PICTURES, entries, media_fields, media_of
 from engines.loading.store import Store
 from engines.media import metadata
@@ -298,6 +298,18 @@ def test_numbers_that_are_not_finite_never_become_a_clip(bench: Bench, tmp_path:
         assert f"{role.replace('_', ' ')} {broken.name} made numbers that are not finite" in str(stopped.value)
         assert "\n" not in str(stopped.value) and str(tmp_path) not in str(stopped.value)
         assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_file_whose_second_half_is_zeros_makes_no_clip_called_done(bench: Bench, tmp_path: Path) -> None:
+    for role, paths in bench.files.items():
+        content = paths[0].read_bytes()
+        if paths[0].suffix != ".safetensors" or len(content) < 2**15:
+            continue
+        hollow = tmp_path / role / paths[0].name
+        hollow.parent.mkdir()
+        hollow.write_bytes(content[: len(content) // 2].ljust(len(content), b"\0"))
+        with pytest.raises(IncompatibleCheckpoint, match=f"{hollow.name} is empty in large part"):
+            list(bench.run(tmp_path / "out", session(bench.tiny, bench.files | {role: (hollow,)})))
 
 
 def _metadata(path: Path) -> dict[str, str]:

@@ -240,3 +240,24 @@ def test_a_download_goes_on_with_what_the_index_lists(tmp_path, monkeypatch):
         "part/model-2-of-2.safetensors",
     ]
     assert names == [f"lab/indexed/{file}" for file in fetched]
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pth"])
+@pytest.mark.parametrize(("begin", "end"), [(0.5, 1.0), (0.3, 0.6), (0.05, 0.35)])
+def test_a_file_with_a_hole_is_refused_and_one_with_zero_biases_is_not(
+    tmp_path: Path, kind: str, begin: float, end: float
+) -> None:
+    import torch
+    from safetensors.torch import save_file as save
+
+    tensors = {f"layer.{index}.weight": torch.randn(64, 64) for index in range(8)}
+    tensors |= {f"layer.{index}.bias": torch.zeros(64) for index in range(8)} | {"last.weight": torch.zeros(16, 64)}
+    path = tmp_path / f"a.{kind}"
+    save(tensors, path) if kind == "safetensors" else torch.save(tensors, path)
+    check_file(path)
+    content = bytearray(path.read_bytes())
+    first, last = (int(len(content) * place) for place in (begin, end if kind == "safetensors" else min(end, 0.9)))
+    content[first:last] = bytes(last - first)
+    path.write_bytes(content)
+    with pytest.raises(IncompatibleCheckpoint, match="is empty in large part"):
+        check_file(path)
