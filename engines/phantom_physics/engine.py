@@ -23,6 +23,7 @@ from engines.phantom_physics.latents import normalised, tubelet_count
 from engines.phantom_physics.picture import best_output_size, cover
 from engines.phantom_physics.sampling import Latents, Sampler, denoise, draw_noise
 from engines.phantom_physics.spec import FEWEST_FRAMES, STRIDE, PhantomPhysicsRequest, most_given, resolved_shift
+from engines.prompting.tokens import cut_notes
 from engines.sampling import guidance
 from engines.sampling.denoise import SOLVERS
 from engines.types import Context, Frames, LatentStep
@@ -47,11 +48,7 @@ class PhantomPhysics:
         yield Stage(name="Reading the prompt")
         texts = {"prompt": request.prompt, "negative prompt": request.negative_prompt}
         states = {label: model.wan.text(context, text) for label, text in texts.items()}
-        for label, text in states.items():
-            if text.cut:
-                yield Note(
-                    message=f"The {label} is too long for this model: only its first {model.wan.text_len} tokens count."
-                )
+        yield from cut_notes({label: text.cut for label, text in states.items()}, length=model.wan.text_len)
 
         begin, notes = None, []
         if request.picture or request.clip:
@@ -60,6 +57,7 @@ class PhantomPhysics:
         for note in notes:
             yield Note(message=note)
         height, width = (request.height, request.width) if begin is None else begin.shape[1:3]
+        decoding = model.wan.decoder(context, width=width, height=height)
         given = None if begin is None else model.given(context, begin)
 
         yield Stage(name="Making the video")
@@ -108,8 +106,7 @@ class PhantomPhysics:
         latents = state.latents.visual
 
         yield Stage(name="Decoding")
-        component, room = model.wan.decoder(context, width=width, height=height)
-        with context.use(component, working_bytes=room) as decoder:
+        with context.use(decoding.component, working_bytes=decoding.working_bytes) as decoder:
             for pixels in decode_frames(decoder, latents):
                 yield Frames(pixels)
 
