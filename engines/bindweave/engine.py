@@ -40,6 +40,7 @@ class BindWeave:
         """Yields Stage, Note, LatentStep and Frames; closing it leaves nothing behind."""
         model = BindWeaveModel.find(context)
         size = {"width": request.width, "height": request.height}
+        decoding = model.wan.decoder(context, **size)
         if (request.width, request.height) != (made_for := context.model.geometry.sizes[0]):
             published = "x".join(map(str, made_for))
             yield Note(message=f"This model was published for {published} alone: other sizes are unverified.")
@@ -104,8 +105,7 @@ class BindWeave:
                 yield LatentStep(state.index, state.total, lambda clean=clean: preview(clean, model.wan.rgb_factors))
 
         yield Stage(name="Decoding")
-        component, room = model.wan.decoder(context, **size)
-        with context.use(component, working_bytes=room) as decoder:
+        with context.use(decoding.component, working_bytes=decoding.working_bytes) as decoder:
             for pixels in decode_frames(decoder, state.latents, rounded=True):
                 yield Frames(pixels)
 
