@@ -23,7 +23,13 @@ class Product:
     """
 
     def __init__(
-        self, engine: str, *, model: str = "starter", folder: Path | None = None, transformer: Path | None = None
+        self,
+        engine: str,
+        *,
+        model: str = "starter",
+        folder: Path | None = None,
+        transformer: Path | None = None,
+        device: str = "cpu",
     ) -> None:
         self.spec = SPECS[engine]
         self.model = self.spec.model(model)
@@ -31,7 +37,7 @@ class Product:
         if transformer and "vae" in (facts := facts_of(transformer)):
             overrides[engine, model, "vae"] = (folder or ASSETS / "starter") / facts["vae"]
         store = Store(assets=folder.parent, overrides=overrides) if folder else Store(overrides=overrides)
-        self.session = Session("cpu", store=store)
+        self.session = Session(device, store=store)
         self.engine = implementation(self.spec)
 
     def make(self, prompt: str, references: tuple[np.ndarray, ...], *, seed: int, **settings: object) -> np.ndarray:

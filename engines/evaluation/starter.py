@@ -40,6 +40,7 @@ class Options:
     folder: Path = ASSETS
     transformer: Path | None = None  # instead of the folder's
     vae: Path | None = None  # the same
+    device: str = "cpu"  # where an engine makes its clips
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,7 +129,7 @@ def evaluate_phantom(options: Options) -> Outcome:
     """Held-out subjects through the product's own engine: identity, motion, pasting."""
     from .product import Product
 
-    product = Product("phantom-wan", folder=options.folder, transformer=options.transformer)
+    product = Product("phantom-wan", folder=options.folder, transformer=options.transformer, device=options.device)
     transformer = options.transformer or options.folder / "wan_t2v.safetensors"
     one = cases.cases(cases.ONE_SEED, options.count or 40, cases.ONE_WORLD)
     two = cases.cases(cases.TWO_SEED, max(1, (options.count or 40) // 2), cases.TWO_WORLD)
@@ -164,7 +165,7 @@ def evaluate_flashi2v(options: Options) -> Outcome:
     from . import picture_clips
     from .product import Product
 
-    product = Product("flashi2v", folder=options.folder, transformer=options.transformer)
+    product = Product("flashi2v", folder=options.folder, transformer=options.transformer, device=options.device)
     transformer = options.transformer or options.folder / "flashi2v.safetensors"
     vae = load_vae(_vae_file(options, transformer))
     objects, photos = picture_clips.held_out(options.count or 40)
@@ -191,7 +192,8 @@ def evaluate_pyramid(options: Options, *, model: str = "starter") -> Outcome:
     from . import long_clips
     from .product import Product
 
-    product = Product("pyramid-flow", model=model, folder=options.folder, transformer=options.transformer)
+    files = {"folder": options.folder, "transformer": options.transformer}
+    product = Product("pyramid-flow", model=model, device=options.device, **files)
     written, pictured = long_clips.held_out(options.count or 40)
     pairs = []
     for index, clip in enumerate(tqdm([*written, *pictured], desc=f"pyramid-flow {model}", disable=None)):

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from .files import read_facts, read_network
-from .jobs import JOBS, NEXT, Job, State, allotted, digest, newest, ready, score
+from .jobs import JOBS, NEXT, Job, State, allotted, digest, gain, newest, ready, score, superseded
 from .recipe import Recipe
 from .recipes import recipe_module
 from .trainer import Trainer
@@ -27,17 +27,20 @@ log = logging.getLogger(__name__)
 
 MARGIN = 0.005  # of the score: what a new file must be better by
 LEAST = {"cpu": 10.0, "cuda": 1.5}  # minutes that a job is worth starting for
+TRAINED = 0.75  # of a job's time; measuring takes the rest
 SLICE = 30.0  # minutes of a job in a session without an end
 
-Measure = Callable[[Job, Path, Path], list[dict]]
+COUNT = 16  # held-out cases of an evaluation
+
+Measure = Callable[[Job, Path, Path, str], list[dict]]
 
 
-def measure(job: Job, folder: Path, file: Path, *, count: int = 24) -> list[dict]:
+def measure(job: Job, folder: Path, file: Path, device: str) -> list[dict]:
     """Rows of the held-out figures of a trained file among the others of the folder."""
     from engines.evaluation.starter import Options, evaluate
 
     told = {"vae": file} if job.file.endswith("vae.safetensors") else {"transformer": file}
-    options = Options(count=count, folder=folder, **told)
+    options = Options(count=COUNT, folder=folder, device=device, **told)
     return [figure.row() for name in job.evaluations for figure in evaluate(name, options).figures]
 
 
@@ -67,12 +70,17 @@ class Everything:
 
     def run(self, minutes: float | None) -> None:
         """Train for so many minutes of wall time, measuring included; None never ends by itself."""
-        ends = None if minutes is None else time.monotonic() + 60 * minutes
-        while not self.stopped and (ends is None or time.monotonic() < ends - 5):
-            left = SLICE if ends is None else (ends - time.monotonic()) / 60
-            plan = allotted(self.state, left, least=SLICE if ends is None else LEAST.get(self.device, 1.5))
-            job, part = next(((job, part) for job, part in plan if job in ready(JOBS, self.folder)), (JOBS[0], left))
-            self.step(job, part)
+        if minutes is None:
+            while not self.stopped:
+                possible = ready(JOBS, self.folder)
+                self.step(max(possible, key=lambda job: gain(job, self.state.jobs[job.recipe])), SLICE)
+            return
+        ends, least, waiting = time.monotonic() + 60 * minutes, LEAST.get(self.device, 1.5), list(JOBS)
+        while not self.stopped and waiting and (left := (ends - time.monotonic()) / 60) > 0.5 * least:
+            plan = allotted(self.state, left, least=least, jobs=waiting)
+            job, part = ([pair for pair in plan if pair[0] in ready(waiting, self.folder)] or plan)[0]
+            waiting.remove(job)
+            self.step(job, part * TRAINED)
 
     def step(self, job: Job, minutes: float) -> None:
         """Train one job for a while, measure the outcome, and ship it if it is better.
@@ -89,7 +97,7 @@ class Everything:
             _replace(made, self.folder / NEXT / job.file)
         else:
             with _folder_with(self.folder, job, made) as folder:
-                rows = self.measured(job, folder, made)
+                rows = self.measured(job, folder, made, self.device)
             progress.trained = round(score(rows), 4)
             progress.figures = {row["name"]: row["value"] for row in rows}
             self._ship(job, made)
@@ -122,13 +130,15 @@ class Everything:
     def _ship(self, job: Job, made: Path) -> None:
         progress, shipped, waiting = self.state.jobs[job.recipe], self.folder / job.file, self.folder / NEXT / job.file
         if progress.measured != digest(shipped):
-            rows = self.measured(job, self.folder, shipped) if shipped.is_file() else []
+            rows = self.measured(job, self.folder, shipped, self.device) if shipped.is_file() else []
             progress.shipped, progress.measured = round(score(rows), 4) if rows else None, digest(shipped)
         if progress.shipped is None or progress.trained > progress.shipped + MARGIN:
             _replace(made, shipped)
             waiting.unlink(missing_ok=True)
             progress.shipped, progress.measured = progress.trained, digest(shipped)
             log.info("%s is better and ships: %.3f of its targets.", job.file, progress.trained)
+            for path in superseded(self.folder):
+                path.unlink()
         else:
             _replace(made, waiting)
             log.info("%s stays: %.3f against %.3f.", job.file, progress.shipped, progress.trained)

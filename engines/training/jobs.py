@@ -30,6 +30,7 @@ class Job:
         share: of a session's time, relative to the others'.
         after: recipes whose files it begins from or decodes with.
         batch: how many times larger a batch is on a GPU.
+        first_vae: what a network decodes with that names no autoencoder; "" for an autoencoder.
     """
 
     recipe: str
@@ -37,16 +38,24 @@ class Job:
     evaluations: tuple[str, ...]
     share: float
     after: tuple[str, ...] = ()
+    first_vae: str = ""
     batch: int = 8
 
 
 JOBS = (
     Job("vae", "wan_vae.safetensors", ("wan-vae",), 4),
-    Job("text-to-video", "wan_t2v.safetensors", ("wan-t2v", "phantom-wan"), 8, ("vae",)),
-    Job("flashi2v", "flashi2v.safetensors", ("flashi2v",), 5, ("text-to-video",)),
+    Job("text-to-video", "wan_t2v.safetensors", ("wan-t2v", "phantom-wan"), 8, ("vae",), "vae.safetensors"),
+    Job("flashi2v", "flashi2v.safetensors", ("flashi2v",), 5, ("text-to-video",), "vae.safetensors"),
     Job("pyramid-vae", "pyramid_vae32.safetensors", ("pyramid-vae",), 3),
-    Job("pyramid-flow", "pyramid_flow.safetensors", ("pyramid-flow",), 5, ("pyramid-vae",)),
-    Job("pyramid-flow-sd3", "pyramid_flow_sd3.safetensors", ("pyramid-flow-sd3",), 2, ("pyramid-vae",)),
+    Job("pyramid-flow", "pyramid_flow.safetensors", ("pyramid-flow",), 5, ("pyramid-vae",), "pyramid_vae.safetensors"),
+    Job(
+        "pyramid-flow-sd3",
+        "pyramid_flow_sd3.safetensors",
+        ("pyramid-flow-sd3",),
+        2,
+        ("pyramid-vae",),
+        "pyramid_vae.safetensors",
+    ),
 )
 
 
@@ -126,13 +135,30 @@ def ready(jobs: Iterable[Job], folder: Path) -> list[Job]:
     return [job for job in jobs if all(newest(by_name[name], folder) for name in job.after)]
 
 
-def allotted(state: State, minutes: float, *, least: float) -> list[tuple[Job, float]]:
-    """Which jobs a session of so many minutes trains, in order, for how long: those that gain most, at `least` each."""
-    ranked = sorted(JOBS, key=lambda job: -gain(job, state.jobs[job.recipe]))
+def superseded(folder: Path) -> list[Path]:
+    """First autoencoders that no shipped network decodes with any more."""
+    networks = [job for job in JOBS if job.first_vae and (folder / job.file).is_file()]
+    used = {read_facts(folder / job.file).get("vae", job.first_vae) for job in networks}
+    return [folder / name for name in {job.first_vae for job in networks} - used if (folder / name).is_file()]
+
+
+def allotted(state: State, minutes: float, *, least: float, jobs: Iterable[Job] = JOBS) -> list[tuple[Job, float]]:
+    """Which jobs a session of so many minutes trains, in order, for how long.
+
+    Those that gain most, each with what it still needs to build on; `least` minutes at each, or one job alone.
+    """
+    ranked = sorted(jobs, key=lambda job: -gain(job, state.jobs[job.recipe]))
     for count in range(len(ranked), 0, -1):
-        chosen = ranked[:count]
+        chosen = [job for job in JOBS if any(job in _with_missing(top, state.path.parent) for top in ranked[:count])]
         whole = sum(gain(job, state.jobs[job.recipe]) for job in chosen)
-        parts = [(job, minutes * gain(job, state.jobs[job.recipe]) / whole) for job in JOBS if job in chosen]
-        if count == 1 or min(part for _, part in parts) >= least:
+        parts = [(job, minutes * gain(job, state.jobs[job.recipe]) / whole) for job in chosen]
+        if min(part for _, part in parts) >= least:
             return parts
-    return []
+    return [(chosen[0], minutes)]
+
+
+def _with_missing(job: Job, folder: Path) -> list[Job]:
+    """A job, and before it those it builds on that have no file yet."""
+    by_name = {job.recipe: job for job in JOBS}
+    missing = [by_name[name] for name in job.after if newest(by_name[name], folder) is None]
+    return [*(earlier for one in missing for earlier in _with_missing(one, folder)), job]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,11 +13,11 @@ from engines.training import everything, jobs, networks
 from engines.training.__main__ import main
 from engines.training.everything import Everything
 from engines.training.files import read_facts, read_network, save_network
-from engines.training.jobs import JOBS, NEXT, State, allotted, gain, newest, ready, score
+from engines.training.jobs import JOBS, NEXT, State, allotted, gain, newest, ready, score, superseded
 from engines.training.latents import Blocks
 from engines.training.prepare import fit_latents
 from engines.training.recipe import Stage
-from engines.training.recipes import text_to_video, vae
+from engines.training.recipes import recipe_module, text_to_video, vae
 from engines.training.tokens import train_tokenizer
 from engines.training.world import WorldConfig
 
@@ -49,7 +50,7 @@ class Judge:
     def __init__(self, *values: float) -> None:
         self.values, self.seen = list(values), []
 
-    def __call__(self, job: jobs.Job, folder: Path, file: Path) -> list[dict]:
+    def __call__(self, job: jobs.Job, folder: Path, file: Path, device: str) -> list[dict]:
         self.seen.append((job.recipe, file.name))
         assert (folder / job.file).resolve() == file.resolve()
         return [{"name": "right", "value": self.values.pop(0), "target": 100.0, "lower": False, "unit": "%"}]
@@ -107,7 +108,7 @@ def test_an_interrupt_loses_nothing(folder: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(everything.Trainer, "_update", lambda self, batch: (update(self, batch), self._stop()))
     judge = Judge()
     stopped = session(folder, tmp_path / "runs", judge, steps=100, **VAE_CHANGES)
-    stopped.run(5.0)
+    stopped.run(20.0)
     assert stopped.stopped and not judge.seen
     assert read_facts(folder / NEXT / VAE.file)["recipe"]["step"] == State(folder).jobs["vae"].step == 1
 
@@ -117,12 +118,44 @@ def test_the_order_and_what_gains_most(folder: Path) -> None:
     assert {job.recipe for job in ready(JOBS, folder)} == {"vae", "pyramid-vae"}
     plan = allotted(state, 27.0, least=1.5)
     assert [job for job, _ in plan] == list(JOBS) and sum(part for _, part in plan) == pytest.approx(27.0)
-    only = allotted(state, 10.0, least=10.0)
-    assert only == [(max(JOBS, key=lambda job: gain(job, state.jobs[job.recipe])), pytest.approx(10.0))]
+    assert max(JOBS, key=lambda job: gain(job, state.jobs[job.recipe])) is BASE
+    assert allotted(state, 10.0, least=10.0) == [(VAE, 10.0)], "the base gains most, and lacks its autoencoder"
+    some = [job for job, _ in allotted(state, 30.0, least=5.0)]
+    assert some[:2] == [VAE, BASE] and len(some) < len(JOBS)
     state.jobs["text-to-video"].trained = 1.1
     assert gain(BASE, state.jobs["text-to-video"]) < gain(VAE, state.jobs["vae"])
     long, short = jobs.Progress(trained=0.5, minutes=500), jobs.Progress(trained=0.5)
     assert gain(BASE, long) < gain(BASE, short)
+
+
+def test_a_session_does_every_job_once_and_in_order(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stepped, clock = [], [0.0]
+
+    def step(self: Everything, job: jobs.Job, minutes: float) -> None:
+        stepped.append((job.recipe, minutes))
+        clock[0] += 60 * minutes / everything.TRAINED
+        made_by = {"recipe": {"latents_file": recipe_module(job.recipe).RECIPE.latents_file}}
+        save_network(folder / job.file, {"x": torch.zeros(1)}, facts={"recipe": made_by})
+
+    monkeypatch.setattr(everything, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(Everything, "step", step)
+    Everything(folder, tmp_path / "runs", device="cuda").run(25.0)
+    assert [name for name, _ in stepped] == [job.recipe for job in JOBS]
+    assert clock[0] / 60 == pytest.approx(25.0) and all(minutes > 1 for _, minutes in stepped)
+
+
+def test_the_first_autoencoder_goes_with_the_last_network_that_uses_it(tmp_path: Path) -> None:
+    nothing = {"x": torch.zeros(1)}
+    for name in ("vae.safetensors", "pyramid_vae.safetensors"):
+        save_network(tmp_path / name, nothing, facts={})
+    save_network(tmp_path / "wan_t2v.safetensors", nothing, facts={"vae": VAE.file})
+    save_network(tmp_path / "flashi2v.safetensors", nothing, facts={})
+    save_network(tmp_path / "pyramid_flow.safetensors", nothing, facts={})
+    assert superseded(tmp_path) == []
+    save_network(tmp_path / "flashi2v.safetensors", nothing, facts={"vae": VAE.file})
+    assert superseded(tmp_path) == [tmp_path / "vae.safetensors"]
 
 
 def test_a_score_is_the_mean_share_of_the_targets() -> None:
@@ -137,7 +170,6 @@ def test_a_score_is_the_mean_share_of_the_targets() -> None:
 
 def test_every_job_is_a_recipe_with_its_evaluations(capsys: pytest.CaptureFixture[str]) -> None:
     from engines.evaluation.starter import EVALUATIONS
-    from engines.training.recipes import recipe_module
 
     for job in JOBS:
         recipe = recipe_module(job.recipe).RECIPE
