@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,13 @@ MIN_SIDE = 16
 MAX_ASPECT = 20
 
 # Only formats that Pillow decodes by itself: EPS, for one, would start another program.
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+# Decoders that hold a picture several times over.
+_HUNGRY, _MOST_OF_HUNGRY = ("WEBP", "AVIF"), 32_000_000
+# From so many pixels on a picture waits for its turn, is made smaller as soon as it is read (no clip is as large), and
+# must be as long a file as a picture of something is: a plain surface may hide behind a kilobyte.
+_LARGE = 16_000_000
+_FEWEST_BYTES_A_PIXEL = 1 / 64
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 # What the bytes of files in these formats are called; such a file that does not open is damaged.
 _READABLE = (*(f"a {name} picture" for name in ("PNG", "JPEG", "WebP", "GIF", "BMP", "TIFF")),
@@ -36,7 +42,7 @@ _VISIBLE = 8  # of 255: with less, a viewer shows the background alone
 _SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", *_SIXTEEN_BIT)
 
-_filters = threading.Lock()
+_turn = threading.Lock()
 
 
 def picture_problem(path: Path, *, as_published: bool = False, pixels: bool = True) -> str | None:
@@ -68,9 +74,15 @@ def open_picture(path: Path, *, as_published: bool) -> Image.Image:
     """
     stamp = _stamp(path, as_published)
     try:
-        image = _decoded(path)
-        with _no_warnings():
-            seen = image.convert("RGB") if as_published else _as_seen(image, shown_name(path))
+        image = _opened(path)
+        large = image.width * image.height > _LARGE
+        with _turn if large else nullcontext(), _quiet:
+            if large and not as_published:
+                image.draft("RGB", (image.width // 2, image.height // 2))  # JPEG alone can be read smaller
+            _decode(image, shown_name(path))
+            if large and not as_published:
+                image = _smaller(image)
+            seen = _rgb(image) if as_published else _as_seen(image, shown_name(path))
     except MediaError as error:
         _remember(stamp, error.message)
         raise
@@ -118,10 +130,10 @@ def _opened(path: Path) -> Image.Image:
         data = io.BytesIO(path.read_bytes())
     except OSError:
         raise MediaError(f"{name} cannot be opened: check its permissions.") from None
-    with _no_warnings():
+    with _quiet:
         try:
             image = Image.open(data, formats=_FORMATS)
-            problem = _header_problem(image)
+            problem = _header_problem(image, data.getbuffer().nbytes)
         except Image.DecompressionBombError:
             raise MediaError(f"{name} is far too large: {_SIZE_LIMIT}") from None
         except Exception:  # a damaged header makes Pillow raise almost anything
@@ -131,24 +143,35 @@ def _opened(path: Path) -> Image.Image:
     return image
 
 
-def _decoded(path: Path) -> Image.Image:
-    """The decoded picture in its own mode."""
-    image = _opened(path)
-    with _no_warnings():
-        try:
-            image.load()
-        except Exception:  # damaged data makes Pillow raise almost anything
-            name = shown_name(path)
-            raise MediaError(f"{name} is damaged or incomplete: save or download it again.") from None
-        if image.mode == "I" and not 0 <= image.getextrema()[0] <= image.getextrema()[1] < 2**16:
-            raise MediaError(f"{shown_name(path)} has 32-bit pixels: save it with 8 or 16 bits a channel.")
-    return image
+def _decode(image: Image.Image, name: str) -> None:
+    """Read the pixels of a picture in its own mode."""
+    try:
+        image.load()
+    except Exception:  # damaged data makes Pillow raise almost anything
+        raise MediaError(f"{name} is damaged or incomplete: save or download it again.") from None
+    if image.mode == "I" and not 0 <= image.getextrema()[0] <= image.getextrema()[1] < 2**16:
+        raise MediaError(f"{name} has 32-bit pixels: save it with 8 or 16 bits a channel.")
+
+
+def _smaller(image: Image.Image) -> Image.Image:
+    """A decoded picture with half its sides, or a third, ..., if it is large; what its file says of it stays."""
+    factor = math.ceil(math.sqrt(image.width * image.height / _LARGE))
+    if factor < 2 or image.mode not in ("L", "LA", "RGB", "RGBA"):
+        return image
+    reduced = image.reduce(factor)
+    reduced.info = image.info
+    return reduced
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """As `convert("RGB")`, without a copy of what is RGB."""
+    return image if image.mode == "RGB" and "transparency" not in image.info else image.convert("RGB")
 
 
 _SIZE_LIMIT = f"make it smaller than {MAX_SIDE:,} pixels a side and {MAX_PIXELS / 1e6:.0f} megapixels in all."
 
 
-def _header_problem(image: Image.Image) -> str | None:
+def _header_problem(image: Image.Image, size_bytes: int) -> str | None:
     """Why a picture is refused before decoding: the sentence after its name."""
     width, height = image.size
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
@@ -160,6 +183,14 @@ def _header_problem(image: Image.Image) -> str | None:
             f"is {width}x{height} pixels, too thin a strip: crop it so that one side is at most {MAX_ASPECT} times "
             "the other."
         )
+    if image.format in _HUNGRY and width * height > _MOST_OF_HUNGRY:
+        most = f"{_MOST_OF_HUNGRY / 1e6:.0f} megapixels"
+        return f"is {width:,}x{height:,} pixels, too many in this format: save it with at most {most}, or as JPEG."
+    if width * height > _LARGE and size_bytes < _FEWEST_BYTES_A_PIXEL * width * height:
+        size, most = f"{size_bytes / 1e6:.1f} MB", f"{_LARGE / 1e6:.0f} megapixels"
+        return f"is {width:,}x{height:,} pixels in {size}, so it shows little: make it smaller than {most}."
+    if any(tile[0] in Image.DECODERS for tile in image.tile):  # those written in Python: minutes for a large picture
+        return "is stored in a way that takes very long to read: save it as PNG."
     # MPO is a JPEG of a phone that carries a second view; the first is the picture.
     if image.format != "MPO" and getattr(image, "is_animated", False):
         return "holds more than one picture or is animated: save one frame of it as a picture."
@@ -176,13 +207,13 @@ def _as_seen(image: Image.Image, name: str) -> Image.Image:
     """RGB as a viewer shows the picture; raises MediaError if a viewer shows nothing."""
     profile = image.info.get("icc_profile")
     with suppress(Exception):  # a damaged EXIF block does not spoil the picture
-        image = ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
     if image.mode in _SIXTEEN_BIT:
         image = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
     if image.has_transparency_data:
-        image = image.convert("RGBA")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
     elif image.mode != "L":
-        image = image.convert("RGB")
+        image = _rgb(image)
     alpha = image.getchannel("A") if image.mode == "RGBA" else None
     if alpha is not None:
         if alpha.getextrema()[1] < _VISIBLE:
@@ -193,7 +224,7 @@ def _as_seen(image: Image.Image, name: str) -> Image.Image:
         with suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             image = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    image = image.convert("RGB")
+    image = _rgb(image)
     if alpha is None:
         return image
     seen = Image.new("RGB", image.size, "white")
@@ -216,9 +247,28 @@ def _what_else(path: Path, kind: Format | None) -> str:
     return f"is {kind.name}, not a picture: save what it shows as PNG, JPEG or WebP."
 
 
-@contextmanager
-def _no_warnings() -> Iterator[None]:
-    """Silences Pillow, whose warnings we answer in sentences. One thread at a time: filters belong to the process."""
-    with _filters, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+class _Quiet:
+    """Silences Pillow, whose warnings we answer in sentences, while any thread is inside.
+
+    Filters belong to the process: the first to enter sets them, the last to leave takes them back, and nobody waits.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._filters = threading.Lock(), 0, warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.simplefilter("ignore")
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._filters.__exit__(None, None, None)
+
+
+_quiet = _Quiet()
