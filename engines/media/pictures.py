@@ -28,11 +28,11 @@ MAX_ASPECT = 20
 
 # Only formats that Pillow decodes by itself: EPS, for one, would start another program.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-# Decoders that hold a picture several times over.
-_HUNGRY, _MOST_OF_HUNGRY = ("WEBP", "AVIF"), 32_000_000
-# From so many pixels on a picture waits for its turn, is made smaller as soon as it is read (no clip is as large), and
-# must be as long a file as a picture of something is: a plain surface may hide behind a kilobyte.
+# From so many pixels on a picture waits for its turn and is made smaller as soon as it is read: no clip is as large.
 _LARGE = 16_000_000
+# Decoders that hold a picture several times over: fewer pixels for them, and a large one must be as long a file as a
+# picture of something is, for a plain surface hides behind a kilobyte.
+_HUNGRY, _MOST_OF_HUNGRY = ("WEBP", "AVIF"), 32_000_000
 _FEWEST_BYTES_A_PIXEL = 1 / 64
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 # What the bytes of files in these formats are called; such a file that does not open is damaged.
@@ -186,7 +186,7 @@ def _header_problem(image: Image.Image, size_bytes: int) -> str | None:
     if image.format in _HUNGRY and width * height > _MOST_OF_HUNGRY:
         most = f"{_MOST_OF_HUNGRY / 1e6:.0f} megapixels"
         return f"is {width:,}x{height:,} pixels, too many in this format: save it with at most {most}, or as JPEG."
-    if width * height > _LARGE and size_bytes < _FEWEST_BYTES_A_PIXEL * width * height:
+    if image.format in _HUNGRY and width * height > _LARGE and size_bytes < _FEWEST_BYTES_A_PIXEL * width * height:
         size, most = f"{size_bytes / 1e6:.1f} MB", f"{_LARGE / 1e6:.0f} megapixels"
         return f"is {width:,}x{height:,} pixels in {size}, so it shows little: make it smaller than {most}."
     if any(tile[0] in Image.DECODERS for tile in image.tile):  # those written in Python: minutes for a large picture

@@ -442,7 +442,7 @@ def test_a_run_length_bmp_is_refused_by_its_header(tmp_path: Path) -> None:
     assert "takes very long to read: save it as PNG" in str(picture_problem(path, pixels=False))
 
 
-@pytest.mark.parametrize("suffix", ["png", "webp", "avif"])
+@pytest.mark.parametrize("suffix", ["webp", "avif"])
 def test_many_pixels_in_few_bytes_are_refused_by_the_header(suffix: str, tmp_path: Path) -> None:
     path = save(Image.new("RGB", (6_000, 3_000)), tmp_path / f"a.{suffix}")
     assert "6,000x3,000 pixels in 0." in str(picture_problem(path, pixels=False))
@@ -466,7 +466,6 @@ def test_a_large_picture_is_made_smaller_and_looks_the_same(suffix: str, tmp_pat
     whole = open_picture(path, as_published=False)
     assert whole.size == (300, 400)
     monkeypatch.setattr(pictures, "_LARGE", 60_000)
-    monkeypatch.setattr(pictures, "_FEWEST_BYTES_A_PIXEL", 0)
     small = open_picture(path, as_published=False)
     assert small.size == (150, 200)
     assert small.getpixel((140, 10))[1] < 60 < 200 < small.getpixel((10, 10))[1]  # the red corner went to the right
