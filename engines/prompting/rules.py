@@ -21,7 +21,8 @@ from engines.events import Answer
 from engines.media.pictures import cut_out, open_picture
 from engines.messages import Ask
 from engines.request import MAX_PROMPT_CHARACTERS
-from engines.wording import both
+from engines.training.words import unknown
+from engines.wording import both, some
 
 NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "first": 1, "second": 2, "third": 3, "fourth": 4}
 
@@ -85,7 +86,10 @@ def refine(prompt: str, *, pictures: Sequence[Path] = (), words: str = "") -> An
     if not text:
         return Answer(text="", reasons=("Write first what the subject does: an action cannot be guessed.",))
     if words:
-        return Answer(text=prompt.strip(), reasons=(f"This model understands only its own small world: {words}.",))
+        reasons = [f"This model understands only its own small world: {words}."]
+        if strange := unknown(prompt):
+            reasons.append(f"It was not taught {some(strange)}.")
+        return Answer(text=prompt.strip(), reasons=tuple(reasons))
     reasons = [] if text == prompt.strip() else ["Spaces and punctuation were tidied."]
     if not _is_english(text):
         return Answer(

@@ -1,8 +1,11 @@
-"""The public words of the procedural world: what a prompt may name and how it looks. Data alone, nothing is imported.
+"""The public words of the procedural world: what a prompt may name and how it looks. Plain data.
 
 Other people's prompts use these words, so they are a grammar, not an implementation detail. The page and the prompt's
 check say them too, from here. Colours are 8-bit RGB.
 """
+
+import re
+from collections.abc import Iterable
 
 COLOURS = {
     "red": (222, 38, 38),
@@ -97,7 +100,34 @@ MOTION_SYNONYMS = {
 THINGS = ("toy", "object", "thing", "figure", "sticker", "character", "picture", "creature")
 
 
-def _listed(words) -> str:
+# Words that hold a sentence together and say nothing that is drawn.
+_SMALL = "a an and around at background backgrounds camera clip each floor front her his in is it its of on one over"
+_SMALL += " scene the their then there this to two under video while with"
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W\d_]+", text.lower())
+
+
+def _taught() -> frozenset[str]:
+    groups = (COLOURS, SHAPES, MOTIONS, BACKGROUNDS, FLOORS, PATTERNS, CAMERA, THINGS, (PHOTOGRAPH, _SMALL))
+    synonyms = (*SHAPE_SYNONYMS.values(), *MOTION_SYNONYMS.values())
+    known = {word for group in (*groups, *synonyms) for phrase in group for word in _words(phrase)}
+    plurals = {
+        f"{name}s" for name in (*SHAPES, *THINGS, *(name for group in SHAPE_SYNONYMS.values() for name in group))
+    }
+    return frozenset(known | plurals)
+
+
+TAUGHT = _taught()
+
+
+def unknown(prompt: str) -> list[str]:
+    """The words of a prompt that no caption of this world has, in their order, each once."""
+    return list(dict.fromkeys(word for word in _words(prompt) if word not in TAUGHT))
+
+
+def _listed(words: Iterable[str]) -> str:
     *first, last = words
     return f"{', '.join(first)} or {last}"
 
