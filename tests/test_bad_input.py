@@ -101,7 +101,10 @@ CALLS: dict[str, tuple[list[str], str]] = {
     "checkpoint truncated": (["GOOD", "--weights", "transformer=truncated.safetensors"], "cut short"),
     "checkpoint empty": (["GOOD", "--weights", "transformer=empty.safetensors"], "is empty"),
     "checkpoint is a pointer": (["GOOD", "--weights", "transformer=pointer.safetensors"], "Git LFS"),
-    "checkpoint is a text": (["GOOD", "--weights", "transformer=text.safetensors"], "no safetensors file"),
+    "checkpoint is a text": (
+        ["GOOD", "--weights", "transformer=text.safetensors"],
+        "is truncated, damaged or no checkpoint",
+    ),
     "checkpoint folder without one": (["GOOD", "--weights", "transformer=folder"], "no checkpoint"),
     "output no video": (["GOOD", "--out", "clip.avi"], "end the name"),
     "output folder missing": (["GOOD", "--out", "nowhere/clip.mp4"], "nowhere"),

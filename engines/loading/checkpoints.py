@@ -21,6 +21,11 @@ __all__ = ["Blueprint", "Checkpoint", "construct", "fill", "load", "match", "ope
 
 # Construction on the meta device redirects what a library builds in the meantime, also in other threads.
 CONSTRUCTION = Lock()
+# Weights that are numbers by themselves.
+PLAIN = {
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2,
+    torch.float8_e4m3fnuz, torch.float8_e5m2fnuz,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,8 @@ def _place(checkpoint: Checkpoint, architecture: Architecture) -> tuple[Place | 
     averages = [place for place in found if place.averaged]
     plain = [place for place in found if not place.averaged]
     plain = [place for place in plain if not place.beside] or plain
+    if len(plain) == 1 and not averages:
+        averages = plain[0].averages(checkpoint.tensors)
     if averages:
         averaged = averages[0].completed(plain[0] if plain else averages[0])
         return averaged, f"{checkpoint.name} holds averaged weights, and these are used ({averages[0].title})."
@@ -122,8 +129,14 @@ def outline(checkpoint: Checkpoint, architecture: Architecture, **overrides: Any
     """
     blueprint = match(checkpoint, architecture, **overrides)
     module = construct(architecture, blueprint.config, name=checkpoint.name)
-    _check(checkpoint, architecture, blueprint, {name: tuple(t.shape) for name, t in module.state_dict().items()})
-    return blueprint, module
+    expected = module.state_dict()
+    for name, source in blueprint.sources.items():
+        dtype = checkpoint.tensors[source.key].dtype
+        if name in expected and expected[name].is_floating_point() and dtype not in PLAIN:
+            raise _quantised(checkpoint, f"weights in {str(dtype).removeprefix('torch.')} without what scales them")
+    _check(checkpoint, architecture, blueprint, {name: tuple(tensor.shape) for name, tensor in expected.items()})
+    used = {name: source for name, source in blueprint.sources.items() if name in expected}
+    return replace(blueprint, sources=used), module
 
 
 def load(
@@ -193,8 +206,8 @@ def _check(checkpoint: Checkpoint, architecture: Architecture, blueprint: Bluepr
     for alias, name in architecture.aliases.items():
         if have & {alias, name}:
             have |= {alias, name}
-    missing, unexpected = sorted(expected.keys() - have), sorted(have - expected.keys())
-    unexpected = [blueprint.sources[name].key for name in unexpected]
+    missing, left_over = sorted(expected.keys() - have), sorted(have - expected.keys())
+    unexpected = _of_no_other([blueprint.sources[name].key for name in left_over], blueprint, expected)
     wrong = [
         f"{blueprint.sources[name].key} {list(shape)} instead of {list(expected[name])}"
         for name, shape in sorted(blueprint.shapes.items())
@@ -210,6 +223,17 @@ def _check(checkpoint: Checkpoint, architecture: Architecture, blueprint: Bluepr
             f"{checkpoint.name} does not fit {architecture.title}: of {len(expected)} tensors, {'; '.join(faults)}.",
             hint="Download the file again, or choose the one that belongs to this model.",
         )
+
+
+def _of_no_other(keys: list[str], blueprint: Blueprint, expected: Shapes) -> list[str]:
+    """Of keys that are not used, those that belong to no other network which was merged into the file."""
+    used = {source.key.partition(".")[0] for name, source in blueprint.sources.items() if name in expected}
+    parts: dict[str, list[str]] = {}
+    for key in keys:
+        part, _, name = key.partition(".")
+        parts.setdefault(part, []).append(name)
+    others = {part for part, names in parts.items() if part not in used and families.family(names)}
+    return [key for key in keys if key.partition(".")[0] not in others]
 
 
 def _shape(tensor: torch.Tensor, source: Source) -> tuple[int, ...]:

@@ -178,6 +178,19 @@ class Place:
         keys = {name: key for name, key in self.keys.items() if name in plain.keys or not BOOKKEEPING.fullmatch(name)}
         return replace(self, keys=dict(plain.keys) | keys)
 
+    def averages(self, keys: Iterable[str]) -> list[Place]:
+        """This network's averaged weights where their names are written without dots, as Stable Diffusion's training
+        does: "model_ema.diffusion_modelblocks0..."."""
+        parts = self.prefix.removesuffix(".").split(".")
+        before = {"".join(parts[start:]) for start in range(len(parts) + 1)}
+        dotless = {start + name.replace(".", ""): name for name in self.keys for start in before}
+        found: dict[str, dict[str, str]] = {}
+        for key in keys:
+            part, _, rest = key.rpartition(".")
+            if rest in dotless and _words(part) & AVERAGES:
+                found.setdefault(f"{part}.", {})[dotless[rest]] = key
+        return [replace(self, prefix=prefix, keys=names) for prefix, names in found.items()]
+
     def without(self, others: Iterable[Place]) -> Place:
         """This place without what stands in others inside it."""
         prefixes = (other.prefix for other in others if other.prefix.startswith(self.prefix))

@@ -6,6 +6,7 @@ import json
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,12 @@ def open_checkpoint(paths: Sequence[Path], *, config_file: str = "") -> Checkpoi
         if not path.is_file():
             raise MissingWeights(f"{path.name} is not on this machine.", hint="Download the model's files first.")
         kind = kind_of(path)
-        part, facts = _read_safetensors(path) if kind == "safetensors" else (_read_pickle(path, kind == "archive"), {})
+        # torch takes this suffix at its word; a file object it cannot map.
+        misnamed = kind != "safetensors" and path.suffix == ".safetensors"
+        if kind == "safetensors":
+            part, facts = _read_safetensors(path)
+        else:
+            part, facts = _read_pickle(path, archive=kind == "archive", mapped=not misnamed), {}
         if twice := sorted(part.keys() & tensors.keys()):
             raise IncompatibleCheckpoint(
                 f"{path.name} repeats tensors of another file of the model: {some(twice)}.",
@@ -74,7 +80,7 @@ def open_checkpoint(paths: Sequence[Path], *, config_file: str = "") -> Checkpoi
             )
         tensors |= part
         metadata |= facts
-        mapped = mapped and kind != "pickle"
+        mapped = mapped and kind != "pickle" and not misnamed
     config = metadata.get("config")
     for path in documents:
         config = config or _read_json(path)
@@ -120,12 +126,13 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, An
         raise damaged(path) from error
 
 
-def _read_pickle(path: Path, archive: bool) -> dict[str, torch.Tensor]:
+def _read_pickle(path: Path, *, archive: bool, mapped: bool) -> dict[str, torch.Tensor]:
     """Views of a `torch.save` file's tensors; only tensors and plain containers are unpickled."""
     try:
         if archive:
             _check_directory(path)
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+        with path.open("rb") if not mapped else nullcontext(path) as source:
+            content = torch.load(source, map_location="cpu", weights_only=True, mmap=archive and mapped)
     except (IncompatibleCheckpoint, MemoryError):
         raise
     except Exception as error:  # torch raises whatever a damaged file leads it to

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from engines.errors import MissingWeights, StudioError
+from engines.loading.folders import weights_in
 from engines.loading.integrity import check_file
 from engines.loading.shards import is_index, shard_names
 from engines.types import ModelSpec, Weights
@@ -45,7 +46,7 @@ class Store:
     """The checkpoint files of one machine. Uses no network except in `download`.
 
     Args:
-        models: the user's models folder, with files as "<repo>/<file>" or just "<file>".
+        models: the user's models folder, with files as "<owner>/<repo>/<file>", "<repo>/<file>" or just "<file>".
         assets: folder of the files shipped with this project.
         overrides: (engine, model, role) -> a file, a folder of shards or a diffusers folder.
     """
@@ -172,8 +173,8 @@ class Store:
             path = self.assets / file
             return path if path.is_file() else None
         if self.models is not None:
-            names = [Path(weights.repo) / file, *([Path(file)] if "/" not in file else [])]
-            for path in (self.models / name for name in names):
+            for folder in (weights.repo, weights.repo.rpartition("/")[2], ""):
+                path = self.models / folder / file
                 if path.is_file():
                     return path
         if weights.unpublished:
@@ -205,16 +206,15 @@ def _with_shards(path: Path) -> tuple[Path, ...]:
 
 
 def _overridden(weights: Weights, path: Path) -> tuple[Path, ...]:
-    """The files the user means: a file itself; in a folder the published names, else all its safetensors shards."""
+    """The files the user means: a file itself; in a folder the published names, else the checkpoint that is in it."""
     if path.is_file():
         return _with_shards(path)
     for names in (weights.files, [Path(file).name for file in weights.files]):
         published = [path / name for name in names]
         if all(file.is_file() for file in published):
             return tuple(shard for file in published for shard in _with_shards(file))
-    shards = sorted(file for pattern in ("*.safetensors", "*.gguf") for file in path.glob(pattern))
-    if shards:
-        return tuple(shards)
+    if found := weights_in(path) or weights_in(path / weights.role):
+        return found
     raise MissingWeights(
         f'There is no checkpoint of the {weights.role.replace("_", " ")} under "{path.name}".',
         hint="Give a checkpoint file, a folder of shards or a diffusers folder.",

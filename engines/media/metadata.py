@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from engines import __version__
+from engines.loading.integrity import FACTS_KEY
 from engines.request import Request
 from engines.types import ModelSpec
 
@@ -127,7 +128,7 @@ def is_ours(path: Path) -> bool:
         return True
     length = int.from_bytes(start[:8], "little")  # safetensors: the length of a JSON header, then the header
     try:
-        return "kinora" in json.loads(start[8 : 8 + length])["__metadata__"]
+        return FACTS_KEY in json.loads(start[8 : 8 + length])["__metadata__"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return False
 

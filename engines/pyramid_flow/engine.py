@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save
 
 from engines.events import Note, Stage
+from engines.loading.integrity import FACTS_KEY
 from engines.media.pictures import cut_out, open_picture
 from engines.prompting.tokens import cut_notes
 from engines.pyramid_flow import storyboard
@@ -140,4 +141,4 @@ def _latents_file(latents: torch.Tensor, request: PyramidFlowRequest) -> Callabl
         "frames": frames,
         "seed": request.seed,
     }
-    return lambda: save({"latents": latents.contiguous()}, metadata={"kinora": json.dumps(facts)})
+    return lambda: save({"latents": latents.contiguous()}, metadata={FACTS_KEY: json.dumps(facts)})

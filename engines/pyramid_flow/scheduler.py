@@ -76,7 +76,7 @@ class PyramidScheduler:
     def training_timesteps(self, stage: int) -> np.ndarray:
         """The stage's own grid of `train_timesteps` timesteps, falling, float64."""
         begin, end = (min(int(ratio * self.train_timesteps), self.train_timesteps - 1) for ratio in self.ratios[stage])
-        highest, lowest = (float(self.train_timesteps - index) for index in (begin, end))
+        highest, lowest = (float(self._grid[index] * np.float32(self.train_timesteps)) for index in (begin, end))
         return np.linspace(highest, lowest, self.train_timesteps + 1)[:-1]
 
     def training_sigmas(self) -> np.ndarray:

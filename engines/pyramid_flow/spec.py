@@ -13,6 +13,7 @@ from typing import Any
 
 from engines.errors import Problem
 from engines.inputs import Reference, media
+from engines.loading.integrity import FACTS_KEY
 from engines.parameters import guidance_scale, presets, step_count
 from engines.pyramid_flow import storyboard
 from engines.request import MAX_PROMPT_CHARACTERS, Request, parameter
@@ -152,7 +153,7 @@ def read_facts(path: Path) -> dict[str, Any] | None:
 
     try:
         with safe_open(path, framework="numpy") as file:
-            facts = json.loads((file.metadata() or {}).get("kinora", "null"))
+            facts = json.loads((file.metadata() or {}).get(FACTS_KEY, "null"))
             shape = file.get_slice("latents").get_shape()
     except (OSError, ValueError, SafetensorError):
         return None

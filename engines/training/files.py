@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-KEY = "kinora"
+from engines.loading.integrity import FACTS_KEY
 
 
 def save_network(
@@ -21,14 +21,14 @@ def save_network(
         ready[name] = (value.to(dtype) if dtype is not None and value.is_floating_point() else value).contiguous()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    save_file(ready, partial, metadata={KEY: json.dumps(facts)})
+    save_file(ready, partial, metadata={FACTS_KEY: json.dumps(facts)})
     partial.replace(path)
 
 
 def read_facts(path: Path) -> dict[str, Any]:
     """The JSON metadata of a starter file."""
     with safe_open(path, framework="pt") as file:
-        return json.loads(file.metadata()[KEY])
+        return json.loads(file.metadata()[FACTS_KEY])
 
 
 def read_network(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from engines.loading.integrity import FACTS_KEY
+
 
 class Blocks(NamedTuple):
     """Size of a block: `space` x `space` pixels, `time` frames."""
@@ -97,7 +99,7 @@ class BlockLatents:
     def save(self, path: Path) -> None:
         """Write all tables as safetensors."""
         tensors = {name: getattr(self, name).contiguous() for name in self.__dataclass_fields__}
-        save_file(tensors, path, metadata={"kinora": json.dumps({"class": "BlockLatents"})})
+        save_file(tensors, path, metadata={FACTS_KEY: json.dumps({"class": "BlockLatents"})})
 
     @classmethod
     def load(cls, path: Path) -> "BlockLatents":

@@ -6,13 +6,12 @@ file that is replaced by a better one brings its autoencoder and its sizes along
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from engines.errors import IncompatibleCheckpoint
-from engines.loading.integrity import safetensors_header
+from engines.loading import integrity
 from engines.loading.store import ASSETS
 from engines.types import Geometry, Weights
 from engines.wan.strides import spatial_stride, temporal_stride
@@ -28,9 +27,8 @@ def facts_of(path: Path) -> dict[str, Any]:
     That a file is missing or damaged is said when a clip is asked for, not when its engine is listed.
     """
     try:
-        metadata = safetensors_header(path)[0].get("__metadata__")
-        return dict(json.loads(metadata["kinora"])) if isinstance(metadata, dict) else {}
-    except (OSError, IncompatibleCheckpoint, KeyError, ValueError):
+        return integrity.facts_of(integrity.safetensors_header(path)[0], path)
+    except (OSError, IncompatibleCheckpoint):
         return {}
 
 

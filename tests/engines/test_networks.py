@@ -18,10 +18,17 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, U
 from engines.errors import IncompatibleCheckpoint, MissingWeights
 from engines.loading import networks, reading
 from engines.loading.networks import find_network
+from engines.loading.store import Store
 from engines.memory import offload, precision
+from engines.memory.devices import FakeDevice
 from engines.memory.precision import BFLOAT16, FLOAT16, FLOAT32, SMALL_BYTES, choose
+from engines.memory.remembered import Remembered
+from engines.memory.residency import ComponentCache
 from engines.qwen.keys import QWEN
+from engines.registry import SPECS
+from engines.runtime.context import WorkerContext
 from engines.training.recipes.flashi2v_full import UMT5_XXL
+from engines.types import Component
 from engines.wan.components import WanModel
 from engines.wan.encoder_keys import TEXT_ENCODER
 from engines.wan.text import encode_tokens, working_bytes
@@ -115,6 +122,32 @@ def test_what_ran_is_told_per_network(tmp_path: Path) -> None:
         pass
     assert context.precisions == {"text_encoder": "float32", "vae": "float32"}
     assert model.vae.precision(context).name == "float32"
+
+
+def test_what_ran_is_told_of_remembered_results_too() -> None:
+    """A prompt read in an earlier job: its encoder is not used again, but made what is used."""
+    cache = ComponentCache(FakeDevice(1000), device_budget_bytes=1000, ram_budget_bytes=1000)
+    remembered = Remembered(limit_bytes=100)
+
+    def context() -> WorkerContext:
+        model = SPECS["phantom-wan"].model("starter")
+        return WorkerContext("phantom-wan", model, cache=cache, store=Store(), remembered=remembered)
+
+    def component(role: str) -> Component:
+        return Component(role, lambda: torch.nn.Linear(1, 1), 8, role=role, precision="bfloat16", notes=(f"of {role}",))
+
+    def read(here: WorkerContext) -> torch.Tensor:
+        with here.use(component("text_encoder")) as encoder:
+            return encoder.weight.detach()
+
+    for _ in range(2):
+        here = context()
+        here.remember("text", lambda here=here: read(here))
+        with here.use(component("vae")):
+            pass
+        assert here.precisions == {"text_encoder": "bfloat16", "vae": "bfloat16"}
+        assert here.notes == ["of text_encoder", "of vae"]
+    assert "text_encoder" not in context().precisions
 
 
 class Live(TorchDispatchMode):

@@ -256,6 +256,25 @@ def test_block_noise_has_the_published_covariance() -> None:
     assert block_noise(unit_draws(1, 0)((3, 8, 6)), 1 / 3).unflatten(-1, (-1, 2)).shape == (3, 8, 3, 2)
 
 
+@pytest.mark.parametrize(
+    ("shift", "stages"),  # starts, ends, first and last training timestep of the reference's scheduler
+    [
+        (1.0, [(1.0, 0.667, 1000.0, 744.256), (0.80024, 0.334, 744.0, 386.358), (0.50075, 0.0, 386.0, 1.385)]),
+        (3.0, [(1.0, 0.85733, 1000.0, 957.74304), (0.92318, 0.60072, 957.70074, 829.28766),
+               (0.75056, 0.0, 829.15912, 3.82018)]),
+        (0.5, [(1.0, 0.50038, 1000.0, 445.64161), (0.667, 0.20048, 445.0867, 147.74457),
+               (0.334, 0.0, 147.44693, 0.6472)]),
+    ],
+)  # fmt: skip
+def test_a_shifted_grid_moves_timesteps_and_sigmas(shift: float, stages: list[tuple[float, ...]]) -> None:
+    scheduler = generation.PyramidScheduler(shift=shift)
+    for stage, expected in enumerate(stages):
+        timesteps = scheduler.training_timesteps(stage)
+        made = (scheduler.starts[stage], scheduler.ends[stage], timesteps[0], timesteps[-1])
+        assert made == pytest.approx(expected, abs=6e-6 * 1000)
+        assert scheduler.schedule(stage, 5).timesteps[[0, -1]].tolist() == pytest.approx(expected[2:], abs=1e-4)
+
+
 def test_the_longest_call_is_within_what_is_reserved() -> None:
     lengths = []
     for units in range(1, 31):

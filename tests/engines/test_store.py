@@ -13,13 +13,16 @@ import pytest
 from engines.errors import IncompatibleCheckpoint, MissingWeights, StudioError
 from engines.loading.integrity import check_file
 from engines.loading.store import Store, parse_override
+from engines.registry import SPECS
 from engines.types import Geometry, ModelSpec, Weights
+from engines.wan.weights import PUBLISHED
 from tests.engines.tiny import FILE, REPO, TINY, write_checkpoint
 
 GEOMETRY = Geometry(sizes=((64, 64),), multiple=16, max_pixels=4096, frame_stride=4, max_frames=9)
 SHARDS = Weights("transformer", ("big-1.safetensors", "big-2.safetensors"), "lab/big", 5_676_000_000)
 TOKENIZER = Weights("tokenizer", ("google/t5/tokenizer.json", "google/t5/spiece.model"), "lab/big", 21_000_000)
 BIG = ModelSpec("big", "The big model", "", (SHARDS, TOKENIZER), GEOMETRY)
+PUBLISHED_FILES = [name for weights in PUBLISHED for name in weights.files]
 BUNDLED = ModelSpec("starter", "Starter", "", (Weights("vae", ("starter/vae.bin",)),), GEOMETRY)
 
 
@@ -261,3 +264,61 @@ def test_a_file_with_a_hole_is_refused_and_one_with_zero_biases_is_not(
     path.write_bytes(content)
     with pytest.raises(IncompatibleCheckpoint, match="is empty in large part"):
         check_file(path)
+
+
+def test_a_folder_as_wan_s_own_read_me_downloads_it_is_found(tmp_path, checkpoint):
+    wan = [put(tmp_path / "Wan2.1-T2V-1.3B" / name, checkpoint) for name in PUBLISHED_FILES]
+    published = {weights.role: weights for weights in PUBLISHED}
+    for models in (tmp_path, tmp_path / "Wan2.1-T2V-1.3B"):
+        found = [path for weights in published.values() for path in Store(models=models).find(weights)]
+        assert found == wan
+    phantom = SPECS["phantom-wan"].model("1.3B")
+    assert not [
+        name
+        for name in Store(models=tmp_path / "Wan2.1-T2V-1.3B").state("phantom-wan", phantom).missing
+        if "transformer" not in name and "Phantom" not in name
+    ]
+
+
+@pytest.mark.parametrize(
+    ("there", "taken"),
+    [
+        (["a-1-of-2.safetensors", "a-2-of-2.safetensors", "._a-1-of-2.safetensors", ".hidden.safetensors"], [0, 1]),
+        (["diffusion_pytorch_model.bin", "config.json"], [0]),
+        (["pytorch_model.bin", "training_args.bin", "optimizer.bin", "scheduler.bin"], [0]),
+        (["model.pth", "._model.pth", "rng_state_0.pth", "notes.txt"], [0]),
+        (["diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"], [0]),
+        (["model.safetensors", "pytorch_model.bin"], [0]),
+        (["part-1.pt", "part-2.pt"], [0, 1]),
+        (["WAN.SAFETENSORS"], [0]),
+        (["wan-q4.gguf"], [0]),
+    ],
+)
+def test_the_checkpoint_in_a_folder_is_told_from_what_lies_beside(there, taken, tmp_path, checkpoint):
+    paths = [put(tmp_path / "folder" / name, checkpoint) for name in there]
+    assert Store().find(SHARDS, override=tmp_path / "folder") == tuple(paths[index] for index in taken)
+    inside = [put(tmp_path / "pipeline" / SHARDS.role / name, checkpoint) for name in there]
+    assert Store().find(SHARDS, override=tmp_path / "pipeline") == tuple(inside[index] for index in taken)
+
+
+def test_an_index_in_a_folder_is_obeyed_unless_it_is_useless(tmp_path, checkpoint):
+    folder = tmp_path / "folder"
+    named = [put(folder / name, checkpoint) for name in ("model-1-of-2.safetensors", "model-2-of-2.safetensors")]
+    stray = put(folder / "another.safetensors", checkpoint)
+    index = put(folder / "model.safetensors.index.json", INDEX)
+    assert Store().find(SHARDS, override=folder) == tuple(named)
+    for useless in (b"", b"{}", b'{"weight_map": {"a": "elsewhere.safetensors"}}'):
+        put(index, useless)
+        assert Store().find(SHARDS, override=folder) == (stray, *named)
+    put(index, INDEX)
+    named[1].unlink()
+    with pytest.raises(MissingWeights, match=r"model-2-of-2\.safetensors"):
+        Store(overrides={("e", "big", "transformer"): folder}).require("e", BIG)
+
+
+def test_documents_are_not_asked_to_be_checkpoints(tmp_path):
+    check_file(put(tmp_path / "tokenizer.json", b'{"a": {}}'), document=True)
+    stand_ins = {b"": "is empty", b"version https://git-lfs.github.com/spec/v1": "pointer", b" <html>": "web page"}
+    for content, sentence in stand_ins.items():
+        with pytest.raises(IncompatibleCheckpoint, match=sentence):
+            check_file(put(tmp_path / "tokenizer.json", content), document=True)
