@@ -123,7 +123,8 @@ _adapter: TypeAdapter[Any] = TypeAdapter(Annotated[Event | Words | Answer, Field
 
 def to_json(event: Any) -> str:
     """One line of JSON for `event`."""
-    return event.model_dump_json()
+    line: str = event.model_dump_json()
+    return line
 
 
 def from_json(line: str | bytes) -> Any:

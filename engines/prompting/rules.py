@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ _ADDITIONS = (
 )
 
 
-def answer(question: Ask, session: Any = None) -> Iterator[Answer]:
+def answer(question: Ask, session: Any = None) -> Generator[Answer, None, None]:
     """The task "refine" of engines/prompting/tasks.py: the suggestion for a prompt, as a whole."""
     spec = registry.SPECS.get(question.engine)
     models = {model.name: model for model in spec.models} if spec is not None else {}

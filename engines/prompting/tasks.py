@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from engines.events import Answer, Words
 from engines.messages import Ask
 
-Answering = Callable[[Ask, Any], Iterator[Words | Answer]]
+Answering = Callable[[Ask, Any], Generator[Words | Answer, None, None]]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ A worker process and an event of the page (ZeroGPU) run the same functions. torc
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,7 @@ class DeviceService:
 
     def make(
         self, order: Generate, *, ended: Callable[[], bool] = _never, keep: Callable[[], bool] = _never
-    ) -> Iterator[Any]:
+    ) -> Generator[Any, None, None]:
         """Make a clip and yield its events; the last one is Done, Failed or Cancelled. Raises nothing.
 
         Closing the generator cancels the job, and nothing of it stays on the disk.
@@ -74,7 +74,7 @@ class DeviceService:
             self.lost = self._session is not None
         yield last
 
-    def answer(self, question: Ask, *, ended: Callable[[], bool] = _never) -> Iterator[Any]:
+    def answer(self, question: Ask, *, ended: Callable[[], bool] = _never) -> Generator[Any, None, None]:
         """Answer a question: Words as they are written, then Answer, Failed or Cancelled. Raises nothing."""
         try:
             task = TASKS.get(question.task)
@@ -82,7 +82,7 @@ class DeviceService:
                 raise StudioError(f'This studio cannot be asked for "{question.task}".')
             session = self.session if task.needs_device else None
             pieces = task.answering()(question, session)
-            with closing(pieces):  # type: ignore[type-var]
+            with closing(pieces):
                 for piece in pieces:
                     if ended():
                         break
@@ -113,7 +113,7 @@ class DeviceService:
         """Who is where and how big; zeros before the device was first used."""
         return Status(device=self.settings.device) if self._session is None else self._session.status()
 
-    def _events(self, order: Generate, keep: Callable[[], bool]) -> Iterator[Any]:
+    def _events(self, order: Generate, keep: Callable[[], bool]) -> Generator[Any, None, None]:
         spec = registry.find(order.engine)
         request = build_request(spec, order.request, pixels=False)  # the engine decodes them
         from engines.runtime.runner import run

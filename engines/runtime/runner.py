@@ -14,6 +14,7 @@ import numpy as np
 from engines.errors import NotFinite, OutOfMemory, StudioError
 from engines.events import Cancelled, Clip, Done, Note, Playback, Preview, Stage, Step
 from engines.media import metadata
+from engines.media.background_writer import BackgroundWriter
 from engines.media.output import Output
 from engines.media.video import VideoWriter, playback_bytes, preview_bytes, reduced, write_poster
 from engines.memory import devices
@@ -78,7 +79,7 @@ class _Run:
         )
         self.seconds: dict[str, float] = {}
         self.notes: list[str] = []
-        self.writer: VideoWriter | None = None
+        self.writer: BackgroundWriter | None = None
         self.beside: Mapping[str, Callable[[], bytes]] = {}
         self.stepping = False
         self.small: list[np.ndarray] = []
@@ -162,7 +163,7 @@ class _Run:
 
     def _open(self, first: np.ndarray, files: dict[str, tuple[Path, ...]]) -> None:
         self.poster = first
-        self.writer = VideoWriter(
+        writer = VideoWriter(
             self.output.part(".mp4"),
             fps=self.request.fps,
             tags={
@@ -171,6 +172,7 @@ class _Run:
                 "description": "AI-generated video",
             },
         )
+        self.writer = BackgroundWriter(writer)
 
     def _finish(self, files: dict[str, tuple[Path, ...]], peak_bytes: int) -> Clip:
         """Close the clip, write poster and sidecar, and give all three their names."""

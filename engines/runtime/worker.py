@@ -68,12 +68,13 @@ class Worker:
         """Work until the commands end; returns the exit code."""
         remove_leftovers(self.settings.outputs)
         parent = os.getppid()
-        for name, work in (
-            ("commands", lambda: self._read(lines)),
-            ("parent", lambda: self._watch_parent(parent)),
-            ("questions", self._answer_quick),
-        ):
-            threading.Thread(target=work, name=name, daemon=True).start()
+        threads: dict[str, Callable[[], None]] = {
+            "commands": lambda: self._read(lines),
+            "parent": lambda: self._watch_parent(parent),
+            "questions": self._answer_quick,
+        }
+        for name, watch in threads.items():
+            threading.Thread(target=watch, name=name, daemon=True).start()
         self._send(Ready(device=self.settings.device, pid=os.getpid()))
         while (work := self._next()) is not None and not self._stopping.is_set():
             work()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from engines.events import Answer, Words
@@ -10,6 +10,18 @@ from engines.messages import Ask
 from studio.jobs.progress import Progress
 from studio.jobs.store import Job
 from studio.jobs.worker_process import DeviceState
+
+
+class Attendance(Protocol):
+    """The work on some jobs inside an event, look by look."""
+
+    def __iter__(self) -> Iterator[None]:
+        """Whenever there is something new to see."""
+        ...
+
+    def close(self) -> None:
+        """Nobody looks any more: none of the jobs may wait for somebody who is gone."""
+        ...
 
 
 class Executor(Protocol):
@@ -23,10 +35,10 @@ class Executor(Protocol):
         """There may be new jobs in the store."""
         ...
 
-    def attend(self, jobs: Sequence[Job]) -> Generator[None, None, None]:
+    def attend(self, jobs: Sequence[Job]) -> Attendance:
         """Work that has to happen inside the event that submitted `jobs`; yields when there is something new to see.
 
-        To be closed by who asked for it, whatever happens: then none of the jobs waits for somebody who is gone.
+        To be closed by who asked for it, whatever happens.
         """
         ...
 

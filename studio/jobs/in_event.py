@@ -6,7 +6,7 @@ The event's generator is the job's only life: when the visitor leaves, it is clo
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from studio.jobs.worker_process import DeviceState
 from studio.settings import Settings
 
 try:
-    import spaces
+    import spaces  # type: ignore[import-not-found,unused-ignore]
 except ImportError:
     spaces = None
 
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 GPU_SECONDS = 60
 
 
-def run(settings: str, order: str) -> Iterator[str]:
+def run(settings: str, order: str) -> Generator[str, None, None]:
     """One job or one question as lines of JSON: what a worker process does with the same two lines.
 
     On ZeroGPU this runs in a process of its own: only plain values cross.
@@ -77,7 +77,7 @@ class InEventExecutor:
 
     def ask(self, question: Ask) -> Iterator[Words | Answer]:
         known = TASKS.get(question.task)
-        make = on_gpu if known is not None and known.needs_device else run
+        make: Any = on_gpu if known is not None and known.needs_device else run
         with closing(make(self._runtime().to_json(), question.model_dump_json())) as lines:
             for line in lines:
                 match events.from_json(line):

@@ -6,7 +6,7 @@ import logging
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -103,7 +103,7 @@ class LocalExecutor:
             self._pending = True
             self._condition.notify_all()
 
-    def attend(self, jobs: Sequence[Job]) -> Iterator[None]:
+    def attend(self, jobs: Sequence[Job]) -> Generator[None, None, None]:
         yield from ()
 
     def cancel(self, job_id: str, *, keep: bool = False) -> None:
@@ -280,8 +280,8 @@ class LocalExecutor:
             case Status():
                 device = self._device(process)
                 if device is not None and message.total_bytes:
-                    memory = {"free_bytes": message.free_bytes, "total_bytes": message.total_bytes}
-                    device.status, device.state = message, replace(device.state, **memory)
+                    device.status = message
+                    device.state = replace(device.state, free_bytes=message.free_bytes, total_bytes=message.total_bytes)
 
     def _take_event(self, process: WorkerProcess, job_id: str, event: Any) -> None:
         with self._condition:

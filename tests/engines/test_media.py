@@ -8,6 +8,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from PIL import Image
 
 from engines.errors import MediaError
 from engines.media import metadata
+from engines.media.background_writer import BackgroundWriter
 from engines.media.output import Output, remove_leftovers
 from engines.media.video import (
     VideoWriter,
@@ -123,6 +125,62 @@ def test_the_same_frames_give_the_same_file(tmp_path):
     # By their hashes: a difference of whole files takes pytest minutes to show.
     counts = Counter(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
     assert counts.most_common(1)[0][1] >= 4
+
+
+def test_frames_written_in_the_background_are_the_same_clip(tmp_path):
+    pixels = clip(40)
+    writer = BackgroundWriter(VideoWriter(tmp_path / "a.mp4", fps=12, tags={}))
+    for start in range(0, 40, 3):
+        writer.write(pixels[start : start + 3])
+    assert writer.frame_count == 40
+    writer.close()
+    here, there = (decode(path).astype(int) for path in (tmp_path / "a.mp4", write(tmp_path / "b.mp4", pixels)))
+    assert here.shape == there.shape and np.abs(here - there).mean() < 0.5, "but for x264's own doubts: see above"
+
+
+def test_encoding_goes_on_beside_and_only_two_chunks_wait(tmp_path):
+    entered, go_on = threading.Event(), threading.Event()
+
+    class Slow(VideoWriter):
+        def write(self, pixels: np.ndarray) -> None:
+            entered.set()
+            assert go_on.wait(20)
+            super().write(pixels)
+
+    writer = BackgroundWriter(Slow(tmp_path / "a.mp4", fps=12, tags={}))
+    pixels = clip(2)
+    for _ in range(3):  # one in work, two that wait; none of them encoded yet
+        writer.write(pixels)
+        assert entered.wait(20)
+    blocked = threading.Thread(target=writer.write, args=(pixels,))
+    blocked.start()
+    blocked.join(0.1)
+    assert blocked.is_alive(), "the fourth waits for room"
+    go_on.set()
+    blocked.join(20)
+    writer.close()
+    assert len(decode(tmp_path / "a.mp4")) == 8
+
+
+@pytest.mark.parametrize("after", ["write", "close"])
+def test_what_goes_wrong_in_the_background_is_raised(tmp_path, after):
+    writer = BackgroundWriter(VideoWriter(tmp_path / "a.mp4", fps=12, tags={}))
+    writer.write(np.zeros((2, 16, 16, 3)))  # not uint8
+    with pytest.raises(ValueError):
+        while after == "write":
+            writer.write(clip(1))
+        writer.close()
+    writer.abort()
+
+
+def test_aborting_forgets_what_waits(tmp_path):
+    writer = BackgroundWriter(VideoWriter(tmp_path / "a.mp4", fps=12, tags={}))
+    for _ in range(3):
+        writer.write(clip(2))
+    writer.abort()
+    writer.abort()
+    (tmp_path / "a.mp4").unlink(missing_ok=True)
+    assert "encoder" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_one_frame_is_a_clip(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import queue
 import signal
@@ -221,6 +222,36 @@ def test_a_question_is_answered_without_torch(worker):
     assert answer.text.startswith("A fox runs.") and answer.reasons
     maps = Path(f"/proc/{ready.pid}/maps")
     assert not maps.exists() or "torch" not in maps.read_text(encoding="utf-8")
+
+
+def loaded(pid: int) -> bool:
+    return "libtorch" in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="this system does not tell what a process has loaded")
+def test_an_idle_worker_imports_what_a_first_job_waits_for(tmp_path, models):
+    process = Process(tmp_path, models=models, preload=True)
+    (ready,) = process.until("ready")
+    deadline = time.monotonic() + 60
+    while not loaded(ready.pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.generate("a")
+    assert last_of(process.until("status")).type == "done"
+    process.close()
+
+
+def test_imports_ahead_stop_for_a_command_and_on_a_small_machine(monkeypatch):
+    from engines.runtime import preload
+    from engines.runtime.worker import Worker
+
+    steps = preload.imports()
+    assert next(steps) == "torch"
+    worker = Worker(RuntimeSettings(), out=io.StringIO())
+    worker._accept(messages.Free())
+    assert worker._next() == worker._free and next(worker._preload) == "torch", "nothing was imported before it"
+    monkeypatch.setattr(preload, "ROOM_BYTES", 10**15)
+    assert list(steps) == [] and list(preload.imports()) == []
 
 
 def test_a_question_waits_for_no_step(warm):

@@ -20,6 +20,7 @@ from engines.events import Failed
 from studio.jobs.in_event import InEventExecutor
 from studio.jobs.local import LocalExecutor
 from studio.jobs.store import Job
+from studio.jobs.worker_process import environment
 from studio.page.api import Calls
 from studio.service import Studio, open_studio
 from studio.settings import Settings
@@ -157,6 +158,15 @@ def test_several_devices_work_at_once_and_the_freest_is_first(settings: Settings
     assert studio.store.get(jobs[2].id).state == "queued"
     studio.executor.close()
     studio.store.close()
+
+
+def test_the_threads_of_a_worker_sleep_while_they_wait_unless_somebody_wants_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert environment()["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert environment()["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
 def test_a_worker_that_cannot_start_fails_its_job(settings: Settings, specs: dict, picture: Path) -> None:
