@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from engines.request import control
 from engines.types import EngineSpec, ModelSpec
 from engines.wording import given
+from studio import kept_files
 from studio.jobs.store import Job
 
 
@@ -30,6 +31,15 @@ def obstacle(specs: Mapping[str, EngineSpec], job: Job) -> str:
             "The clip can be played, downloaded and deleted."
         )
     return ""
+
+
+def loss(job: Job) -> str:
+    """Which of the files that the clip was made from are gone, in a sentence; "" if all of them are there."""
+    gone = sum(not path.is_file() for path in kept_files.paths(dict(job.request)))
+    if not gone:
+        return ""
+    which = "One of the files that it was made from is" if gone == 1 else f"{gone} files that it was made from are"
+    return f"{which} not there any more: {'its place stays' if gone == 1 else 'their places stay'} empty."
 
 
 def words(spec: EngineSpec | None, job: Job) -> str:

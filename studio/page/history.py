@@ -17,10 +17,10 @@ from studio.page import clip_quality, markup, panel, send
 from studio.page.clip_quality import Figures
 from studio.page.engine_tabs import Places
 from studio.page.plumbing import HIDDEN, Updates, warn
-from studio.page.result import CLIP_CLASSES, classes, player
+from studio.page.result import CLIP_CLASSES, card_of, classes, player
 from studio.page.send import Sender
 from studio.page.tab import Tab
-from studio.page.uploads import served
+from studio.page.uploads import served_if_there
 from studio.page.visitor import visitor
 from studio.service import Studio
 
@@ -120,14 +120,12 @@ class History:
     def list(self, browser: Any) -> Updates:
         """The clips of this visitor, none of them open."""
         owner = visitor(self.studio, browser)["owner"]
-        jobs = [job for job in self.studio.store.finished(owner=owner, limit=SHOWN) if job.result]
         cards, ids = [], []
-        for job in jobs:
-            try:
-                cards.append((served(job.result.poster), caption(self.studio.specs.get(job.engine), job)))  # type: ignore[union-attr]
-            except OSError:
-                continue  # somebody removed its files from the outputs folder
-            ids.append(job.id)
+        for job in self.studio.store.finished(owner=owner, limit=SHOWN):
+            card = card_of(job)
+            if card is not None:
+                cards.append((card, caption(self.studio.specs.get(job.engine), job)))
+                ids.append(job.id)
         nothing = "" if cards else markup.card(markup.Card("empty", "No clips yet", "What you make is kept here."))
         return {
             self.column.empty: gr.update(value=nothing, visible=bool(nothing)),
@@ -143,17 +141,20 @@ class History:
         job = self._job(browser, ids[event.index] if 0 <= event.index < len(ids) else "")
         if job is None or job.result is None:
             return gr.skip()
-        path, spec = served(job.result.video), self.studio.specs.get(job.engine)
+        path, spec = served_if_there(job.result.video), self.studio.specs.get(job.engine)
         small = panel.own_pixels(spec, job)
-        about = [markup.Line(remaking.obstacle(self.studio.specs, job), "problem")]
-        if small:
+        missing = (panel.NO_FILE if path is None else "", remaking.obstacle(self.studio.specs, job), remaking.loss(job))
+        about = [markup.Line(sentence, "problem") for sentence in missing]
+        if small and path is not None:
             about.append(markup.Line(panel.own_pixels_line(job)))
         return {
             column.chosen: job.id,
             column.detail: gr.update(visible=True),
             column.notice: markup.lines(about),
-            column.video: gr.update(value=path, elem_classes=classes(*CLIP_CLASSES, own_pixels=small)),
-            column.download: path,
+            column.video: gr.update(
+                value=path, visible=path is not None, elem_classes=classes(*CLIP_CLASSES, own_pixels=small)
+            ),
+            column.download: gr.update(value=path, visible=path is not None),
             column.longer: gr.update(visible=spec is not None and continuing.possible(spec, job)),
             column.figures: markup.table(self.figures.known(job)),
             column.facts: markup.table(panel.facts(spec, job)),
@@ -186,6 +187,8 @@ class History:
             if found is None:
                 return gr.skip()
             job, tab = found
+            if lost := remaking.loss(job):
+                warn(lost)
             request = dict(job.result.request if job.result else job.request)
             values = tab.form.spec.default_values(request["model"]) | request
             return self.places.go(job.engine) | tab.form.show(values | ({"seed": RANDOM_SEED} if new_seed else {}))

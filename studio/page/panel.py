@@ -17,6 +17,8 @@ from studio.service import Studio
 # Told in one line of their own, or not worth a line.
 _TOLD_TOGETHER = ("prompt", "model", "width", "height", "frames", "fps")
 
+NO_FILE = "The file of this clip is not in the outputs folder any more."
+
 
 @dataclass(frozen=True)
 class View:
@@ -92,7 +94,9 @@ def finished(spec: EngineSpec, clip: Job, *, title: str = "Done") -> Card:
     if clip.result is not None:
         parts.append(f"made in {time_span(clip.result.seconds.get('total', 0.0))}")
     notes = clip.result.notes if clip.result else ()
-    if own_pixels(spec, clip):
+    if clip.result is not None and not Path(clip.result.video).is_file():
+        notes = (*notes, NO_FILE)
+    elif own_pixels(spec, clip):
         notes = (*notes, own_pixels_line(clip))
     return Card("done", title, " · ".join(parts), notes=tuple(notes))
 

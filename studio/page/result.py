@@ -7,6 +7,9 @@ from dataclasses import dataclass, fields
 import gradio as gr
 from gradio.components import Component
 
+from studio.jobs.store import Job
+from studio.page.uploads import served_if_there
+
 CLIP_CLASSES = ["clip"]
 OWN_PIXELS = "own-pixels"
 
@@ -85,3 +88,9 @@ def player(elem_id: str, *, visible: bool = True) -> gr.Video:
 def classes(*base: str, own_pixels: bool) -> list[str]:
     """The classes of an element that shows a clip; page.js draws those of small models at their own pixels."""
     return [*base, OWN_PIXELS] if own_pixels else [*base]
+
+
+def card_of(job: Job) -> str | None:
+    """The picture that stands for a clip in a gallery, else the clip itself; None if its files are gone."""
+    files = (job.result.poster, job.result.video) if job.result is not None else ()
+    return next(filter(None, map(served_if_there, files)), None)

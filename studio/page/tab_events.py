@@ -20,8 +20,8 @@ from studio.page import markup, panel
 from studio.page.controls import Controls
 from studio.page.form import Form
 from studio.page.plumbing import Updates, changed, warn
-from studio.page.result import CLIP_CLASSES, ResultColumn, classes
-from studio.page.uploads import served
+from studio.page.result import CLIP_CLASSES, ResultColumn, card_of, classes
+from studio.page.uploads import served_if_there
 from studio.page.visitor import connection, visitor
 from studio.service import Studio
 
@@ -124,7 +124,7 @@ class TabEvents:
     def pick(self, browser: Any, event: gr.SelectData) -> Any:
         """Show another of the clips made together."""
         known = visitor(self.studio, browser)
-        clips = panel.clips(self.studio, self._batch(known), owner=known["owner"])
+        clips = [job for job, _ in self._variations(self._batch(known), known["owner"])]
         if not 0 <= event.index < len(clips):
             return gr.skip()
         card = markup.card(panel.finished(self.spec, clips[event.index]))
@@ -160,7 +160,7 @@ class TabEvents:
     def _clip(self, job: Job | None) -> Updates:
         """The player and what can be done with the clip it plays; hidden without one."""
         column = self.result
-        path = served(job.result.video) if job and job.result else None
+        path = served_if_there(job.result.video) if job and job.result else None
         small = job is not None and panel.own_pixels(self.spec, job)
         longer = job is not None and continuing.possible(self.spec, job)
         return {
@@ -173,9 +173,13 @@ class TabEvents:
         }
 
     def _strip(self, batch: str, owner: str, shown: Job | None) -> Any:
-        clips = panel.clips(self.studio, batch, owner=owner)
-        posters = [(served(one.result.poster), str(one.request["seed"])) for one in clips if one.result]
-        return gr.update(value=posters, visible=len(posters) > 1 and shown is not None)
+        cards = [(card, str(job.request["seed"])) for job, card in self._variations(batch, owner)]
+        return gr.update(value=cards, visible=len(cards) > 1 and shown is not None)
+
+    def _variations(self, batch: str, owner: str) -> list[tuple[Job, str]]:
+        """The clips made together that are still there, each with the file that stands for it in the strip."""
+        found = [(job, card_of(job)) for job in panel.clips(self.studio, batch, owner=owner)]
+        return [(job, card) for job, card in found if card is not None]
 
     def _picture(self, now: panel.View, webp: bytes | None) -> Any:
         shown = "" if webp is None else markup.preview(webp, now.size)

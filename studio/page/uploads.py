@@ -18,6 +18,14 @@ def served(path: str | Path) -> str:
     return save_file_to_cache(path, cache_dir=get_upload_folder())
 
 
+def served_if_there(path: str | Path) -> str | None:
+    """The same, None where somebody removed the file from the outputs folder."""
+    try:
+        return served(path)
+    except OSError:
+        return None
+
+
 def received(payload: Any) -> str | None:
     """Path of a file that was sent to the page, None for anything that is no upload of gradio's own.
 

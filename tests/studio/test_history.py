@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 import pytest
+from PIL import Image
 
 from engines.registry import SPECS
 from engines.types import EngineSpec
@@ -26,8 +27,6 @@ FIRST = type("Chosen", (), {"index": 0})
 def made(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Job:
     """A finished clip of the stand-in."""
     path = tmp_path_factory.mktemp("drawing") / "disc.png"
-    from PIL import Image
-
     Image.new("RGB", (60, 48), "white").save(path)
     (job,) = studio.submit("phantom-wan", values(path))
     return wait_for(studio, job, "done")
@@ -137,3 +136,30 @@ def test_a_caption_tells_something_of_every_clip(made: Job) -> None:
         ("phantom-wan", {"prompt": "x" * 200}, "x" * 60 + "…"),
     ):
         assert history.caption(SPECS.get(engine), replace(made, request=request)) == words
+
+
+def test_a_clip_whose_files_are_gone_is_told(
+    studio: Studio, book: history.History, tmp_path: Path, warned: list[str]
+) -> None:
+    """Each file that somebody may have removed from the outputs folder."""
+    Image.new("RGB", (60, 48), "navy").save(tmp_path / "navy.png")
+    (job,) = studio.submit("phantom-wan", values(tmp_path / "navy.png"))
+    made = wait_for(studio, job, "done")
+    column, browser = book.column, {"phantom-wan": made.batch}
+    Path(made.request["references"][0]["path"]).unlink()
+    shown = book.open({}, [made.id], FIRST)
+    assert "One of the files that it was made from is not there any more" in shown[column.notice]
+    updates = book.use(new_seed=False)({}, made.id)
+    assert len(warned) == 1 and updates, "the rest comes back"
+
+    Path(made.result.poster).unlink()
+    assert made.id in book.list({})[column.listed], "its clip stands for it"
+    Path(made.result.video).unlink()
+    assert made.id not in book.list({})[column.listed]
+    shown = book.open({}, [made.id], FIRST)
+    assert "not in the outputs folder" in shown[column.notice] and not shown[column.video]["visible"]
+    assert "cannot" in book.measure({}, made.id) or "no" in book.measure({}, made.id)
+    events = book.engine_tabs["phantom-wan"].events
+    loaded = events.load(browser)
+    assert "not in the outputs folder" in loaded[events.result.status]
+    assert not loaded[events.result.video]["visible"] and not loaded[events.result.download]["visible"]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pytest
 
+from engines.errors import StudioError
 from engines.events import Stage, Step
 from engines.registry import SPECS
 from studio.jobs.progress import Progress
 from studio.page import panel, plumbing, tab
+from studio.page.guarded import Page
 from studio.page.tab import Tab
 from studio.service import Studio
 from tests.studio.conftest import LOOPS_LEFT_OPEN, values, wait_for
@@ -57,8 +61,6 @@ def test_what_is_wrong_is_shown_as_it_was_typed(idle: Studio) -> None:
 @pytest.mark.parametrize("text", [MARKUP, "<script>alert(1)</script>.png", "a & b < c"])
 def test_a_sentence_over_the_page_is_no_markup(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Gradio shows a toast as HTML: what a person typed has to come out as they typed it."""
-    from html import unescape
-
     shown: list[str] = []
     monkeypatch.setattr(gr, "Warning", shown.append)
     plumbing.warn(text)
@@ -157,3 +159,22 @@ def test_a_waiting_clip_of_an_engine_that_is_gone_can_be_ended(idle: Studio, pic
         (job,) = idle.submit("phantom-wan", values(picture))
         replace(idle, specs={}).cancel(job.id, keep=keep)
         assert idle.store.get(job.id).state == "cancelled"
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_an_error_of_the_page_is_shown_as_text_and_one_of_the_api_is_text(private: bool) -> None:
+    """Gradio's page makes HTML of an error's message; a program that calls gets it as it is."""
+
+    def fails() -> str:
+        raise StudioError(f"There is no {MARKUP}.")
+
+    with Page(analytics_enabled=False) as page:
+        if private:
+            gr.Button().click(fails, None, gr.HTML(), **plumbing.HIDDEN)
+        else:
+            gr.api(fails, api_name="fails")
+    (event,) = page.fns.values()
+    with pytest.raises(gr.Error) as raised:
+        asyncio.run(page.process_api(event, []))
+    assert ("<b" in raised.value.message) == (not private)
+    assert MARKUP in (unescape(raised.value.message) if private else raised.value.message)
