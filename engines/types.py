@@ -118,6 +118,9 @@ class Geometry:
         return [Problem("frames", sentence)]
 
 
+UNVERIFIED = "unverified"
+
+
 @dataclass(frozen=True)
 class Weights:
     """One component's published files.
@@ -127,7 +130,7 @@ class Weights:
         files: paths inside the repository; several for a sharded checkpoint or a folder of small files.
         repo: hub repository id, or "" for files shipped in this project's assets folder.
         size_bytes: size of all files together, as published.
-        licence: SPDX identifier.
+        licence: SPDX identifier, or UNVERIFIED where nobody has read it.
         unpublished: of files that nobody publishes, one sentence that says so and where they come from; `repo` is then
             their folder in the models folder. "" for all others.
     """

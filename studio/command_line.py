@@ -120,7 +120,7 @@ def list_models(options: argparse.Namespace) -> int:
     width = max(map(len, names))
     for name, row in zip(names, rows, strict=True):
         words = f"{name:<{width}}  {row['state']:<10} {gigabytes(row['bytes']):>9}  {row['note']}"
-        speech.say(words if row["free"] else f"{words} Not free for every use: {both(row['licences'])}.")
+        speech.say(words if row["free"] else f"{words} Licence: {both(row['licences'])}.")
     return 0
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from engines.loading.store import ModelState, Store
-from engines.types import EngineSpec, ModelSpec
+from engines.types import UNVERIFIED, EngineSpec, ModelSpec
 from engines.wording import both, gigabytes, gpu_memory
 from studio.jobs.assign import has_memory
 from studio.jobs.worker_process import DeviceState
@@ -96,10 +96,22 @@ def licence(model: ModelSpec) -> str:
         return ""
     if is_free(model):
         return f"Licence of its files: {both(licences(model))}."
-    limited = [weights for weights in model.weights if weights.licence not in _FREE]
-    names = both([*dict.fromkeys(_TITLES.get(weights.licence, weights.licence) for weights in limited)])
-    pages = both([*dict.fromkeys(f"huggingface.co/{weights.repo}" for weights in limited)])
-    return f"Not free for every use: its files are under the {names}. Read at {pages} what it allows."
+    pages: dict[str, list[str]] = {}
+    for weights in model.weights:
+        if weights.licence not in _FREE:
+            pages.setdefault(weights.licence, []).append(f"huggingface.co/{weights.repo}")
+    lines = []
+    if unread := pages.pop(UNVERIFIED, None):
+        lines.append(f"Under which licence its files are could not be verified: read it at {_each(unread)} first.")
+    if pages:
+        names = both([_TITLES.get(name, name) for name in pages])
+        where = _each([page for some in pages.values() for page in some])
+        lines.append(f"Not free for every use: its files are under the {names}. Read at {where} what it allows.")
+    return " ".join(lines)
+
+
+def _each(names: list[str]) -> str:
+    return both([*dict.fromkeys(names)])
 
 
 def download_command(spec: EngineSpec, model: ModelSpec) -> str:

@@ -10,7 +10,7 @@ from engines.errors import Problem
 from engines.inputs import Reference, media
 from engines.parameters import guidance_scale, presets, published_pictures, timestep_shift
 from engines.request import Request
-from engines.types import EngineSpec, ModelSpec, Weights
+from engines.types import UNVERIFIED, EngineSpec, ModelSpec, Weights
 from engines.validation import prompt_problems
 from engines.wan.weights import NEGATIVE_ENGLISH, published_geometry
 
@@ -61,6 +61,7 @@ BINDWEAVE_14B = ModelSpec(
             ("diffusion_pytorch_model.safetensors.index.json",),
             "ByteDance/BindWeave",
             32_853_000_000,
+            licence=UNVERIFIED,
         ),
         Weights("vae", ("vae/diffusion_pytorch_model.safetensors",), WAN_I2V, 508_000_000),
         Weights("text_encoder", ("text_encoder/model.safetensors.index.json",), WAN_I2V, 22_724_000_000),

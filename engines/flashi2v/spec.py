@@ -10,7 +10,7 @@ from engines.inputs import Reference, media
 from engines.parameters import guidance_scale, presets, published_pictures, timestep_shift
 from engines.request import Request, parameter
 from engines.training.words import SENTENCE as STARTER_WORDS
-from engines.types import EngineSpec, ModelSpec, Weights
+from engines.types import UNVERIFIED, EngineSpec, ModelSpec, Weights
 from engines.validation import prompt_problems
 from engines.wan.starter import starter_geometry, starter_weights
 from engines.wan.weights import (
@@ -77,7 +77,7 @@ FLASHI2V_1_3B = ModelSpec(
     note="The published 1.3B model, trained only at 832x480 with 49 frames.",
     weights=(
         # Name and size are those that the authors' read-me and classes tell; the file itself may be smaller.
-        Weights("transformer", ("npu/flashi2v_1_3B.pt",), "yunyangge/FlashI2V-1.3B", 5_686_000_000),
+        Weights("transformer", ("npu/flashi2v_1_3B.pt",), "yunyangge/FlashI2V-1.3B", 5_686_000_000, UNVERIFIED),
         *PUBLISHED,
     ),
     geometry=published_geometry((832, 480), (480, 832), (640, 640), max_frames=121),

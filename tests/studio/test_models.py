@@ -10,7 +10,7 @@ import pytest
 
 from engines.loading.store import Store
 from engines.registry import SPECS
-from engines.types import EngineSpec, ModelSpec
+from engines.types import UNVERIFIED, EngineSpec, ModelSpec, Weights
 from studio import models
 from studio.command_line import main
 from studio.jobs.worker_process import DeviceState
@@ -46,7 +46,9 @@ def test_the_licence_of_every_file_is_told(spec: EngineSpec, model: ModelSpec) -
     limited = [weights for weights in model.weights if weights.licence not in ("Apache-2.0", "MIT")]
     assert bool(line) == bool([weights for weights in model.weights if weights.repo])
     if limited:
-        assert line.startswith("Not free for every use") and all(weights.repo in line for weights in limited)
+        begins = ("Not free for every use", "Under which licence its files are could not be verified")
+        assert line.startswith(begins) and all(weights.repo in line for weights in limited)
+        assert not models.is_free(model)
     assert "\n" not in line
 
 
@@ -56,6 +58,16 @@ def test_the_sd3_family_stands_out(empty: Studio) -> None:
     assert marked == {model.name for model in spec.models if model.name.startswith("sd3")}
     note = model_list.about(empty, spec, min(marked))
     assert "Stability AI Community License" in note and "huggingface.co/rain1011/pyramid-flow-sd3" in note
+
+
+def test_several_licences_are_one_line(empty: Studio) -> None:
+    weights = [
+        Weights(role, ("a",), f"someone/{role}", licence=licence)
+        for role, licence in (("a", "Apache-2.0"), ("b", UNVERIFIED), ("c", "openrail"), ("d", "openrail"))
+    ]
+    line = models.licence(replace(SPECS["phantom-wan"].model("1.3B"), weights=tuple(weights)))
+    assert "verified: read it at huggingface.co/someone/b first" in line
+    assert "under the openrail. Read at huggingface.co/someone/c and huggingface.co/someone/d" in line
 
 
 def test_a_limited_licence_is_told_before_a_download(
