@@ -34,13 +34,6 @@ NO_PUBLIC_WEIGHTS = (
 class PhantomPhysicsRequest(Request):
     """A clip from a prompt, from a picture, or from a clip that it goes on from, its physics denoised beside it."""
 
-    width: int = parameter(832, label="Width", help="Width of the clip.", group="clip", unit="px", minimum=32)
-    height: int = parameter(480, label="Height", help="Height of the clip.", group="clip", unit="px", minimum=32)
-    frames: int = parameter(121, label="Frames", help="Length of the clip in frames.", group="clip", minimum=1)
-    fps: int = parameter(
-        24, label="Frame rate", help="Frames shown per second.", group="clip", unit="fps", minimum=1, maximum=60,
-        advanced=True, presentation=True,
-    )  # fmt: skip
     picture: Reference | None = media(
         "first frame",
         label="First picture",
@@ -139,6 +132,7 @@ GEOMETRY = Geometry(
     frame_stride=STRIDE,
     max_frames=121,
 )
+DEFAULTS = {"frames": 121, "fps": 24, "negative_prompt": NEGATIVE_PROMPT}
 BASE = (
     Weights(
         "transformer",
@@ -156,7 +150,7 @@ BASE_5B = ModelSpec(
     note="The published base model of Phantom-physics: prompt, picture or clip, without a physics branch.",
     weights=BASE,
     geometry=GEOMETRY,
-    defaults={"negative_prompt": NEGATIVE_PROMPT, "physics_scale": 0.0},
+    defaults=DEFAULTS | {"physics_scale": 0.0},
     presets=presets(25, 50, 80),
     device_bytes=24 * 2**30,
 )
@@ -177,7 +171,7 @@ PHYSICS_5B = ModelSpec(
         Weights("encoder", ("model.safetensors",), "facebook/vjepa2-vitl-fpc64-256", 1_304_000_000, "MIT"),
     ),
     geometry=GEOMETRY,
-    defaults={"negative_prompt": NEGATIVE_PROMPT},
+    defaults=DEFAULTS,
     presets=presets(25, 50, 80),
     device_bytes=28 * 2**30,
 )

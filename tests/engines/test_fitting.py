@@ -75,6 +75,17 @@ def test_the_hint_names_the_sizes_that_would_fit_and_no_length(context: Counting
         model.decoder(context, width=64, height=32)
 
 
+@pytest.mark.parametrize(("gib", "size"), [(8, Size(832, 480)), (16, Size(1280, 720))])
+def test_the_cards_that_the_read_me_names_can_decode(gib: int, size: Size) -> None:
+    """With half a gigabyte taken and a tenth kept free: the published autoencoder in a makeshift precision."""
+    published, budget = {"base_dim": 96}, int(0.9 * (gib * 2**30 - 5e8))
+    working = {
+        dtype: vae.working_bytes(published, **size._asdict(), frames=4, dtype=dtype)
+        for dtype in (torch.float32, torch.bfloat16)
+    }
+    assert 507_609_880 + working[torch.float32] > budget > 507_609_880 / 2 + working[torch.bfloat16]
+
+
 @pytest.mark.parametrize("is_ram", [True, False])
 def test_what_fits_is_what_a_use_takes(is_ram: bool) -> None:
     device = FakeDevice(1_000, is_ram=is_ram)

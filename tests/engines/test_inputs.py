@@ -52,7 +52,7 @@ def write_video(path: Path, codec: str = "libx264", *, frames: int = 7) -> Path:
         stream = container.add_stream(codec, rate=8)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for index in range(frames):
-            pixels = np.full((48, 64, 3), 30 * index, np.uint8)
+            pixels = np.full((48, 64, 3), 200 * index // frames, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode(None))
     return path

@@ -82,7 +82,7 @@ TINY: dict[str, Tiny] = {
             "phantom-physics",
             tiny_physics.write_model,
             replace(WAN_GEOMETRY, sizes=((64, 32), (64, 64)), multiple=32, max_pixels=96 * 96, min_side=32),
-            values=SMALL | {"width": 64, "height": 32},
+            values=SMALL | {"width": 64, "height": 32, "fps": 24},
             batching="engines.wan.transformer.BATCHED_TOKENS",
             roles=("transformer", "vae", "text_encoder", "tokenizer", "physics", "encoder"),
             others={"solver": {"solver": "dpm++"}},

@@ -36,6 +36,12 @@ PARTS = [
     for field, declared in media_fields(spec.request_type, *PICTURES).items()
     for part in declared.parts
 ]
+CLIP_PARTS = [
+    (name, field, part)
+    for name, spec in SPECS.items()
+    for field, declared in media_fields(spec.request_type, "clip").items()
+    for part in declared.parts
+]
 
 
 def other(engine: str, field: str, part: str) -> Any:
@@ -74,6 +80,21 @@ def test_the_command_line_reaches_every_part(picture: Path, engine: str, field: 
         values = command_line._values(SPECS[engine], command_line._parser().parse_args(words))
         (made,) = entries(getattr(build_request(SPECS[engine], values), field))
         assert getattr(made, part) == value and made.path == picture
+
+
+@pytest.mark.parametrize(("engine", "field", "part"), CLIP_PARTS)
+def test_the_command_line_and_the_page_reach_every_part_of_a_clip(
+    idle: Studio, tmp_path: Path, engine: str, field: str, part: str
+) -> None:
+    clip, spec, value = write_video(tmp_path / "clip.mp4", frames=30), SPECS[engine], other(engine, field, part)
+    words = ["generate", engine, "--prompt=a star", f"--set={field}={clip}", f"--set={field}.{part}={value}"]
+    values = command_line._values(spec, command_line._parser().parse_args([*words, "--out=clip.mp4"]))
+    made = getattr(build_request(spec, values), field)
+    assert getattr(made, part) == value and made.path == clip
+    control = next(control for control in rendered(idle, spec).controls if field in control.names)
+    values = spec.default_values(spec.models[0].name) | {field: {"path": str(clip), part: value}}
+    video, *held = control.show(values, spec.models[0])
+    assert control.read([{"video": {"path": video}}, *held])[field][part] == value
 
 
 @pytest.mark.parametrize(("engine", "field", "part"), PARTS)
