@@ -18,7 +18,7 @@ from engines.request import Request, seeds
 from engines.types import EngineSpec
 from engines.validation import build_request
 from engines.wording import given
-from studio import continuing, kept_files, models, refining
+from studio import browser_files, continuing, kept_files, models, refining
 from studio.jobs.executor import Executor
 from studio.jobs.store import Job, JobStore
 from studio.limits import Limits
@@ -97,6 +97,7 @@ class Studio:
         try:
             for path in (*files, *kept_files.paths(dict(job.request))):
                 if path not in (waited_for if path in files else needed):
+                    browser_files.take_back(path, self.settings.for_browsers)
                     self._remove(path)
         except OSError as error:
             raise media_error(error) from error

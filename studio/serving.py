@@ -11,6 +11,7 @@ import threading
 
 from engines.errors import StudioError
 from engines.wording import printable
+from studio import browser_files
 from studio.jobs.worker_process import require_devices
 from studio.paths import reason
 from studio.settings import BadSetting, Settings, check_models_folder
@@ -48,17 +49,18 @@ def run(settings: Settings) -> None:
         signal.signal(number, lambda *_: stopped.set())
     try:
         studio.executor.start()
-        page = ui.build(studio)
-        try:
-            ui.launch(studio, page)
-        except (OSError, ValueError, ImportError) as error:
-            logging.getLogger(__name__).warning("gradio says: %s", error)
-            raise BadSetting(
-                "The page could not be served.", hint="This machine may be too busy: try again."
-            ) from error
-        while not stopped.wait(_LOOK_S):  # without an end, Windows would not let a signal through
-            continue
-        page.close(verbose=False)
+        with browser_files.gradios_folder(settings.for_browsers):
+            page = ui.build(studio)
+            try:
+                ui.launch(studio, page)
+            except (OSError, ValueError, ImportError) as error:
+                logging.getLogger(__name__).warning("gradio says: %s", error)
+                raise BadSetting(
+                    "The page could not be served.", hint="This machine may be too busy: try again."
+                ) from error
+            while not stopped.wait(_LOOK_S):  # without an end, Windows would not let a signal through
+                continue
+            page.close(verbose=False)
     finally:
         studio.executor.close()
         studio.store.close()

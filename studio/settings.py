@@ -82,6 +82,17 @@ class Settings(MachineSettings):
         """Where uploaded pictures are kept, by content."""
         return self.outputs / "pictures"
 
+    @property
+    def for_browsers(self) -> Path:
+        """Where uploads and second names of clips are, which browsers may fetch: gradio's folder."""
+        chosen = os.environ.get("GRADIO_TEMP_DIR", "")
+        return Path(chosen) if chosen else self.outputs / ".browser"
+
+    @property
+    def most_upload_bytes(self) -> int:
+        """How much the uploads may take together."""
+        return 2 * 10**9 if self.public else 20 * 10**9
+
 
 def check_models_folder(settings: Settings) -> None:
     """Raise BadSetting where the models folder that somebody named is none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 from pathlib import Path
 
 from engines.media.output import remove_leftovers
@@ -11,7 +12,7 @@ from studio.jobs.store import JobStore
 
 log = logging.getLogger(__name__)
 
-PICTURES = "pictures"
+PICTURES, BROWSER = "pictures", ".browser"
 _FILE_OF_JOB = re.compile(r"(\d{8}-\d{6}-[0-9a-f]{16})\.\w")
 
 
@@ -19,8 +20,8 @@ def clean(folder: Path, store: JobStore) -> None:
     """Remove what nothing will ever use; called before any job runs.
 
     That is: unfinished files, the mark of a job that was to keep what it had, a poster or sidecar whose clip never got
-    its name, files of jobs that failed or were cancelled, and pictures that no job was given. Clips that the job list
-    does not know stay, for somebody may have put them here.
+    its name, files of jobs that failed or were cancelled, pictures that no job was given, and uploads. Clips
+    that the job list does not know stay, for somebody may have put them here.
     """
     remove_leftovers(folder)
     states, needed, waited_for = store.ids(), store.files_in_use(), store.files_in_use(active=True)
@@ -32,6 +33,7 @@ def clean(folder: Path, store: JobStore) -> None:
         whole = (folder / f"{known[1]}.mp4").exists()
         if state in ("failed", "cancelled") or (state != "done" and not whole):
             _remove(path)
+    shutil.rmtree(folder / BROWSER, ignore_errors=True)
     for path in [*folder.glob(".*.keep"), *(folder / PICTURES).glob(".*.part")]:
         _remove(path)
     for path in (folder / PICTURES).glob("[!.]*"):

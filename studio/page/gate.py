@@ -16,12 +16,14 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from studio import browser_files
 from studio.settings import Settings, is_loopback
 
 log = logging.getLogger(__name__)
 
 API = "/gradio_api"
 MOST_JSON_BYTES = 500_000  # no form of the page comes near; uploads have gradio's own limit
+MOST_UPLOAD_BYTES = 50_000_000  # of one file
 GUESS_S = 1.0  # what a wrong password costs
 MOST_GUESSES = 4  # tries of one address that wait for their turn
 # What a browser needs before somebody has logged in. Under API all else wants the login, gradio's own holes too.
@@ -47,6 +49,8 @@ class Gate:
         answer = self._stranger(headers) or self._foreign(scope["method"], headers) or self._locked(path, scope)
         if answer is None and scope["method"] not in _READING and path != f"{API}/upload":
             receive, answer = await _bounded(receive, headers)
+        if answer is None and scope["method"] == "POST" and path == f"{API}/upload":
+            answer = await self._full(headers)
         if answer is not None:
             await answer(scope, receive, send)
         elif path == "/login" and self.settings.auth:
@@ -99,6 +103,17 @@ class Gate:
         if any(given.get(name) in app.tokens for name in names):
             return None
         return _refusal(401, "Log in first.")
+
+    async def _full(self, headers: Headers) -> Response | None:
+        """Refuses an upload that would be too much together with those that are here."""
+        size = headers.get("content-length", "")
+        there = await asyncio.to_thread(
+            browser_files.make_room,
+            self.settings.for_browsers,
+            incoming=int(size[:12]) if size.isdecimal() else MOST_UPLOAD_BYTES,
+            most_bytes=self.settings.most_upload_bytes,
+        )
+        return None if there else _refusal(507, "This studio holds as many uploads as it may: try again later.")
 
     async def _guess(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One login after the other for each address; a wrong one holds up the next."""

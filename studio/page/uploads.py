@@ -1,6 +1,6 @@
 """Files from and for the browser.
 
-Only copies in gradio's cache are handed out, and only uploads to it are taken: no folder of this machine is published.
+Only names in gradio's folder are handed out, and only uploads to it are taken: no other folder is published.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
+
+from studio import browser_files
 
 
 def served(path: str | Path) -> str:
-    """A copy of the file that the page may show; gradio deletes it when it has grown old."""
-    return save_file_to_cache(path, cache_dir=get_upload_folder())
+    """A second name of the file that the page may show; gradio deletes it when it has grown old."""
+    return str(browser_files.give(Path(path), Path(get_upload_folder())))
 
 
 def served_if_there(path: str | Path) -> str | None:
