@@ -1,4 +1,4 @@
-"""Examples shipped with the project: pictures and a prompt that an engine's starter model knows what to do with."""
+"""Examples shipped with the project: what an engine is for, or what its starter model knows what to do with."""
 
 from __future__ import annotations
 

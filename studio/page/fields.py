@@ -23,7 +23,7 @@ from engines.request import bounds, control
 from engines.types import EngineSpec, ModelSpec, Size
 from studio import continuing
 from studio.measures import frame_size
-from studio.page import first_frame, parts, slots
+from studio.page import first_frame, markup, parts, slots
 from studio.page.uploads import received, served
 
 Read = Callable[[Sequence[Any]], dict[str, Any]]
@@ -234,8 +234,9 @@ def _upload(spec: EngineSpec, name: str, info: FieldInfo, declared: Media, value
         return (str(given["path"]) if there else None), held
 
     path, held = shown(values)
-    component = gr.Video if declared.kind == "clip" else gr.File
-    file = component(value=path, label=info.title, elem_id=f"{spec.name}-{name}", interactive=True)
+    common = {"value": path, "label": info.title, "elem_id": f"{spec.name}-{name}", "interactive": True, "height": 240}
+    gr.HTML(markup.section(info.title or name, info.description or ""), elem_classes="section")
+    file = gr.Video(**common) if declared.kind == "clip" else gr.File(**common)
     drawn = parts.render(declared, held, elem_id=f"{spec.name}-{name}")
 
     def show(values: Mapping[str, Any], model: ModelSpec) -> list[Any]:

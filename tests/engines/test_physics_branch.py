@@ -8,6 +8,7 @@ import torch
 from diffusers import WanTransformer3DModel
 
 from engines.errors import IncompatibleCheckpoint
+from engines.memory import offload
 from engines.phantom_physics.coupling import Grid, physics_coordinates, rotated, rotations, visual_coordinates
 from engines.phantom_physics.network import PhysicsBranch, coupled_blocks
 from engines.phantom_physics.sampling import Latents, Sampler, denoise, draw_noise, token_timesteps, with_given
@@ -357,3 +358,23 @@ def test_a_fresh_force_changes_nothing_and_a_trained_one_both() -> None:
     trained = tiny_physics.spoken(takes_force=True)
     without, with_force = both(trained, **told), both(trained, **told, control=control)
     assert all((one - other).abs().max() > 0.01 for one, other in zip(without, with_force, strict=True))
+
+
+# Memory
+
+
+def test_blocks_that_take_turns_on_the_device_give_the_same() -> None:
+    """Both networks grouped: a block's couplings come and go with it, inside the other network's pass."""
+    told, visual, branch = inputs(), tiny_physics.visual(), tiny_physics.spoken()
+    plain = both(branch, visual, **dict(told))
+    deep = tiny_physics.branch(num_layers=5)
+    spared = offload.size_bytes(deep) - offload.grouped_bytes(deep, ("blocks",))
+    assert spared == 3 * offload.size_bytes(deep.blocks[0]) > 3 * offload.size_bytes(deep.blocks[0].coupling) > 0
+    for network in (visual, branch):
+        offload.group(network, ("blocks",), device=torch.device("cpu"))
+    with torch.no_grad():
+        grouped = both(branch, visual, **dict(told))
+    assert all(torch.equal(one, other) for one, other in zip(plain, grouped, strict=True))
+    for network in (visual, branch):
+        offload.ungroup(network)
+    assert all(torch.equal(one, other) for one, other in zip(plain, both(branch, visual, **told), strict=True))
