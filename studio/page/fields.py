@@ -234,7 +234,7 @@ def _upload(spec: EngineSpec, name: str, info: FieldInfo, declared: Media, value
         return (str(given["path"]) if there else None), held
 
     path, held = shown(values)
-    common = {"value": path, "label": info.title, "elem_id": f"{spec.name}-{name}", "interactive": True, "height": 240}
+    common = {"value": path, "label": info.title, "elem_id": f"{spec.name}-{name}", "interactive": True, "height": 280}
     gr.HTML(markup.section(info.title or name, info.description or ""), elem_classes="section")
     file = gr.Video(**common) if declared.kind == "clip" else gr.File(**common)
     drawn = parts.render(declared, held, elem_id=f"{spec.name}-{name}")
