@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from diffusers import WanTransformer3DModel
+from PIL import Image
 
 from engines.loading.integrity import safetensors_header
 from engines.loading.store import ASSETS, Store
+from engines.phantom_wan.engine import PhantomWan
+from engines.phantom_wan.spec import PhantomWanRequest
 from engines.registry import SPECS
 from engines.training.files import save_network
 from engines.training.prepare import CODES
 from engines.training.recipes import pyramid_vae
 from engines.training.recipes import vae as wan_vae
+from engines.types import Frames
 from engines.wan.starter import FIRST_VAE, facts_of, starter_geometry, starter_weights
 from engines.wan.strides import spatial_stride, temporal_stride
+from tests.engines import tiny_wan
 
 CONFIGS = [
     # autoencoder, patch, pixels of a token, frames of a latent
@@ -85,3 +93,40 @@ def test_every_file_in_the_assets_is_used_or_trained_with() -> None:
     for path in (ASSETS / "starter").glob("*.safetensors"):
         assert f"starter/{path.name}" in used or path.name in training
         assert safetensors_header(path)[1] > 8
+
+
+@pytest.mark.parametrize(
+    ("config", "patch", "size"),
+    [
+        (tiny_wan.RESIDUAL_VAE, [1, 1, 1], (40, 24)),  # the next starters: latents of 8x8 pixels, each a token
+        (tiny_wan.RESIDUAL_VAE, [1, 2, 2], (48, 32)),  # the first starters
+        (tiny_wan.VAE, [1, 2, 2], (40, 24)),
+        (tiny_wan.VAE, [1, 1, 1], (36, 20)),
+    ],
+)
+def test_the_engine_makes_whatever_its_files_can(
+    tmp_path: Path, config: dict[str, Any], patch: list[int], size: tuple[int, int]
+) -> None:
+    network = tiny_wan.TRANSFORMER | {"patch_size": patch}
+    files = tiny_wan.write_model(tmp_path) | {
+        "vae": (tiny_wan.write(tmp_path / "vae.safetensors", tiny_wan.vae(config), config),),
+        "transformer": (
+            tiny_wan.write(
+                tmp_path / "transformer.safetensors",
+                tiny_wan.seeded(lambda: WanTransformer3DModel(**network)),
+                network,
+                text_len=tiny_wan.TEXT_LEN,
+                vae="vae.safetensors",
+            ),
+        ),
+    }
+    width, height = size
+    multiple = starter_geometry("transformer.safetensors", folder=tmp_path).multiple
+    assert width % multiple == height % multiple == 0
+    assert width % (2 * multiple) or height % (2 * multiple)
+    Image.new("RGB", (30, 30), "red").save(tmp_path / "red.png")
+    values = {"prompt": "a red star moves right", "references": ({"path": tmp_path / "red.png"},), "frames": 5}
+    request = PhantomWanRequest(**values, width=width, height=height, steps=2, seed=1)
+    made = PhantomWan().generate(request, tiny_wan.CountingContext(files))
+    frames = [item.pixels for item in made if isinstance(item, Frames)]
+    assert np.concatenate(frames).shape == (5, height, width, 3)
