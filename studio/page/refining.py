@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
+from engines.errors import StudioError
 from engines.types import EngineSpec
 from engines.validation import text_problem
 from studio.page import markup
@@ -22,6 +23,7 @@ from studio.service import Studio
 
 _MOST_COMPARISONS = 40_000
 _HIDE = [gr.update(visible=False)] * 2
+_WAITING = markup.lines([markup.Line("Looking at the prompt…")])
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,13 @@ class Refining:
 
     def wire(self, prompt: Component, model: Component, pictures: Sequence[Component]) -> None:
         """Bind the row's events, once these components stand on the page."""
-        self.ask.click(
+        asked = self.ask.click(
+            lambda: [gr.update(value=_WAITING, visible=True), gr.update(visible=False)],
+            None,
+            [self.shown, self.choice],
+            **HIDDEN,
+        )
+        asked.then(
             self._suggest, [prompt, model, *pictures], [self.suggested, self.shown, self.choice], preprocess=False,
             **HIDDEN,
         )  # fmt: skip
@@ -66,9 +74,12 @@ class Refining:
 
     def _suggest(self, text: Any, name: Any, *pictures: Any) -> list[Any]:
         if wrong := text_problem(self.spec.request_type, "prompt", text or ""):
-            return ["", gr.update(value=markup.lines([markup.Line(wrong.message, "problem")]), visible=True), _HIDE[0]]
+            return _instead(wrong.message)
         paths = [Path(path) for path in map(received, pictures) if path]
-        found = self.studio.refine(self.spec.name, str(text or ""), model=str(name or ""), pictures=paths)
+        try:
+            found = self.studio.refine(self.spec.name, str(text or ""), model=str(name or ""), pictures=paths)
+        except StudioError as error:
+            return _instead(str(error))
         return [
             found.text,
             gr.update(value=explained(str(text or ""), found.text, found.reasons), visible=True),
@@ -88,6 +99,15 @@ def render(studio: Studio, spec: EngineSpec) -> Refining:
     return Refining(
         studio, spec, ask, back, shown, choice, accept, leave, gr.Textbox(visible=False), gr.Textbox(visible=False)
     )
+
+
+def _instead(sentence: str) -> list[Any]:
+    """What the row holds where there is no suggestion."""
+    return [
+        "",
+        gr.update(value=markup.lines([markup.Line(sentence, "problem")]), visible=True),
+        gr.update(visible=False),
+    ]
 
 
 def explained(before: str, after: str, reasons: tuple[str, ...]) -> str:

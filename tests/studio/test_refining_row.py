@@ -43,3 +43,11 @@ def test_what_generate_would_refuse_is_not_refined(text: object, sentence: str, 
     row = Refining(idle, SPECS["phantom-wan"], *[None] * 8)
     suggested, shown, choice = row._suggest(text, "starter")
     assert suggested == "" and sentence in shown["value"] and choice["visible"] is False
+
+
+def test_where_there_is_no_answer_its_sentence_stands_in_the_row(idle: Studio) -> None:
+    """Of a model that is gone, or of a worker that does not answer: the typed text is in no way lost or rendered."""
+    row = Refining(idle, SPECS["phantom-wan"], *[None] * 8)
+    suggested, shown, choice = row._suggest("a fox", "<b>gone</b>")
+    assert suggested == "" and choice["visible"] is False
+    assert "alert" in shown["value"] and "<b>" not in shown["value"]
