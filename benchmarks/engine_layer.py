@@ -1,35 +1,39 @@
 """python -m benchmarks.engine_layer: the engine layer against what its users would do without it, as ratios.
 
 Random weights, small sizes, one thread; every row does the same work twice, interleaved, in one process or in two
-forks of it. Ratios are ours / the peer's: below 1 is better. Nothing here needs a GPU.
+forks of it. Ratios are ours / the peer's: below 1 is better; a figure above its target is marked. Nothing here needs a
+GPU. Two rounds, the better of each: figures scatter by a tenth, so a row near its target wants more (ROUNDS).
 """
 
 from __future__ import annotations
 
 import gc
+import mmap
 import multiprocessing
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import av
 import diffusers
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
-from diffusers.utils import export_to_video
 from safetensors.torch import load_file
 
+from engines.loading import networks
 from engines.loading.networks import find_network
 from engines.loading.store import Store
-from engines.media.video import VideoWriter
-from engines.memory.devices import FakeDevice, PeakMeter
-from engines.memory.precision import BFLOAT16
+from engines.media.video import CRF, VideoWriter
+from engines.memory.devices import PeakMeter, TorchDevice
+from engines.memory.precision import BFLOAT16, FLOAT32
 from engines.memory.residency import ComponentCache
 from engines.phantom_wan.engine import PhantomWan
 from engines.registry import SPECS
@@ -50,7 +54,24 @@ FILE = "diffusion_pytorch_model.safetensors"
 SMALL = {"num_attention_heads": 2, "attention_head_dim": 128, "num_layers": 3, "ffn_dim": 768, "text_dim": 64}
 LARGE = {"num_attention_heads": 8, "attention_head_dim": 128, "num_layers": 6, "ffn_dim": 4096, "text_dim": 1024}
 
-Row = tuple[str, str, str, str, float, str]
+
+class Row(NamedTuple):
+    """One comparison; `held` is what the target is for, by default the ratio."""
+
+    what: str
+    peer: str
+    ours: str
+    theirs: str
+    ratio: float
+    target: float
+    held: float | None = None
+
+    def __str__(self) -> str:
+        figure = self.ratio if self.held is None else self.held
+        verdict = (
+            f"{self.target:.2f}{'' if self.held is None else ' (ours)'}{', MISSED' if figure > self.target else ''}"
+        )
+        return f"| {self.what} | {self.peer} | {self.ours} | {self.theirs} | {self.ratio:.2f} | {verdict} |"
 
 
 def main() -> None:
@@ -65,8 +86,8 @@ def main() -> None:
             rows += measure(Path(folder))
             print(f"# {measure.__name__} {time.monotonic() - began:.0f} s", flush=True)
     print("| what | peer | ours | peer's | ratio | target |\n| --- | --- | --- | --- | --- | --- |")
-    for what, peer, ours, theirs, ratio, target in rows:
-        print(f"| {what} | {peer} | {ours} | {theirs} | {ratio:.2f} | {target} |")
+    for row in rows:
+        print(row)
 
 
 def best(*works: Callable[[], Any]) -> list[float]:
@@ -152,8 +173,8 @@ def denoising(folder: Path) -> Iterator[Row]:
     apart = (ours(False) - theirs()[0]).norm() / theirs()[0].norm()
     peer, single, batch = best(theirs, lambda: ours(False), lambda: ours(True))
     same = f"diffusers WanPipeline (rel {apart:.0e})"
-    yield ("denoising, passes one by one", same, f"{single:.2f} s", f"{peer:.2f} s", single / peer, "1.03")
-    yield ("denoising, passes in a batch", same, f"{batch:.2f} s", f"{peer:.2f} s", batch / peer, "0.75")
+    yield Row("denoising, passes one by one", same, f"{single:.2f} s", f"{peer:.2f} s", single / peer, 1.03)
+    yield Row("denoising, passes in a batch", same, f"{batch:.2f} s", f"{peer:.2f} s", batch / peer, 0.75)
 
 
 def loading(folder: Path) -> Iterator[Row]:
@@ -164,6 +185,7 @@ def loading(folder: Path) -> Iterator[Row]:
     size = (full[0] / FILE).stat().st_size
 
     def ours(saved: Path, config: dict[str, int]) -> Any:
+        networks._describe.cache_clear()  # a later round opens and matches the file as the first one does
         return find_network("transformer", (saved / FILE,), TRANSFORMER).component(BFLOAT16).build()
 
     def library(saved: Path, config: dict[str, int]) -> Any:
@@ -175,56 +197,57 @@ def loading(folder: Path) -> Iterator[Row]:
         return network
 
     def touched(work: Callable[..., Any]) -> Callable[[Any], Any]:
-        """A mapped weight takes memory when it is first read, so every work reads all of its weights."""
-
-        def work_and_touch(which: tuple[Path, dict[str, int]]) -> Any:
-            network = work(*which)
-            for parameter in network.parameters():
-                parameter.view(torch.int16).sum()
-            return network
-
-        return work_and_touch
+        """A mapped weight takes memory when it is first read, so every work has all pages of its weights read."""
+        return lambda which: read_pages(work(*which))
 
     works = [touched(work) for work in (ours, library, reference)]
     mine, peer, old = peaks(*works, small=small, full=full)
     fast, slow, slowest = best(*(partial(work, full) for work in works))
     for name, memory, seconds in (("from_pretrained", peer, slow), ("build, then copy", old, slowest)):
-        yield (
+        yield Row(
             f"loading {size / 1e6:.0f} MB, peak memory / file",
             name,
             f"{mine / size:.2f}",
             f"{memory / size:.2f}",
             mine / memory,
-            "ours ≤ 1.10",
+            1.10,
+            held=mine / size,
         )
-        yield ("loading, time", name, f"{fast:.2f} s", f"{seconds:.2f} s", fast / seconds, "1.00")
+        yield Row("loading, time", name, f"{fast:.2f} s", f"{seconds:.2f} s", fast / seconds, 1.00)
+
+
+def read_pages(network: Any) -> Any:
+    """The network, a byte of every page of its weights read; nothing is copied."""
+    for parameter in network.parameters():
+        parameter.view(torch.uint8).view(-1)[:: mmap.PAGESIZE].sum()
+    return network
 
 
 def switching(folder: Path) -> Iterator[Row]:
-    """A -> B -> A with room in RAM for both and on the device for one, against loading A again."""
+    """A -> B -> A with room in RAM for both, against loading A again; the weights are read either way."""
     path = folder / "transformer" / FILE
-    network = find_network("transformer", (path,), TRANSFORMER).component(BFLOAT16)
-    a, b = (Component(key, network.build, network.size_bytes) for key in "ab")
-    size = network.size_bytes
-    cache = ComponentCache(FakeDevice(size + 10), device_budget_bytes=size + 10, ram_budget_bytes=3 * size)
+    network = find_network("transformer", (path,), TRANSFORMER).component(FLOAT32)
+    a, b = (replace(network, key=key) for key in "ab")
+    budget = 3 * network.size_bytes
+    cache = ComponentCache(TorchDevice("cpu"), device_budget_bytes=budget, ram_budget_bytes=budget)
 
     def use(component: Component) -> Callable[[], None]:
         def work() -> None:
             with cache.use(component) as module:
-                next(module.parameters()).sum()
+                read_pages(module)
 
         return work
 
     use(a)()
     use(b)()
-    _, again, cold = best(use(b), use(a), network.build)
-    yield (
-        "switch back to a model, its copy aside",
+    _, again, cold = best(use(b), use(a), lambda: read_pages(network.build()))
+    yield Row(
+        "switch back to a model that is still in RAM",
         "loading it again",
         f"{again:.4f} s",
         f"{cold:.2f} s",
         again / cold,
-        "0.20",
+        0.20,
     )
 
 
@@ -248,13 +271,13 @@ def decoding(folder: Path) -> Iterator[Row]:
 
     mine, peer = peaks(streamed, whole, small=torch.randn(16, 3, 16, 20), full=torch.randn(16, 21, 30, 52))
     same = (folder / "streamed.mp4").read_bytes() == (folder / "whole.mp4").read_bytes()
-    yield (
+    yield Row(
         "decoding 81 frames of 416x240, extra peak memory",
         f"decode all, then write ({'same file' if same else 'OTHER FILE'})",
         f"{mine / 1e6:.0f} MB",
         f"{peer / 1e6:.0f} MB",
         mine / peer,
-        "0.35",
+        0.35,
     )
 
 
@@ -272,16 +295,22 @@ def writing(folder: Path) -> Iterator[Row]:
         writer.close()
 
     def theirs() -> None:
-        export_to_video(list(frames.astype(np.float32) / 255), str(folder / "theirs.mp4"), fps=16)
+        with av.open(str(folder / "theirs.mp4"), "w") as container:
+            stream = container.add_stream("libx264", rate=16, options={"crf": str(CRF), "preset": "medium"})
+            stream.width, stream.height, stream.pix_fmt = 416, 240, "yuv420p"
+            stream.codec_context.thread_count = 1
+            for pixels in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            container.mux(stream.encode(None))
 
     mine, peer = best(ours, theirs)
-    yield (
+    yield Row(
         "writing 121 frames of 416x240",
-        "diffusers export_to_video",
+        "PyAV by hand, same encoder and settings",
         f"{mine:.2f} s",
         f"{peer:.2f} s",
         mine / peer,
-        "1.00",
+        1.05,
     )
 
 
@@ -316,13 +345,13 @@ def events(folder: Path) -> Iterator[Row]:
 
     bare()
     plain, full = best(bare, told)
-    yield (
+    yield Row(
         "20 steps with events, time left, previews",
         "the bare loop",
         f"{full:.2f} s",
         f"{plain:.2f} s",
         full / plain,
-        "1.02",
+        1.02,
     )
 
 
