@@ -228,6 +228,19 @@ class EngineSpec:
 
 
 @dataclass(frozen=True)
+class Streamed:
+    """A network whose blocks are read from its file when their turn comes, for a device that is RAM and short of it.
+
+    Attributes:
+        build: returns the module.
+        size_bytes: what it takes of RAM at a time.
+    """
+
+    build: Callable[[], torch.nn.Module]
+    size_bytes: int
+
+
+@dataclass(frozen=True)
 class Component:
     """A network that can be made resident.
 
@@ -240,6 +253,7 @@ class Component:
         role: which part of the model it is, as in `Weights`; "" leaves it out of the metadata.
         precision: what it computes in, as the clip's metadata tell it.
         notes: what people should know of its weights, a sentence each.
+        streamed: the same network from its file, block by block; None if it cannot.
     """
 
     key: str
@@ -249,6 +263,7 @@ class Component:
     role: str = ""
     precision: str = ""
     notes: tuple[str, ...] = ()
+    streamed: Streamed | None = None
 
 
 @dataclass(frozen=True)

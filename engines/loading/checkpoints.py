@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from threading import Lock
@@ -158,11 +158,15 @@ def fill(
     blueprint: Blueprint,
     *,
     dtype: torch.dtype,
+    as_stored: Callable[[str], bool] = lambda name: False,
 ) -> torch.nn.Module:
     """An empty network with the checkpoint's weights, on the CPU, in inference mode.
 
     Parameters already in their dtype stay views of the memory map; the others are converted one by one and the pages
     they were read from are given back, so no weight stands twice in memory.
+
+    Args:
+        as_stored: names of parameters that keep the file's dtype, whatever it is.
     """
     expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
     state = {}
@@ -170,7 +174,7 @@ def fill(
         stored = checkpoint.tensors[source.key]
         tensor = stored.chunk(source.parts)[source.part] if source.parts > 1 else stored
         kept = torch.float32 if architecture.stays_float32(name) else dtype
-        if tensor.is_floating_point() and tensor.dtype != kept:
+        if tensor.is_floating_point() and tensor.dtype != kept and not as_stored(name):
             tensor = tensor.to(kept)
             if checkpoint.mapped:
                 release_pages(stored)

@@ -18,9 +18,10 @@ from engines.loading.checkpoints import Blueprint, fill, outline
 from engines.loading.integrity import odd
 from engines.loading.key_rules import Architecture
 from engines.loading.reading import Checkpoint, open_checkpoint
+from engines.loading.streaming import block_of, stream, streamed_bytes
 from engines.memory.fitting import Use
 from engines.memory.precision import PRECISIONS, Precision, choose
-from engines.types import Component, Context
+from engines.types import Component, Context, Streamed
 
 T = TypeVar("T")
 
@@ -84,6 +85,7 @@ class Network:
             context.device,
             self.architecture.precisions,
             weights=self.size_bytes,
+            streamed=self.streamed_bytes if self.streams else None,
             working=lambda precision: working(precision.compute),
             budget_bytes=context.budget_bytes,
         )
@@ -112,6 +114,15 @@ class Network:
         """Bytes of its parameters and buffers in a precision."""
         return precision.bytes_of(self.empty, self.architecture.stays_float32)
 
+    @property
+    def streams(self) -> bool:
+        """Whether its blocks can take turns from its file."""
+        return self.checkpoint.mapped and bool(self.architecture.blocks)
+
+    def streamed_bytes(self, precision: Precision) -> int:
+        """Bytes in RAM while its blocks take turns from its file."""
+        return streamed_bytes(self.empty, self.architecture.blocks, self._dtypes(precision))
+
     def component(self, precision: Precision) -> Component:
         """The network in a precision, read from its files when it is first used."""
         # Adapters, once there are any, are further words of the key.
@@ -123,12 +134,31 @@ class Network:
             role=self.role,
             precision=precision.name,
             notes=(self.blueprint.note,) if self.blueprint.note else (),
+            streamed=Streamed(lambda: self._stream(precision), self.streamed_bytes(precision))
+            if self.streams
+            else None,
         )
 
     def _build(self, precision: Precision) -> torch.nn.Module:
         checkpoint = self.checkpoint if self.checkpoint.mapped else open_checkpoint(self.paths)
         module = copy.deepcopy(self.empty)
         return fill(module, checkpoint, self.architecture, self.blueprint, dtype=precision.storage)
+
+    def _stream(self, precision: Precision) -> torch.nn.Module:
+        module, blocks = copy.deepcopy(self.empty), self.architecture.blocks
+        fill(
+            module,
+            self.checkpoint,
+            self.architecture,
+            self.blueprint,
+            dtype=precision.compute,
+            as_stored=lambda name: bool(block_of(name, blocks)),
+        )
+        return stream(module, blocks, self._dtypes(precision))
+
+    def _dtypes(self, precision: Precision) -> Callable[[str], torch.dtype]:
+        """In which dtype a parameter computes, by its name."""
+        return lambda name: torch.float32 if self.architecture.stays_float32(name) else precision.compute
 
 
 Networks = Mapping[str, Network]

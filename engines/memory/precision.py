@@ -52,16 +52,19 @@ def choose(
     weights: Callable[[Precision], int],
     working: Callable[[Precision], int],
     budget_bytes: int,
+    streamed: Callable[[Precision], int] | None = None,
 ) -> Precision:
     """The precision of a network on a device.
 
     An accelerator computes in the half precision it has. A CPU computes in float32 where that fits, unless it
-    multiplies bfloat16 itself and the network is large; a CPU that only emulates bfloat16 is several times slower.
+    multiplies bfloat16 itself and the network is large. A CPU that only emulates it is several times slower: there,
+    float32 is worth having the blocks take turns from the file.
 
     Args:
         names: of the precisions in which the network's numbers are right.
         weights, working: bytes of the weights and of a run's activations in a precision.
         budget_bytes: what both together may take.
+        streamed: bytes of the weights while blocks take turns from the file; None if they cannot.
     """
     half = half_precision(device)
     if device.type != "cpu":
@@ -69,5 +72,7 @@ def choose(
         return fast if fast.name in names else Precision("float32", torch.float32, torch.float32, instead_of=fast.name)
     if BFLOAT16.name not in names:
         return FLOAT32
-    fits = weights(FLOAT32) + working(FLOAT32) <= budget_bytes
-    return FLOAT32 if fits and (half is None or weights(FLOAT32) <= SMALL_BYTES) else BFLOAT16
+    if half is not None and weights(FLOAT32) > SMALL_BYTES:
+        return BFLOAT16
+    least = min(weights(FLOAT32), streamed(FLOAT32)) if streamed is not None and half is None else weights(FLOAT32)
+    return FLOAT32 if least + working(FLOAT32) <= budget_bytes else BFLOAT16

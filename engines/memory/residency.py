@@ -59,7 +59,7 @@ class ComponentCache:
         Raises:
             OutOfMemory: it cannot fit even after everything idle is gone; the hint says what would.
         """
-        entry = self._entries.get(component.key) or self._build(component, working_bytes)
+        entry = self._warm(component, working_bytes) or self._build(component, working_bytes)
         entry.locks += 1
         try:
             self._bring(entry, working_bytes)
@@ -73,7 +73,7 @@ class ComponentCache:
         finally:
             entry.locks -= 1
             entry.used = next(self._clock)
-            if not entry.locks and entry.where == "grouped":
+            if not entry.locks and entry.where == "grouped" and not self.device.is_ram:
                 entry.device_bytes = 0
 
     def fits(self, component: Component, *, working_bytes: int) -> bool:
@@ -102,12 +102,29 @@ class ComponentCache:
         """What networks take of RAM beside the device."""
         return sum(entry.size_bytes for entry in self._entries.values() if entry.where != "device")
 
+    def _warm(self, component: Component, working_bytes: int) -> _Entry | None:
+        """The entry of a component; where the device is RAM, only as it is wanted now: whole or block by block."""
+        entry = self._entries.get(component.key)
+        if entry is None or entry.locks or not self.device.is_ram or component.streamed is None:
+            return entry
+        decision = self._decide_in_ram(component, working_bytes, instead_of=entry)
+        if (decision.mode == "grouped") == (entry.where == "grouped"):
+            return entry
+        self._drop(entry)
+        return None
+
+    def _decide_in_ram(self, component: Component, working_bytes: int, *, instead_of: _Entry | None = None) -> Plan:
+        streamed = component.streamed.size_bytes if component.streamed is not None else None
+        return self._decide(component.key, component.size_bytes, working_bytes, grouped=streamed, instead_of=instead_of)
+
     def _build(self, component: Component, working_bytes: int) -> _Entry:
         """Build in RAM, after making room for it there."""
         size = component.size_bytes
         if self.device.is_ram:
-            self._decide(component.key, size, working_bytes)
-            self._free_device(size + working_bytes)
+            decision = self._decide_in_ram(component, working_bytes)
+            self._free_device(decision.device_bytes + working_bytes)
+            if decision.mode == "grouped" and component.streamed is not None:
+                return self._build_streamed(component, decision)
         elif not self._free_ram(size):
             raise self._no_ram(component.key, size)
         module = component.build()
@@ -119,8 +136,21 @@ class ComponentCache:
         self._entries[component.key] = entry
         return entry
 
+    def _build_streamed(self, component: Component, decision: Plan) -> _Entry:
+        """A network whose blocks take turns from its file."""
+        assert component.streamed is not None
+        module, size = component.streamed.build(), component.streamed.size_bytes
+        entry = _Entry(component.key, module, size, "grouped", next(self._clock), device_bytes=size)
+        self._entries[component.key] = entry
+        log.info("%s from its file, %s", component.key, decision.reason)
+        return entry
+
     def _bring(self, entry: _Entry, working_bytes: int) -> None:
         """Put an entry onto the device, in whole or by groups of blocks."""
+        if entry.where == "grouped" and self.device.is_ram:
+            self._decide(entry.key, entry.size_bytes, working_bytes + entry.working_bytes, instead_of=entry)
+            self._free_device(working_bytes)
+            return
         if entry.locks > 1:
             self._decide(entry.key, 0, working_bytes)
             self._free_device(working_bytes)
@@ -179,7 +209,7 @@ class ComponentCache:
     def _free_device(self, needed: int) -> None:
         """Move idle networks off the device, least recently used first, until `needed` bytes are free."""
         moved = False
-        for victim in self._idle("device"):
+        for victim in self._idle("device", *(["grouped"] if self.device.is_ram else [])):
             if self.device_bytes + needed <= self.device_budget_bytes:
                 break
             if not self.device.is_ram and self._free_ram(victim.size_bytes, newer_than=victim.used):

@@ -84,7 +84,12 @@ def test_a_file_is_opened_and_matched_once_and_followed_when_it_changes(
     opened: list[Path] = []
     for name in ("_read_pickle", "_read_safetensors"):
         real = getattr(reading, name)
-        monkeypatch.setattr(reading, name, lambda path, *more, real=real: opened.append(path) or real(path, *more))
+
+        def counted(path: Path, real: Any = real, **told: Any) -> Any:
+            opened.append(path)
+            return real(path, **told)
+
+        monkeypatch.setattr(reading, name, counted)
     built: list[Any] = []
     real_outline = networks.outline
     monkeypatch.setattr(networks, "outline", lambda *all: built.append(all) or real_outline(*all))
