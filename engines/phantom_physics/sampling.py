@@ -13,8 +13,10 @@ from diffusers import WanTransformer3DModel
 
 from engines.errors import NotFinite
 from engines.phantom_physics.network import PhysicsBranch
+from engines.sampling.denoise import SamplingStep
 from engines.sampling.finite import finite
-from engines.wan.transformer import predict
+from engines.sampling.guidance import NetworkCall
+from engines.wan.transformer import predict, told
 
 
 class Latents(NamedTuple):
@@ -106,13 +108,15 @@ class Sampler:
         counted = [self.weights] if self.branch is None else [self.weights, self.physics_weights]
         return [name for name in self.weights if any(weights[name] for weights in counted)]
 
-    def velocity(self, latents: Latents, timestep: torch.Tensor, *, given: Latents | None) -> Latents:
-        """The guided velocity of both, float32; `given` frames have timestep 0."""
+    def velocity(
+        self, latents: Latents, timestep: torch.Tensor, *, given: Latents | None, step: SamplingStep | None = None
+    ) -> Latents:
+        """The guided velocity of both, float32; `given` frames have timestep 0. `step` is told to the networks."""
         names = self.passes
         groups = [names] if self.batched else [[name] for name in names]
         made: dict[str, Latents] = {}
         for group in groups:
-            made |= dict(zip(group, self._predict(latents, timestep, group, given), strict=True))
+            made |= dict(zip(group, self._predict(latents, timestep, group, given, step), strict=True))
 
         def guided(part: str, weights: Mapping[str, float]) -> torch.Tensor:
             return sum(weights[name] * getattr(made[name], part) for name in names if weights[name])
@@ -121,9 +125,15 @@ class Sampler:
         return Latents(guided("visual", self.weights), physics)
 
     def _predict(
-        self, latents: Latents, timestep: torch.Tensor, names: Sequence[str], given: Latents | None
+        self,
+        latents: Latents,
+        timestep: torch.Tensor,
+        names: Sequence[str],
+        given: Latents | None,
+        step: SamplingStep | None,
     ) -> list[Latents]:
         """Velocities of one call, one for each of the passes `names`."""
+        call = None if step is None else NetworkCall(tuple(names), step)
         count, device = len(names), latents.visual.device
         dtype = self.visual.patch_embedding.weight.dtype
         text = torch.stack([self.conditions[name] for name in names]).to(device, dtype)
@@ -139,17 +149,19 @@ class Sampler:
         clean = given or Latents(None, None)
         seen_steps = steps(latents.visual, clean.visual, self.visual.config.patch_size)
         if self.branch is None or latents.physics is None:
-            return [Latents(part) for part in predict(self.visual, batch(latents.visual), seen_steps, text)]
-        seen, felt = self.branch(
-            self.visual,
-            batch(latents.visual),
-            batch(latents.physics),
-            timestep=seen_steps,
-            physics_timestep=steps(latents.physics, clean.physics, self.branch.config.patch_size),
-            text=text,
-            physics_scale=self.physics_scale,
-            control=None if self.control is None else tuple(batch(part.to(device)) for part in self.control),
-        )
+            made = predict(self.visual, batch(latents.visual), seen_steps, text, call=call)
+            return [Latents(part) for part in made]
+        with told(self.visual, call):
+            seen, felt = self.branch(
+                self.visual,
+                batch(latents.visual),
+                batch(latents.physics),
+                timestep=seen_steps,
+                physics_timestep=steps(latents.physics, clean.physics, self.branch.config.patch_size),
+                text=text,
+                physics_scale=self.physics_scale,
+                control=None if self.control is None else tuple(batch(part.to(device)) for part in self.control),
+            )
         return [Latents(*parts) for parts in zip(seen.float(), felt.float(), strict=True)]
 
 
@@ -167,9 +179,10 @@ def denoise(
     latents = with_given(noise, given)
     total = len(grid.timesteps)
     for index, timestep in enumerate(grid.timesteps):
-        velocity = sampler.velocity(latents, timestep, given=given)
+        step = SamplingStep(index, total, grid.sigmas[index].item())
+        velocity = sampler.velocity(latents, timestep, given=given, step=step)
         _check_finite(sampler, velocity, latents, timestep, when=f"at step {index + 1} of {total}")
-        aim = latents.visual - grid.sigmas[index].item() * velocity.visual
+        aim = latents.visual - step.sigma * velocity.visual
         stepped = [
             solver.step(speed, timestep, part, return_dict=False)[0]
             for solver, speed, part in zip(solvers, velocity, latents, strict=False)
