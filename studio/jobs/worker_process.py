@@ -158,13 +158,18 @@ class WorkerProcess:
         with suppress(OSError):
             self.send(messages.Shutdown())
         self._close_stdin()
+        self._wait()
+        for reader in self._readers:
+            reader.join(timeout=_GRACE_S)
+
+    def _wait(self) -> None:
+        """Until the process has ended, which it is made to after a while."""
         try:
             self._process.wait(timeout=_GRACE_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
-        for reader in self._readers:
-            reader.join(timeout=_GRACE_S)
+            with suppress(subprocess.TimeoutExpired):  # the system itself does not let go of it
+                self._process.wait(timeout=_GRACE_S)
 
     def _write(self, line: str) -> None:
         stdin = self._pipe(self._process.stdin)
@@ -183,7 +188,7 @@ class WorkerProcess:
         with self._pipe(self._process.stdout) as stdout:
             for line in stdout:
                 self._take(line)
-        self._process.wait()
+        self._wait()
         self._close_stdin()
         if not self._closing:
             ended = f"process {self.pid} ended by itself with code {self._process.returncode}"

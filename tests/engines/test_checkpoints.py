@@ -278,7 +278,7 @@ def test_other_threads_may_build_networks_meanwhile() -> None:
     thread.start()
     networks = [load(checkpoint, TRANSFORMER, dtype=torch.bfloat16) for _ in range(5)]
     done.set()
-    thread.join()
+    thread.join(timeout=60)
     assert not strays
     assert not any(tensor.is_meta for network in networks for tensor in network.parameters())
 

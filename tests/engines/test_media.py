@@ -303,7 +303,7 @@ def test_a_read_only_file_system_is_refused():
 
 def test_parts_of_dead_processes_are_removed(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
+    dead.wait(timeout=60)
     kept = [tmp_path / "clip.mp4", tmp_path / f".b.{os.getpid()}.part.mp4"]
     for path in (*kept, tmp_path / f".a.b.{dead.pid}.part.mp4"):
         path.write_bytes(b"x")

@@ -80,10 +80,10 @@ class Process:
 
     def close(self) -> None:
         self.process.kill()
-        self.process.wait()
+        self.process.wait(timeout=60)
         self.process.stdin.close()
         self.errors.close()
-        while self.lines.get() is not None:
+        while self.lines.get(timeout=60) is not None:
             continue
         self.process.stdout.close()
 
@@ -341,7 +341,7 @@ import subprocess, sys
 words = [sys.executable, "-m", "tests.engines.tiny"]
 worker = subprocess.Popen(words, stdin=sys.stdin, stdout=sys.stdout)
 print(worker.pid, flush=True)
-worker.wait()
+worker.wait(timeout=120)
 """
     reading, writing = os.pipe()
     os.write(writing, RuntimeSettings(outputs=tmp_path / "out").to_json().encode() + b"\n")

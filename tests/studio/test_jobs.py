@@ -108,5 +108,5 @@ def test_many_threads_write_at_once(store: JobStore) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(timeout=60)
     assert not store.active()
