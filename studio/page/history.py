@@ -20,6 +20,7 @@ from studio.page.plumbing import HIDDEN, Updates, warn
 from studio.page.result import CLIP_CLASSES, card_of, classes, player
 from studio.page.send import Sender
 from studio.page.tab import Tab
+from studio.page.unsuccessful import Unsuccessful
 from studio.page.uploads import served_if_there
 from studio.page.visitor import visitor
 from studio.service import Studio
@@ -57,6 +58,7 @@ class Column:
 def render(studio: Studio, places: Places, *, opened: gr.Tab, browser: gr.BrowserState) -> Sender:
     """Draw the tab and wire its events; returns the row that sends a frame elsewhere."""
     column, sender = draw(studio)
+    Unsuccessful(studio).wire(opened, browser)
     book = History(studio, places, column)
     listing = [column.empty, column.gallery, column.listed, column.chosen, column.detail]
     shown = [column.notice, column.video, column.download, column.longer, column.figures, column.facts]

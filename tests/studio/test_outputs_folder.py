@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from engines.errors import MediaError
@@ -16,12 +17,14 @@ from studio.jobs import outputs
 from studio.jobs.local import LocalExecutor
 from studio.jobs.store import Job
 from studio.page import panel
+from studio.page.unsuccessful import Unsuccessful
 from studio.service import Studio, open_studio
 from studio.settings import Settings
-from tests.studio.conftest import values, wait_for
+from tests.studio.conftest import LOOPS_LEFT_OPEN, values, wait_for
 from tests.studio.stand_in_command import stand_in_command
 from tests.studio.test_executor import until
 
+pytestmark = LOOPS_LEFT_OPEN
 PLAIN = (sys.executable, "-m", "tests.studio.plain_worker")
 
 
@@ -116,7 +119,11 @@ def test_failed_and_cancelled_jobs_are_deleted_with_their_pictures(plain: Studio
     assert {job.id for job in plain.store.unsuccessful(owner="")} == {failed.id, cancelled.id}
     assert plain.store.unsuccessful(owner="somebody") == []
     assert plain.forget_unsuccessful(owner="somebody") == 0
-    assert plain.forget_unsuccessful() == 2
+    with gr.Blocks(analytics_enabled=False):
+        line = Unsuccessful(plain)
+    seen = line.look({})
+    assert "2 clips failed or were cancelled" in seen[line.said]["value"] and seen[line.button]["visible"]
+    assert not line.forget({})[line.button]["visible"]
     assert set(plain.store.ids()) == {done.id}
     assert len([name for name in files(plain) if name.startswith("pictures/")]) == 1, "the clip's own picture stays"
     plain.delete(done.id)
