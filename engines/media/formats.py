@@ -104,8 +104,8 @@ def _as_markup(head: bytes) -> Format | None:
     if b"\0" in head:
         return None
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if start.startswith((b"<!doctype html", b"<html")):
+    if not start.startswith(b"<"):
+        return None
+    if b"<!doctype html" in start or b"<html" in start:
         return Format("a web page", "other")
-    if b"<svg" in start and start.startswith(b"<"):
-        return Format("an SVG drawing", "other")
-    return None
+    return Format("an SVG drawing", "other") if b"<svg" in start else None

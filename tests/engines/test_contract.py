@@ -300,6 +300,24 @@ def test_numbers_that_are_not_finite_never_become_a_clip(bench: Bench, tmp_path:
         assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_checkpoints_cut_short_or_of_another_network_are_refused_before_a_step(bench: Bench, tmp_path: Path) -> None:
+    for role, paths in bench.files.items():
+        if paths[0].suffix != ".safetensors":
+            continue
+        cut = tmp_path / role / paths[0].name
+        cut.parent.mkdir()
+        cut.write_bytes(paths[0].read_bytes()[:-100])
+        foreign = next(other[0] for name, other in bench.files.items() if name not in (role, "tokenizer"))
+        for wrong in (cut, foreign):
+            steps = 0
+            with pytest.raises(IncompatibleCheckpoint) as refused:
+                for event in bench.run(tmp_path / "out", session(bench.tiny, bench.files | {role: (wrong,)})):
+                    steps += event.type == "step"
+            sentence = str(refused.value)
+            assert steps == 0 and (wrong.name in sentence or role in sentence)
+            assert "\n" not in sentence and str(tmp_path) not in sentence and str(bench.folder) not in sentence
+
+
 def test_a_file_whose_second_half_is_zeros_makes_no_clip_called_done(bench: Bench, tmp_path: Path) -> None:
     for role, paths in bench.files.items():
         content = paths[0].read_bytes()

@@ -135,6 +135,7 @@ KNOWN = {
     "an AVI video": b"RIFF\x00\x01\0\0AVI LIST" + bytes(90),
     "a WAV recording, not a picture": b"RIFF\x00\x01\0\0WAVEfmt " + bytes(90),
     "a web page, not a picture": b"\n<!DOCTYPE html><html><body><svg/></body></html>",
+    "a web page": b"<!-- saved -->\n<html lang='en'>",
     "a zip archive": b"PK\x03\x04" + bytes(90),
     "only a pointer to the real file (Git LFS)": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
 }
