@@ -27,7 +27,7 @@ LOW_SHIFT, HIGH_SHIFT = 3.0, 5.0
 WAN22 = "Wan-AI/Wan2.2-TI2V-5B"
 NO_PUBLIC_WEIGHTS = (
     "no public weights of the physics branch exist. Train some with python -m engines.training phantom-physics, and "
-    "name their folder with --weights physics=FOLDER."
+    "put their two files into the models folder as phantom-physics/, or name them with --weights physics=FOLDER."
 )
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -113,3 +114,21 @@ def test_the_full_recipe_runs_dry(capsys: pytest.CaptureFixture[str], monkeypatc
     assert "latents [1, 48, 31, 30, 52], 12,090 tokens; physics [1, 1024, 61, 8, 8], 3,904 tokens" in out
     assert "parameters without a gradient: none" in out and "H100-hours" in out
     assert "couplings 75,534,336" in out  # a thirtieth of the full variant's
+
+
+@pytest.mark.parametrize(
+    ("sizes", "branch", "couplings"),
+    [
+        ((3072, 14336, 24), 5_004_900_352, 2_266_030_080),
+        ((1536, 7168, 12), 1_256_742_400, 1_274_849_280),
+        ((1024, 4096, 8), 519_041_024, 1_007_370_240),
+    ],
+)
+def test_the_variants_have_the_sizes_of_the_design(sizes: tuple[int, int, int], branch: int, couplings: int) -> None:
+    names = ("physics_dim", "physics_ffn_dim", "physics_num_heads")
+    recipe = dataclasses.replace(RECIPE, **dict(zip(names, sizes, strict=True)))
+    with torch.device("meta"):
+        made = phantom_physics.build_branch(recipe, SimpleNamespace(**phantom_physics.WAN22_5B), channels=1024)
+    counted = {name: p.numel() for name, p in made.named_parameters() if p.requires_grad}
+    assert sum(size for name, size in counted.items() if ".coupling." in name) == couplings
+    assert sum(counted.values()) - couplings == branch
