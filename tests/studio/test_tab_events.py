@@ -15,7 +15,9 @@ import pytest
 from engines.errors import StudioError
 from engines.events import Stage, Step
 from engines.registry import SPECS
+from engines.types import EngineSpec
 from studio.jobs.progress import Progress
+from studio.jobs.store import Job
 from studio.page import panel, plumbing, tab
 from studio.page.guarded import Page
 from studio.page.tab import Tab
@@ -178,3 +180,13 @@ def test_an_error_of_the_page_is_shown_as_text_and_one_of_the_api_is_text(privat
         asyncio.run(page.process_api(event, []))
     assert ("<b" in raised.value.message) == (not private)
     assert MARKUP in (unescape(raised.value.message) if private else raised.value.message)
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
+def test_only_built_in_models_keep_their_own_pixels(spec: EngineSpec) -> None:
+    for model in spec.models:
+        job = Job(engine=spec.name, request=spec.default_values(model.name), state="done")
+        assert panel.own_pixels(spec, job) == model.name.startswith("starter")
+        card = panel.finished(spec, job)
+        assert any("without smoothing" in note for note in card.notes) == model.name.startswith("starter")
+    assert not panel.own_pixels(None, job)
