@@ -9,6 +9,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from studio.page import api, engine_tabs, history, model_list, send
+from studio.page.front_page import FrontPage
 from studio.page.gate import MOST_UPLOAD_BYTES, Gate
 from studio.page.guarded import Page
 from studio.page.machine import Machine
@@ -74,7 +75,7 @@ def launch(studio: Studio, page: gr.Blocks) -> Any:
         footer_links=["api"],
         max_file_size=MOST_UPLOAD_BYTES,
         state_session_capacity=MOST_SESSIONS,
-        app_kwargs={"middleware": [Middleware(Gate, settings=settings)]},
+        app_kwargs={"middleware": [Middleware(Gate, settings=settings), Middleware(FrontPage, settings=settings)]},
         # gradio would look for its own page and give up after 3 s, though it answers: a busy machine takes longer.
         _frontend=False,
         theme=THEME,

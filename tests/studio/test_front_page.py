@@ -1,0 +1,81 @@
+"""The page's HTML is built once for each name, and is whole every time."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from studio.page.front_page import MOST_NAMES, FrontPage
+from studio.settings import Settings
+from tests.studio.server import Server
+from tests.studio.test_gate import ask
+
+
+def answers(page: FrontPage, *requests: dict[str, Any]) -> list[tuple[int, bytes]]:
+    async def one(request: dict[str, Any]) -> tuple[int, bytes]:
+        said: list[Any] = []
+
+        async def send(message: Any) -> None:
+            said.append(message)
+            if "headers" in message:
+                message["headers"].append((b"added", b"by what stands outside"))
+
+        headers = [(name.encode(), value.encode()) for name, value in request.pop("headers", {}).items()]
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/",
+            "query_string": b"",
+            "scheme": "http",
+            "headers": headers,
+        }
+        await page(scope | request, None, send)
+        assert len(said[0]["headers"]) == 2
+        return said[0]["status"], b"".join(message.get("body", b"") for message in said[1:])
+
+    return [asyncio.run(one(request)) for request in requests]
+
+
+class Counted:
+    """An app that says how often it was asked."""
+
+    def __init__(self, status: int = 200) -> None:
+        self.status, self.count = status, 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.count += 1
+        await send({"type": "http.response.start", "status": self.status, "headers": [(b"a", b"b")]})
+        await send({"type": "http.response.body", "body": b"whole ", "more_body": True})
+        await send({"type": "http.response.body", "body": b"%d" % self.count})
+
+
+def test_it_is_built_once_for_each_name() -> None:
+    app = Counted()
+    page = FrontPage(app, Settings())
+    here, there = {"headers": {"host": "a"}}, {"headers": {"host": "b"}}
+    assert answers(page, {**here}, {**here}, {**there}, {**here}) == [
+        (200, b"whole 1"), (200, b"whole 1"), (200, b"whole 2"), (200, b"whole 1"),
+    ]  # fmt: skip
+    answers(page, *({"headers": {"host": f"c{number}"}} for number in range(3 * MOST_NAMES)))
+    assert len(page._kept) == MOST_NAMES
+
+
+def test_all_else_is_asked_for_every_time(tmp_path: Path) -> None:
+    for settings, request in (
+        (Settings(password="x"), {}), (Settings(), {"path": "/config"}), (Settings(), {"query_string": b"x=1"}),
+        (Settings(), {"method": "HEAD"}),
+    ):  # fmt: skip
+        app = Counted()
+        answers(FrontPage(app, settings), {**request}, {**request})
+        assert app.count == 2
+    failing = Counted(status=500)
+    answers(FrontPage(failing, Settings()), {}, {})
+    assert failing.count == 2
+
+
+def test_the_real_page_is_the_same_twice(server: Server) -> None:
+    first, again = (ask(server, "/") for _ in range(2))
+    assert first[0] == again[0] == 200 and first[1] == again[1] and len(first[1]) > 100_000
+    packed = ask(server, "/", Accept_Encoding="br", method="HEAD")
+    assert packed[0] == 200
