@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from engines.media import framing
+
 from .latents import BlockLatents, to_unit
 from .recipe import Recipe, Stage
 from .tokens import load_tokenizer
@@ -17,14 +19,8 @@ from .world import WorldConfig, make_clip
 
 
 def fit_on_canvas(picture: np.ndarray, *, width: int, height: int) -> np.ndarray:
-    """Phantom's reference preprocessing: keep the aspect, centre on a white canvas of the video's size (uint8)."""
-    ratio, target = picture.shape[1] / picture.shape[0], width / height
-    size = (width, int(width / ratio)) if ratio > target else (int(height * ratio), height)
-    small = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
-    canvas = np.full((height, width, 3), 255, np.uint8)
-    left, top = (width - size[0]) // 2, (height - size[1]) // 2
-    canvas[top : top + size[1], left : left + size[0]] = small
-    return canvas
+    """Phantom's reference preprocessing of a picture uint8 [H,W,3]: see engines.media.framing."""
+    return np.asarray(framing.fit_on_canvas(Image.fromarray(picture), width=width, height=height))
 
 
 def pad_tokens(rows: list[list[int]], *, longest: int) -> tuple[torch.Tensor, torch.Tensor]:
