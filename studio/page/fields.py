@@ -39,6 +39,7 @@ class Control:
         components: what holds its values, in the order that `read` and `show` use.
         follows_model: whether another model brings other choices or another default.
         board: the slots or the one picture, where the field holds pictures.
+        newest: the button that takes the clip made last, where the field holds a clip.
     """
 
     names: tuple[str, ...]
@@ -47,6 +48,7 @@ class Control:
     show: Show
     follows_model: bool = True
     board: slots.Board | first_frame.FirstFrame | None = None
+    newest: gr.Button | None = None
 
 
 def render(spec: EngineSpec, name: str, *, values: Mapping[str, Any]) -> Control:
@@ -236,7 +238,12 @@ def _upload(spec: EngineSpec, name: str, info: FieldInfo, declared: Media, value
     path, held = shown(values)
     common = {"value": path, "label": info.title, "elem_id": f"{spec.name}-{name}", "interactive": True, "height": 280}
     gr.HTML(markup.section(info.title or name, info.description or ""), elem_classes="section")
-    file = gr.Video(**common) if declared.kind == "clip" else gr.File(**common)
+    newest = None
+    if declared.kind == "clip":
+        file = gr.Video(**common)
+        newest = gr.Button("Go on from the newest clip", size="sm", elem_id=f"{spec.name}-{name}-newest")
+    else:
+        file = gr.File(**common)
     drawn = parts.render(declared, held, elem_id=f"{spec.name}-{name}")
 
     def show(values: Mapping[str, Any], model: ModelSpec) -> list[Any]:
@@ -249,7 +256,7 @@ def _upload(spec: EngineSpec, name: str, info: FieldInfo, declared: Media, value
         held = {part: parts.value_of(info, value) for (part, info), value in zip(fields.items(), raw[1:], strict=True)}
         return {name: None if path is None else {"path": path} | held}
 
-    return Control((name,), [file, *drawn.values()], read=read, show=show, follows_model=False)
+    return Control((name,), [file, *drawn.values()], read=read, show=show, follows_model=False, newest=newest)
 
 
 def _earlier_clip(

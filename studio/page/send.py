@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from engines.types import EngineSpec
 from studio.jobs.store import Job
 from studio.page.form import Form
 from studio.page.plumbing import HIDDEN, PRIVATE, script, warn
+from studio.page.uploads import served_if_there
 from studio.page.visitor import visitor
 from studio.service import Studio
 
@@ -95,20 +97,37 @@ def wire(studio: Studio, sender: Sender, places: Places, *, browser: gr.BrowserS
 
 
 def wire_newest(studio: Studio, form: Form, *, browser: gr.BrowserState) -> None:
-    """Bind the form's own button for the last frame of the clip made last, where it has one."""
-    control = form.picture
-    if control is None or control.board is None or control.board.last is None:
-        return
+    """Bind the form's own buttons for the clip made last: its last frame as a picture, the whole to go on from."""
 
     def take(known: Any, *raw: Any) -> list[Any]:
-        jobs = studio.store.finished(owner=visitor(studio, known)["owner"], limit=1)
-        if not jobs:
-            warn("There is no clip yet: make one first.")
-        placed = _placed(form, jobs[0], -1, raw) if jobs else None
+        job = _newest(studio, known)
+        placed = _placed(form, job, -1, raw) if job else None
         return placed or [gr.skip() for _ in raw]
 
-    given = control.components
-    control.board.last.click(take, [browser, *given], given, preprocess=False, **HIDDEN)
+    control = form.picture
+    if control is not None and control.board is not None and control.board.last is not None:
+        given = control.components
+        control.board.last.click(take, [browser, *given], given, preprocess=False, **HIDDEN)
+    for control in form.controls:
+        if control.newest is not None:
+            control.newest.click(partial(newest_clip, studio), browser, control.components[0], **HIDDEN)
+
+
+def newest_clip(studio: Studio, known: Any) -> Any:
+    """What a field of a clip holds with the clip made last in it."""
+    job = _newest(studio, known)
+    path = served_if_there(job.result.video) if job and job.result else None
+    if job and path is None:
+        warn("The file of the newest clip is gone: make another.")
+    return path or gr.skip()
+
+
+def _newest(studio: Studio, known: Any) -> Job | None:
+    """The visitor's clip made last; a word where there is none."""
+    jobs = studio.store.finished(owner=visitor(studio, known)["owner"], limit=1)
+    if not jobs:
+        warn("There is no clip yet: make one first.")
+    return jobs[0] if jobs else None
 
 
 def deliver(studio: Studio, tab: str, forms: Sequence[Form]) -> Any:

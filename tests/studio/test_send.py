@@ -69,6 +69,19 @@ def test_any_frame_becomes_the_picture_of_image_to_video(
     assert first_frame.read([{"path": path}, position], declared), "the page takes it as it takes an upload"
 
 
+def test_the_newest_clip_can_be_gone_on_from(
+    studio: Studio, made: Job, warned: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = send.newest_clip(studio, {})
+    assert Path(path).read_bytes() == Path(made.result.video).read_bytes() and Path(path) != Path(made.result.video)
+    form = rendered(studio, SPECS["phantom-physics"])
+    control = next(control for control in form.controls if "clip" in control.names)
+    assert control.newest is not None
+    assert control.read([{"path": path}, 50, 25]) == {"clip": {"path": path, "moment": 0.5, "frames": 25}}
+    monkeypatch.setattr(studio.store, "finished", lambda **_: [])
+    assert send.newest_clip(studio, {}) == gr.skip() and warned == ["There is no clip yet: make one first."]
+
+
 def test_a_frame_goes_to_the_first_empty_slot(studio: Studio, made: Job, forms: dict[str, Form]) -> None:
     deliver = sending(studio, forms["phantom-wan"], clip=made.id)
     (_, path, *_rest) = deliver(9, *[None, True] * 4)
