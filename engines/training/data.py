@@ -20,7 +20,7 @@ from .world import WorldConfig, make_clip
 
 def fit_on_canvas(picture: np.ndarray, *, width: int, height: int) -> np.ndarray:
     """Phantom's reference preprocessing of a picture uint8 [H,W,3]: see engines.media.framing."""
-    return np.asarray(framing.fit_on_canvas(Image.fromarray(picture), width=width, height=height))
+    return np.array(framing.fit_on_canvas(Image.fromarray(picture), width=width, height=height))
 
 
 def pad_tokens(rows: list[list[int]], *, longest: int) -> tuple[torch.Tensor, torch.Tensor]:
