@@ -88,11 +88,12 @@ class Words(_Event):
 
 
 class Answer(_Event):
-    """A whole answer, and why it is as it is, one sentence each."""
+    """A whole answer, why it is as it is, one sentence each, and who wrote it."""
 
     type: Literal["answer"] = "answer"
     text: str
     reasons: tuple[str, ...] = ()
+    by: str = ""
 
 
 class Clip(_Event):

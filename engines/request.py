@@ -34,12 +34,14 @@ def parameter(
     placeholder: str = "",
     advanced: bool = False,
     presentation: bool = False,
+    hidden: bool = False,
 ) -> Any:
     """A request field. `minimum` and `maximum` are inclusive; `step` and `lines` only shape the control, and
     `placeholder` shows in an empty box what may be written; without one the help does.
 
     `default` is the published default; a ModelSpec overrides it where its checkpoint was published with another.
-    `presentation` says that the field decides how the frames are shown and never what is in them.
+    `presentation` says that the field decides how the frames are shown and never what is in them. A `hidden` one has
+    no control of its own on the page, which fills it otherwise.
     """
     return Field(
         default,
@@ -56,6 +58,7 @@ def parameter(
             "placeholder": placeholder,
             "advanced": advanced,
             "presentation": presentation,
+            "hidden": hidden,
         },
     )
 
@@ -95,6 +98,24 @@ class Request(BaseModel):
         max_length=MAX_PROMPT_CHARACTERS,
         lines=2,
         advanced=True,
+    )
+    written_prompt: str = parameter(
+        "",
+        label="Prompt as written",
+        help="The prompt before it was refined; nothing if it was not.",
+        group="prompt",
+        max_length=MAX_PROMPT_CHARACTERS,
+        presentation=True,
+        hidden=True,
+    )
+    refined_by: str = parameter(
+        "",
+        label="Refined by",
+        help="Who refined the prompt; nothing if nobody did.",
+        group="prompt",
+        max_length=200,
+        presentation=True,
+        hidden=True,
     )
     width: int = parameter(832, label="Width", help="Width of the clip.", group="clip", unit="px", minimum=16)
     height: int = parameter(480, label="Height", help="Height of the clip.", group="clip", unit="px", minimum=16)

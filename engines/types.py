@@ -192,6 +192,8 @@ class EngineSpec:
         check: problems of a request beyond its field bounds and geometry; cheap, loads no weights.
         keeps_parts: whether finished frames are handed out while later ones are made, one frame_stride of them (a unit)
             at a time, so that a job can be stopped and what is finished kept.
+        advice: what a prompt for it should do, in sentences to a writer: a language model that refines one is told so.
+        prompt_words: most words of a prompt that it reads whole.
         readings: text field -> what its text means for a clip of (text, frames, fps), in one sentence to show while it
             is written; raises ValueError with the sentence of what is wrong.
     """
@@ -204,6 +206,8 @@ class EngineSpec:
     models: tuple[ModelSpec, ...]
     implementation: str
     check: Callable[[Any, ModelSpec], list[Problem]]
+    advice: str = ""
+    prompt_words: int = 150
     keeps_parts: bool = False
     readings: Mapping[str, Callable[[str, int, int], str]] = field(default_factory=dict)
 

@@ -86,10 +86,12 @@ def refine(options: argparse.Namespace) -> int:
     spec = find(options.engine)
     settings = _settings(options)
     pictures = [absolute(path) for path in options.pictures]
-    question = refining.question(spec, options.prompt, model=options.model or "", pictures=pictures)
+    question = refining.question(
+        spec, options.prompt, model=options.model or "", pictures=pictures, refiner=settings.refiner
+    )
     found = refining.whole(one_answer.ask(question, settings=settings))
     if options.json:
-        speech.say(json.dumps({"prompt": found.text, "reasons": found.reasons}))
+        speech.say(json.dumps({"prompt": found.text, "reasons": found.reasons, "by": found.by}))
         return 0
     for reason_ in found.reasons:
         speech.say(reason_, sys.stderr)

@@ -9,13 +9,15 @@ from pathlib import Path
 from engines.errors import InvalidRequest, StudioError
 from engines.events import Answer, Words
 from engines.messages import Ask
-from engines.prompting.tasks import REFINE
+from engines.prompting.tasks import refining_task
 from engines.types import EngineSpec
 from engines.validation import build_request
 
 
-def question(spec: EngineSpec, prompt: str, *, model: str = "", pictures: Sequence[Path] = ()) -> Ask:
-    """The question for a better `prompt` with these pictures, in their order.
+def question(
+    spec: EngineSpec, prompt: str, *, model: str = "", pictures: Sequence[Path] = (), refiner: str = "rules"
+) -> Ask:
+    """The question for a better `prompt` with these pictures, in their order, to one of REFINERS.
 
     Raises:
         InvalidRequest: what Generate would say of such a prompt, were it not empty, or of such a model.
@@ -28,7 +30,9 @@ def question(spec: EngineSpec, prompt: str, *, model: str = "", pictures: Sequen
         if problems := [problem for problem in error.problems if problem.field in asked]:
             raise InvalidRequest(problems) from None
     kept = tuple(path.absolute() for path in pictures)
-    return Ask(id=secrets.token_hex(8), task=REFINE, text=prompt, pictures=kept, engine=spec.name, model=name)
+    return Ask(
+        id=secrets.token_hex(8), task=refining_task(refiner), text=prompt, pictures=kept, engine=spec.name, model=name
+    )
 
 
 def whole(said: Iterable[Words | Answer]) -> Answer:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from engines import registry
 from engines.errors import InvalidRequest, Problem, StudioError
-from engines.events import Answer
+from engines.events import Answer, Words
 from engines.loading.store import Store
 from engines.media.output import check_room, media_error
 from engines.request import Request, seeds
@@ -117,8 +117,19 @@ class Studio:
             InvalidRequest: Generate would not take such a prompt, or there is no such engine or model.
             StudioError: there is no answer; says why.
         """
-        question = refining.question(self.spec(engine), prompt, model=model, pictures=pictures)
-        return refining.whole(self.executor.ask(question))
+        return refining.whole(self.refining(engine, prompt, model=model, pictures=pictures))
+
+    def refining(
+        self, engine: str, prompt: str, *, model: str = "", pictures: Sequence[Path] = ()
+    ) -> Iterator[Words | Answer]:
+        """The same as it is written: Words as they come, the whole Answer last. Closing it ends the writing.
+
+        Raises:
+            InvalidRequest, StudioError: as refine.
+        """
+        refiner = self.settings.refiner
+        asked = refining.question(self.spec(engine), prompt, model=model, pictures=pictures, refiner=refiner)
+        return self.executor.ask(asked)
 
     def reorder(self, job_id: str, to: Literal["up", "down", "top"], *, owner: str = "") -> None:
         """Move a waiting job; where strangers share the studio, among this visitor's own only."""

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from engines.errors import StudioError
+from engines.prompting.tasks import REFINERS
 from engines.runtime.settings import MachineSettings
-from engines.wording import given, printable
+from engines.wording import either, given, printable
 from studio.paths import absolute, reason
 
 MOST_GB = 100_000
@@ -41,6 +42,7 @@ class Settings(MachineSettings):
         hosted: all requests come through a proxy that tells where from (a Hugging Face Space).
         in_event: run jobs inside the page's event instead of a worker process (ZeroGPU demands it).
         queue_limit: most jobs that may wait at once.
+        refiner: who refines prompts: a name of engines/prompting/tasks.py.
     """
 
     outputs: Path = Path("outputs")
@@ -55,6 +57,7 @@ class Settings(MachineSettings):
     hosted: bool = False
     in_event: bool = False
     queue_limit: int = 200
+    refiner: str = "rules"
     open_browser: bool = False
 
     def __post_init__(self) -> None:
@@ -166,6 +169,13 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _refiner(text: str) -> str:
+    name = text.strip().lower()
+    if name not in REFINERS:
+        raise ValueError(either([*REFINERS]))
+    return name
+
+
 def _root_path(text: str) -> str:
     path = text.strip().rstrip("/")
     if path and not re.fullmatch(r"(https?://[\w.\[\]:-]+)?(/[\w.~%-]+)*", path):
@@ -199,6 +209,9 @@ SOURCES = (
            "where a proxy serves the page, such as /kinora or https://studio.example/kinora"),
     Source("names", "--name", ("KINORA_NAMES",), _names, "NAME", "another name that browsers know this machine by"),
     Source("password", "", ("KINORA_PASSWORD",), str, "", "lets people in; the user name is kinora"),
+    Source("refiner", "--refiner", ("KINORA_REFINER",), _refiner, "NAME",
+           "who refines prompts: rules; endpoint, set up by KINORA_REFINER_URL, _MODEL and _KEY; qwen-3b or qwen-7b",
+           "rules"),
     Source("preload", "", ("KINORA_PRELOAD",), _switch, "", "0 to import heavy libraries with the first clip only"),
     Source("public", "", ("KINORA_PUBLIC",), _switch, "", "1 where strangers share the studio"),
     Source("in_event", "", ("SPACES_ZERO_GPU",), _not_off, "", "set by Hugging Face's ZeroGPU"),

@@ -84,5 +84,7 @@ BINDWEAVE = EngineSpec(
     request_type=BindWeaveRequest,
     models=(BINDWEAVE_14B,),
     implementation="engines.bindweave.engine:BindWeave",
+    advice="The video model reads the pictures with the prompt: name each subject once, by traits seen in its "
+    "picture, and say how all of them move together in one scene.",
     check=check,
 )

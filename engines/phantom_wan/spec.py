@@ -106,5 +106,6 @@ PHANTOM_WAN = EngineSpec(
     request_type=PhantomWanRequest,
     models=(STARTER, PHANTOM_1_3B, PHANTOM_14B),
     implementation="engines.phantom_wan.engine:PhantomWan",
+    advice="The video model is shown the subjects on plain canvases: say where they are and what they do together.",
     check=check,
 )

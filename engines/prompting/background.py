@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 HEARTBEAT_S = 0.5
 
 Put = Callable[[str], None]
 
 
-def pieces(work: Callable[[Put, threading.Event], None], *, awaited: bool) -> Iterator[str]:
+def pieces(work: Callable[[Put, threading.Event], None], *, awaited: bool) -> Generator[str, None, None]:
     """What `work` puts, in order, and "" whenever nothing came for a while, so that the caller can stop waiting.
 
     Closing this generator sets the event that `work` was given.

@@ -12,7 +12,8 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,14 @@ import httpx2
 from PIL import Image
 
 from engines.errors import RefinerError
+from engines.events import Answer, Words
 from engines.media.pictures import open_picture
+from engines.messages import Ask
+from engines.prompting import rules
 from engines.prompting.background import Put, pieces
+from engines.prompting.drafts import draft_of, in_small_world
 from engines.prompting.instruction import Draft, instruction
-from engines.prompting.reply import MAX_REPLY_CHARACTERS
+from engines.prompting.reply import MAX_REPLY_CHARACTERS, prompt_of
 
 ADDRESS, MODEL, KEY = "KINORA_REFINER_URL", "KINORA_REFINER_MODEL", "KINORA_REFINER_KEY"
 MAX_TOKENS = 1_000
@@ -79,7 +84,7 @@ class Endpoint:
         """What to call this refiner in the settings of a clip: the model and its host, never the key."""
         return f"{self.model} at {urlsplit(self.address).hostname}"
 
-    def refine(self, draft: Draft) -> Iterator[str]:
+    def refine(self, draft: Draft) -> Generator[str, None, None]:
         """The answer to a draft, piece by piece, and "" while nothing comes; closing the generator leaves it.
 
         Raises:
@@ -133,6 +138,23 @@ class Endpoint:
         except (httpx2.HTTPError, UnicodeEncodeError):
             kind = RefinerError if began else _Again
             raise kind("The refiner's endpoint broke off its answer.", hint="Try again.") from None
+
+
+def answer(question: Ask, session: Any = None) -> Generator[Words | Answer, None, None]:
+    """The refiner "endpoint" of engines/prompting/tasks.py; Words without text say that it is still waited for.
+
+    Raises:
+        RefinerError, MediaError: see Endpoint.refine.
+    """
+    if in_small_world(question):
+        yield from rules.answer(question)
+        return
+    endpoint, said = from_environment(), ""
+    with closing(endpoint.refine(draft_of(question))) as written:
+        for piece in written:
+            said += piece
+            yield Words(text=piece)
+    yield Answer(text=prompt_of(said), by=endpoint.name)
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Endpoint:

@@ -24,6 +24,7 @@ from engines.request import MAX_PROMPT_CHARACTERS
 from engines.training.words import unknown
 from engines.wording import both, some
 
+BY = "rules"
 NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "first": 1, "second": 2, "third": 3, "fourth": 4}
 
 # Upper hue of each colour in degrees; above the last it is red again.
@@ -69,7 +70,7 @@ _ADDITIONS = (
 
 
 def answer(question: Ask, session: Any = None) -> Generator[Answer, None, None]:
-    """The task "refine" of engines/prompting/tasks.py: the suggestion for a prompt, as a whole."""
+    """The refiner "rules" of engines/prompting/tasks.py: the suggestion for a prompt, as a whole."""
     spec = registry.SPECS.get(question.engine)
     models = {model.name: model for model in spec.models} if spec is not None else {}
     words = models[question.model].words if question.model in models else ""
@@ -84,17 +85,16 @@ def refine(prompt: str, *, pictures: Sequence[Path] = (), words: str = "") -> An
     """
     text = _tidied(prompt)
     if not text:
-        return Answer(text="", reasons=("Write first what the subject does: an action cannot be guessed.",))
+        return Answer(text="", reasons=("Write first what the subject does: an action cannot be guessed.",), by=BY)
     if words:
         reasons = [f"This model understands only its own small world: {words}."]
         if strange := unknown(prompt):
             reasons.append(f"It was not taught {some(strange)}.")
-        return Answer(text=prompt.strip(), reasons=tuple(reasons))
+        return Answer(text=prompt.strip(), reasons=tuple(reasons), by=BY)
     reasons = [] if text == prompt.strip() else ["Spaces and punctuation were tidied."]
     if not _is_english(text):
-        return Answer(
-            text=text, reasons=(*reasons, "Only English prompts are extended; yours was left in its language.")
-        )
+        left = "Only English prompts are extended; yours was left in its language."
+        return Answer(text=text, reasons=(*reasons, left), by=BY)
     if pronoun := _PRONOUN.match(text):
         reasons.append(f'Say who "{pronoun[0]}" is: name the subject by what can be seen of it.')
     elif len(text.split()) < 4:
@@ -105,7 +105,7 @@ def refine(prompt: str, *, pictures: Sequence[Path] = (), words: str = "") -> An
             break
         text = f"{text} {addition}"
         reasons.append(reason)
-    return Answer(text=text, reasons=tuple(reasons))
+    return Answer(text=text, reasons=tuple(reasons), by=BY)
 
 
 def _tidied(prompt: str) -> str:

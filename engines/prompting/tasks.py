@@ -34,5 +34,16 @@ class Task:
         return function
 
 
-REFINE = "refine"
-TASKS: dict[str, Task] = {REFINE: Task("engines.prompting.rules:answer")}
+# Who refines prompts, by the name that the settings choose by; each is a task of its own.
+REFINERS: dict[str, Task] = {
+    "rules": Task("engines.prompting.rules:answer"),
+    "endpoint": Task("engines.prompting.endpoint:answer"),
+    "qwen-3b": Task("engines.prompting.local:answer", needs_device=True),
+    "qwen-7b": Task("engines.prompting.local:answer", needs_device=True),
+}
+TASKS: dict[str, Task] = {f"refine by {name}": task for name, task in REFINERS.items()}
+
+
+def refining_task(refiner: str) -> str:
+    """The name of the task by which `refiner` refines a prompt."""
+    return f"refine by {refiner}"

@@ -5,6 +5,7 @@ Source of the published names: Qwen/Qwen2.5-VL-7B-Instruct.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -91,4 +92,18 @@ QWEN = Architecture(
     layouts=(TRANSFORMERS, PUBLISHED),
     restore=restore,
     blocks=("model.language_model.layers", "model.visual.blocks"),
+)
+
+
+def _restore_tied(network: Qwen2_5_VLForConditionalGeneration) -> None:
+    restore(network)
+    network.tie_weights()
+
+
+# The smaller sizes write with the same table that they read with, and their files hold it once.
+QWEN_TIED = replace(
+    QWEN,
+    configure=lambda shapes: configure(shapes) | {"tie_word_embeddings": True},
+    aliases={"lm_head.weight": "model.language_model.embed_tokens.weight"},
+    restore=_restore_tied,
 )

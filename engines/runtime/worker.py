@@ -44,6 +44,7 @@ EXIT_DEVICE_LOST = 3
 
 _GRACE_S = 2.0
 _PARENT_EVERY_S = 1.0
+_MOST_ANSWERS = 8
 
 
 class Worker:
@@ -145,8 +146,19 @@ class Worker:
             self._answer(self._asked.get())
 
     def _answer_quick(self) -> None:
+        """Answers what needs no device, several at a time: one may wait for another machine."""
+        free = threading.Semaphore(_MOST_ANSWERS)
+
+        def answer(question: Ask) -> None:
+            try:
+                self._answer(question)
+            finally:
+                free.release()
+
         while True:
-            self._answer(self._quick.get())
+            question = self._quick.get()
+            free.acquire()
+            threading.Thread(target=answer, args=(question,), name="answer", daemon=True).start()
 
     def _answer(self, question: Ask) -> None:
         for event in self.service.answer(question, ended=lambda: self._asked_to_end(question.id)):

@@ -126,7 +126,7 @@ class Calls:
             found = self._studio.refine(engine, prompt, model=model, pictures=pictures)
         except StudioError as error:
             raise gr.Error(str(error), title="Not refined", print_exception=False) from None
-        return {"prompt": found.text, "reasons": list(found.reasons)}
+        return {"prompt": found.text, "reasons": list(found.reasons), "by": found.by}
 
     def models(self) -> list[dict[str, Any]]:
         """List the models of every engine, and why one cannot run here."""

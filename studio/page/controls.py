@@ -86,7 +86,8 @@ def render(studio: Studio, spec: EngineSpec) -> Controls:
     framing = [form.component(name) for name in ("width", *switches) if name]
     for board in boards:
         board.wire(framing)
-    refine.wire(form.component("prompt"), listed.chosen, [image for board in boards for image in board.images])
+    prompt = refining.Prompt(*map(form.component, ("prompt", "written_prompt", "refined_by")))
+    refine.wire(prompt, listed.chosen, [image for board in boards for image in board.images])
     _wire_examples(form, tries, listed.chosen)
     duration.wire(form, length, listed.chosen)
     presets.wire(form, quality, listed.chosen)

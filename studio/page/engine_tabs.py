@@ -19,7 +19,7 @@ from studio.page.tab import Tab
 from studio.service import Studio
 
 # What a person says of a clip whatever makes it, beside pictures that are the same to both engines.
-KEPT = ("prompt", "seed", "width", "height")
+KEPT = ("prompt", "written_prompt", "refined_by", "seed", "width", "height")
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,8 @@ def _plain(name: str, component: Any, *, follows_model: bool = True) -> Control:
 def _text(
     spec: EngineSpec, name: str, info: FieldInfo, values: Mapping[str, Any], common: dict[str, Any], *, optional: bool
 ) -> Control:
+    if control(info)["hidden"]:
+        return _plain(name, gr.Textbox(value=values[name], visible=False), follows_model=False)
     example = control(info)["placeholder"]
     box = gr.Textbox(
         value=values[name] or "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from html import escape
@@ -14,10 +15,11 @@ import gradio as gr
 from gradio.components import Component
 
 from engines.errors import StudioError
+from engines.events import Answer
 from engines.types import EngineSpec
 from engines.validation import text_problem
 from studio.page import markup
-from studio.page.plumbing import HIDDEN, PRIVATE, script
+from studio.page.plumbing import HIDDEN, PRIVATE, Updates, script
 from studio.page.uploads import received
 from studio.service import Studio
 
@@ -27,87 +29,133 @@ _WAITING = markup.lines([markup.Line("Looking at the prompt…")])
 
 
 @dataclass(frozen=True)
+class Prompt:
+    """The fields of a form that a suggestion fills: the prompt, what was written before it, and who refined it."""
+
+    text: Component
+    written: Component
+    refined_by: Component
+
+    @property
+    def components(self) -> list[Component]:
+        """All of them, as an event's outputs."""
+        return [self.text, self.written, self.refined_by]
+
+
+@dataclass(frozen=True)
 class Refining:
     """The row's components.
 
     Attributes:
-        ask: the button for a suggestion, `back` for the prompt as it was before one.
+        ask: the button for a suggestion, `stop` the one that ends the writing, `back` for the prompt before one.
         shown: the suggestion with its reasons, `choice` the buttons to take or to leave it.
-        suggested: the suggestion as text, `before` the prompt that it replaced.
+        suggested: the suggestion as text, and who wrote it; `before` the prompt that it replaced.
     """
 
     studio: Studio
     spec: EngineSpec
     ask: gr.Button
+    stop: gr.Button
     back: gr.Button
     shown: gr.HTML
     choice: gr.Row
     accept: gr.Button
     leave: gr.Button
     suggested: gr.Textbox
+    by: gr.Textbox
     before: gr.Textbox
 
-    def wire(self, prompt: Component, model: Component, pictures: Sequence[Component]) -> None:
+    def wire(self, prompt: Prompt, model: Component, pictures: Sequence[Component]) -> None:
         """Bind the row's events, once these components stand on the page."""
-        asked = self.ask.click(
-            lambda: [gr.update(value=_WAITING, visible=True), gr.update(visible=False)],
-            None,
-            [self.shown, self.choice],
-            **HIDDEN,
+        # Queued, unlike other events: it goes on for a while, and can be ended.
+        writing = self.ask.click(
+            self.suggest,
+            [prompt.text, model, *pictures],
+            [self.suggested, self.by, self.shown, self.choice, self.ask, self.stop],
+            preprocess=False,
+            api_visibility="private",
+            show_progress="hidden",
+            concurrency_limit=None,
         )
-        asked.then(
-            self._suggest, [prompt, model, *pictures], [self.suggested, self.shown, self.choice], preprocess=False,
-            **HIDDEN,
-        )  # fmt: skip
+        self.stop.click(self._stopped, None, [self.shown, self.ask, self.stop], cancels=[writing], **HIDDEN)
         self.accept.click(
-            lambda new, old: [new, old, *_HIDE, gr.update(visible=True)],
-            [self.suggested, prompt],
-            [prompt, self.before, self.shown, self.choice, self.back],
+            self._accepted,
+            [self.suggested, self.by, *prompt.components],
+            [*prompt.components, self.before, self.shown, self.choice, self.back],
             **HIDDEN,
         )
         self.leave.click(lambda: _HIDE, None, [self.shown, self.choice], **HIDDEN)
         self.back.click(
-            lambda old: [old, gr.update(visible=False)], self.before, [prompt, self.back], **HIDDEN
-        )  # fmt: skip
+            self._undone, [self.before, prompt.written, prompt.refined_by], [*prompt.components, self.back], **HIDDEN
+        )
         # Undo would throw away what is written from here on.
-        prompt.input(None, None, self.back, js=script("constant", gr.update(visible=False)), **PRIVATE)
+        prompt.text.input(None, None, self.back, js=script("constant", gr.update(visible=False)), **PRIVATE)
 
-    def _suggest(self, text: Any, name: Any, *pictures: Any) -> list[Any]:
-        if wrong := text_problem(self.spec.request_type, "prompt", text or ""):
-            return _instead(wrong.message)
+    def suggest(self, text: Any, name: Any, *pictures: Any) -> Iterator[Updates]:
+        """What the row shows while a suggestion is written, and at last; nothing is changed in the form."""
         paths = [Path(path) for path in map(received, pictures) if path]
+        before, said = str(text or ""), ""
+        ready: Updates = {self.ask: gr.update(visible=True), self.stop: gr.update(visible=False)}
+        yield {self.shown: gr.update(value=_WAITING, visible=True), self.choice: gr.update(visible=False)}
         try:
-            found = self.studio.refine(self.spec.name, str(text or ""), model=str(name or ""), pictures=paths)
+            if wrong := text_problem(self.spec.request_type, "prompt", text or ""):
+                raise StudioError(wrong.message)
+            pieces = self.studio.refining(self.spec.name, before, model=str(name or ""), pictures=paths)
+            with closing(pieces):  # type: ignore[type-var]
+                for piece in pieces:
+                    if isinstance(piece, Answer):
+                        yield ready | self._answered(before, piece)
+                        return
+                    said += piece.text
+                    yield {
+                        self.shown: gr.update(value=being_written(said) if said.strip() else _WAITING, visible=True),
+                        self.choice: gr.update(visible=False),
+                        self.ask: gr.update(visible=False),
+                        self.stop: gr.update(visible=True),
+                    }
         except StudioError as error:
-            return _instead(str(error))
-        return [
-            found.text,
-            gr.update(value=explained(str(text or ""), found.text, found.reasons), visible=True),
-            gr.update(visible=found.text != (text or "").strip()),
-        ]
+            instead = gr.update(value=markup.lines([markup.Line(str(error), "problem")]), visible=True)
+            yield ready | {self.suggested: "", self.shown: instead, self.choice: gr.update(visible=False)}
+
+    def _answered(self, before: str, answer: Answer) -> Updates:
+        changes = answer.text != before.strip()
+        told = answer.reasons or ((f"Written by {answer.by}.",) if changes else ())
+        return {
+            self.suggested: answer.text,
+            self.by: answer.by,
+            self.shown: gr.update(value=explained(before, answer.text, told), visible=True),
+            self.choice: gr.update(visible=changes),
+        }
+
+    def _stopped(self) -> list[Any]:
+        return [gr.update(visible=False), gr.update(visible=True), gr.update(visible=False)]
+
+    def _accepted(self, new: Any, by: Any, text: Any, written: Any, refined_by: Any) -> list[Any]:
+        """The suggestion in the form; what somebody wrote stays what they wrote, however often it is refined."""
+        return [new, written if refined_by else text, by, text, *_HIDE, gr.update(visible=True)]
+
+    def _undone(self, before: Any, written: Any, refined_by: Any) -> list[Any]:
+        nobody = before == written
+        return [before, "" if nobody else written, "" if nobody else refined_by, gr.update(visible=False)]
 
 
 def render(studio: Studio, spec: EngineSpec) -> Refining:
     """Draw the row of an engine's tab."""
     with gr.Row(elem_classes="pills"):
         ask = gr.Button("Refine prompt", size="sm", min_width=60, elem_id=f"{spec.name}-refine")
+        stop = gr.Button("Stop writing", size="sm", min_width=60, visible=False, elem_id=f"{spec.name}-refine-stop")
         back = gr.Button("Undo", size="sm", min_width=60, visible=False, elem_id=f"{spec.name}-refine-undo")
     shown = gr.HTML(visible=False, elem_id=f"{spec.name}-refinement")
     with gr.Row(elem_classes="pills", visible=False) as choice:
         accept = gr.Button("Use this", size="sm", min_width=60, elem_id=f"{spec.name}-refine-accept")
         leave = gr.Button("Keep mine", size="sm", min_width=60)
-    return Refining(
-        studio, spec, ask, back, shown, choice, accept, leave, gr.Textbox(visible=False), gr.Textbox(visible=False)
-    )
+    suggested, by, before = (gr.Textbox(visible=False) for _ in range(3))
+    return Refining(studio, spec, ask, stop, back, shown, choice, accept, leave, suggested, by, before)
 
 
-def _instead(sentence: str) -> list[Any]:
-    """What the row holds where there is no suggestion."""
-    return [
-        "",
-        gr.update(value=markup.lines([markup.Line(sentence, "problem")]), visible=True),
-        gr.update(visible=False),
-    ]
+def being_written(said: str) -> str:
+    """A suggestion that is not finished, as HTML."""
+    return f"<div class='refinement' aria-busy='true'><p class='suggestion'>{escape(said.strip())} …</p></div>"
 
 
 def explained(before: str, after: str, reasons: tuple[str, ...]) -> str:

@@ -217,7 +217,7 @@ def answered(said: list[Any], name: str) -> list[Any]:
 
 def test_a_question_is_answered_without_torch(worker):
     (ready,) = worker.until("ready")
-    worker.send(messages.Ask(id="q", task="refine", text="a fox runs", engine="phantom-wan", model="1.3B"))
+    worker.send(messages.Ask(id="q", task="refine by rules", text="a fox runs", engine="phantom-wan", model="1.3B"))
     (answer,) = answered(worker.until("answer"), "q")
     assert answer.text.startswith("A fox runs.") and answer.reasons
     maps = Path(f"/proc/{ready.pid}/maps")

@@ -53,7 +53,8 @@ def test_prompt_pictures_seed_and_size_stay_and_the_rest_is_the_engines(subject:
     raw = held(subject, "phantom-wan", **given, negative_prompt="mine", steps=33)
     updates = subject.switch("bindweave", "phantom-wan", *raw)
     form = subject.tabs["bindweave"].form
-    shown = {name: updates[form.component(name)] for name in ("prompt", "seed", "width", "references")}
+    names = ("prompt", "written_prompt", "refined_by", "seed", "width", "references")
+    shown = {name: updates[form.component(name)] for name in names}
     assert shown["prompt"]["value"] == "a red fox"
     assert shown["seed"]["value"] == 77
     assert shown["width"]["value"] == "832x480"

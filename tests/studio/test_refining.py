@@ -7,6 +7,7 @@ import os
 import queue
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
@@ -20,12 +21,15 @@ from studio.command_line import main
 from studio.jobs.asking import NoAnswer, pieces
 from studio.jobs.in_event import InEventExecutor
 from studio.jobs.local import LocalExecutor
+from studio.page import panel, tab
 from studio.page.api import Calls
-from studio.page.refining import Refining
+from studio.page.refining import render
 from studio.service import Studio, open_studio
-from studio.settings import Settings
-from tests.studio.conftest import values, wait_for
+from studio.settings import Settings, from_environment
+from tests.engines.refiner_server import ANSWER, serving
+from tests.studio.conftest import LOOPS_LEFT_OPEN, values, wait_for
 
+pytestmark = LOOPS_LEFT_OPEN
 PROMPT = "a fox runs"
 
 
@@ -65,10 +69,11 @@ def test_an_empty_prompt_is_answered(studio: Studio) -> None:
 
 def test_the_page_shows_it(studio: Studio, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(picture.parent))
-    row = Refining(studio, studio.spec("phantom-wan"), *[None] * 8)
-    text, shown, choice = row._suggest(PROMPT, "1.3B", {"path": str(picture)})
-    assert text == refine(PROMPT, pictures=[picture]).text
-    assert "<ins>" in shown["value"] and choice["visible"]
+    with gr.Blocks(analytics_enabled=False):
+        row = render(studio, studio.spec("phantom-wan"))
+    *_, last = row.suggest(PROMPT, "1.3B", {"path": str(picture)})
+    assert last[row.suggested] == refine(PROMPT, pictures=[picture]).text and last[row.by] == "rules"
+    assert "<ins>" in last[row.shown]["value"] and last[row.choice]["visible"]
 
 
 def test_the_api_gives_it(studio: Studio, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +97,9 @@ def test_the_command_line_prints_it(picture: Path, capsys: pytest.CaptureFixture
     expected = refine(PROMPT, pictures=[picture])
     assert said.out == f"{expected.text}\n" and said.err.splitlines() == list(expected.reasons)
     assert main([*words, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"prompt": expected.text, "reasons": list(expected.reasons)}
+    assert json.loads(capsys.readouterr().out) == {
+        "prompt": expected.text, "reasons": list(expected.reasons), "by": "rules"
+    }  # fmt: skip
     assert main(["refine", PROMPT, "--engine", "nope"]) == 2
     assert main(["refine", "x" * 20_000, "--engine", "phantom-wan"]) == 2
 
@@ -103,6 +110,75 @@ def test_inside_an_event_it_answers_too(settings: Settings) -> None:
     with pytest.raises(StudioError, match="cannot be asked"):
         list(studio.executor.ask(Ask(id="q", task="dance")))
     studio.store.close()
+
+
+def test_the_settings_choose_who_refines(settings: Settings, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker process, and a server as other machines have them."""
+    studio = open_studio(replace(settings, refiner="endpoint", devices=("cpu",)), LocalExecutor)
+    with serving() as server:
+        for name, value in (("URL", server.address), ("MODEL", "word-by-word"), ("KEY", "sk-of-a-test")):
+            monkeypatch.setenv(f"KINORA_REFINER_{name}", value)
+        studio.executor.start()
+        try:
+            *words, answer = studio.refining("phantom-wan", PROMPT, model="1.3B", pictures=[picture])
+            assert answer.text == ANSWER and answer.by == "word-by-word at 127.0.0.1"
+            assert len([piece for piece in words if piece.text]) > 3
+            assert server.asked[0][0]["authorization"] == "Bearer sk-of-a-test"
+            assert studio.refine("phantom-wan", PROMPT, model="starter").by == "rules"
+
+            with gr.Blocks(analytics_enabled=False):
+                row = render(studio, studio.spec("phantom-wan"))
+            shown = [*row.suggest(PROMPT, "1.3B")]
+            assert "Looking at" in shown[0][row.shown]["value"] and len(shown) > 3
+            assert "aria-busy" in shown[-2][row.shown]["value"] and shown[-2][row.stop]["visible"]
+            last = shown[-1]
+            assert last[row.suggested] == ANSWER and not last[row.stop]["visible"] and last[row.ask]["visible"]
+            assert "Written by word-by-word at 127.0.0.1." in last[row.shown]["value"]
+        finally:
+            studio.executor.close()
+            studio.store.close()
+    assert not [path for path in settings.outputs.rglob("*") if path.is_file() and b"sk-of-a-test" in path.read_bytes()]
+
+
+def test_a_refiner_that_fails_is_a_sentence_on_the_page(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("URL", "MODEL", "KEY"):
+        monkeypatch.delenv(f"KINORA_REFINER_{name}", raising=False)
+    studio = open_studio(replace(settings, refiner="endpoint"), InEventExecutor)
+    with gr.Blocks(analytics_enabled=False):
+        row = render(studio, studio.spec("phantom-wan"))
+    *_, shown = row.suggest(PROMPT, "1.3B")
+    assert "endpoint is not set up" in shown[row.shown]["value"] and not shown[row.choice]["visible"]
+    assert shown[row.suggested] == "", "nothing to accept"
+    studio.store.close()
+
+
+def test_both_texts_and_the_refiner_go_with_the_clip(idle: Studio) -> None:
+    with gr.Blocks(analytics_enabled=False):
+        drawn = tab.render(idle, idle.spec("phantom-wan"), browser=gr.BrowserState({}))
+        row = render(idle, idle.spec("phantom-wan"))
+    once = row._accepted("a red fox runs", "someone", "a fox runs", "", "")
+    assert once[:4] == ["a red fox runs", "a fox runs", "someone", "a fox runs"]
+    twice = row._accepted("a red fox runs fast", "rules", *once[:3])
+    assert twice[:4] == ["a red fox runs fast", "a fox runs", "rules", "a red fox runs"], "the written one stays"
+    assert row._undone("a red fox runs", "a fox runs", "rules")[:3] == ["a red fox runs", "a fox runs", "rules"]
+    assert row._undone("a fox runs", "a fox runs", "someone")[:3] == ["a fox runs", "", ""]
+    held = {component: component.value for component in drawn.form.components}
+    for name, value in zip(("prompt", "written_prompt", "refined_by"), once, strict=False):
+        held[drawn.form.component(name)] = value
+    (job,) = idle.submit("phantom-wan", drawn.form.read(list(held.values())))
+    assert (job.request["written_prompt"], job.request["refined_by"]) == ("a fox runs", "someone")
+    facts = {row.label: row.value for row in panel.facts(idle.spec("phantom-wan"), job)}
+    assert facts["Prompt as written"] == "a fox runs" and facts["Refined by"] == "someone"
+
+
+@pytest.mark.parametrize("text", ["chatgpt", "qwen", " "])
+def test_a_refiner_that_there_is_not_is_named(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KINORA_REFINER", text)
+    if not text.strip():
+        assert from_environment().refiner == "rules"
+        return
+    with pytest.raises(StudioError, match="KINORA_REFINER must be rules, endpoint, qwen-3b or qwen-7b"):
+        from_environment()
 
 
 def said(*events: object) -> queue.SimpleQueue:
@@ -138,7 +214,7 @@ def test_a_process_that_dies_or_says_nothing_ends_the_question(settings: Setting
     with pytest.raises(StudioError, match="not at work"):
         studio.refine("phantom-wan", PROMPT)
     studio.executor.start()
-    question = Ask(id="q", task="refine", text=PROMPT)
+    question = Ask(id="q", task="refine by rules", text=PROMPT)
     asked = studio.executor._put(question)
     os.kill(asked.process.pid, signal.SIGKILL)
     with pytest.raises(StudioError, match="ended unexpectedly"):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gradio as gr
 import pytest
 
 from engines.registry import SPECS
 from engines.request import MAX_PROMPT_CHARACTERS
-from studio.page.refining import Refining, explained
+from studio.page.refining import explained, render
 from studio.service import Studio
+from tests.studio.conftest import LOOPS_LEFT_OPEN
+
+pytestmark = LOOPS_LEFT_OPEN
 
 
 @pytest.mark.parametrize(
@@ -34,20 +38,26 @@ def test_words_that_repeat_themselves_are_not_compared_for_minutes() -> None:
     assert "<ins>" in shown
 
 
+def answered(studio: Studio, text: object, model: str) -> tuple[str, str]:
+    """What the row shows at last, with nothing to accept, and the suggestion behind it."""
+    with gr.Blocks(analytics_enabled=False):
+        row = render(studio, SPECS["phantom-wan"])
+    *_, last = row.suggest(text, model)
+    assert last[row.choice]["visible"] is False and last[row.ask]["visible"] and not last[row.stop]["visible"]
+    return last[row.shown]["value"], last[row.suggested]
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [("x" * (MAX_PROMPT_CHARACTERS + 1), "2,001 characters long: shorten it"), ("a\x1b[31m", "control characters"),
      ("a \ud800", "broken text"), (5, "must be text"), (["a"], "must be text")],
 )  # fmt: skip
 def test_what_generate_would_refuse_is_not_refined(text: object, sentence: str, idle: Studio) -> None:
-    row = Refining(idle, SPECS["phantom-wan"], *[None] * 8)
-    suggested, shown, choice = row._suggest(text, "starter")
-    assert suggested == "" and sentence in shown["value"] and choice["visible"] is False
+    shown, last = answered(idle, text, "starter")
+    assert sentence in shown and last == ""
 
 
 def test_where_there_is_no_answer_its_sentence_stands_in_the_row(idle: Studio) -> None:
     """Of a model that is gone, or of a worker that does not answer: the typed text is in no way lost or rendered."""
-    row = Refining(idle, SPECS["phantom-wan"], *[None] * 8)
-    suggested, shown, choice = row._suggest("a fox", "<b>gone</b>")
-    assert suggested == "" and choice["visible"] is False
-    assert "alert" in shown["value"] and "<b>" not in shown["value"]
+    shown, last = answered(idle, "a fox", "<b>gone</b>")
+    assert last == "" and "alert" in shown and "<b>" not in shown
