@@ -18,7 +18,7 @@ from engines.media.video import read_frames
 from studio import continuing
 from studio.jobs.local import LocalExecutor
 from studio.jobs.store import Job
-from studio.page import history, markup, panel, tab
+from studio.page import engine_tabs, history, markup, panel, tab
 from studio.page.api import Calls
 from studio.service import Studio, open_studio
 from studio.settings import Settings
@@ -86,7 +86,7 @@ def test_a_job_is_stopped_and_what_it_finished_is_kept(studio: Studio, stopped: 
     shown = panel.view(studio, SPEC, job.batch, owner="")
     assert (
         not shown.keepable
-        and f"{job.frames} frames @ 24 fps" in shown.card.text
+        and f"{job.frames} frames @ {job.request['fps']} fps" in shown.card.text
         and "Stopped after" in shown.card.notes[0]
     )
     assert f"{job.frames} frames" in markup.table(panel.facts(SPEC, job))
@@ -129,7 +129,7 @@ def test_history_and_the_list_fill_the_form(studio: Studio, stopped: tuple[Job, 
     rendered, book = pages(studio)
     form, events = rendered.form, rendered.events
     updates = book.go_on({}, job.id)
-    assert updates[book.tabs]["selected"] == SPEC.name
+    assert updates[book.places.tabs]["selected"] == book.places.engine_tabs[0].id
     shown = {name: updates[form.component(name)] for name in ("continues", "width", "frames", "seed", "prompt")}
     assert shown["continues"]["value"] == job.id
     assert (continuing.title(SPEC, job), job.id) in shown["continues"]["choices"]
@@ -153,10 +153,12 @@ def pages(studio: Studio) -> tuple[tab.Tab, history.History]:
     """The tab and the history, drawn."""
     with gr.Blocks(analytics_enabled=False):
         browser = gr.BrowserState({})
-        with gr.Tabs() as tabs, gr.Tab():
-            rendered = tab.render(studio, SPEC, browser=browser)
-            column, _ = history.draw(studio)
-    return rendered, history.History(studio, {SPEC.name: rendered}, column, tabs=tabs)
+        with gr.Tabs() as tabs:
+            place = engine_tabs.render(studio, SPEC.tab, [SPEC], browser=browser)
+            with gr.Tab("History"):
+                column, _ = history.draw(studio)
+    places = engine_tabs.Places(tabs, [place])
+    return places.drawn[SPEC.name], history.History(studio, places, column)
 
 
 def test_a_storyboard_is_read_while_it_is_written(studio: Studio) -> None:
