@@ -163,11 +163,16 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     entry: dict[str, Any] = {"file": path.name, "bytes": path.stat().st_size}
     if path.parent.parent.name == "snapshots" or "snapshots" in path.parts:
         entry["revision"] = path.parts[path.parts.index("snapshots") + 1]
-    if (known := _named_by_content(path.resolve())) is not None:
+    if (known := cheap_sha256(path)) is not None:
         entry["sha256"] = known
-    elif entry["bytes"] <= _HASHED_WHOLE:
-        entry["sha256"] = sha256(path)
     return entry
+
+
+def cheap_sha256(path: Path) -> str | None:
+    """SHA-256 of a file whose name tells it, or that is small enough to be read for it; None of others."""
+    if (known := _named_by_content(path.resolve())) is not None:
+        return known
+    return sha256(path) if path.stat().st_size <= _HASHED_WHOLE else None
 
 
 def _named_by_content(path: Path) -> str | None:

@@ -11,6 +11,7 @@ import torch
 
 from engines.errors import IncompatibleCheckpoint
 from engines.loading.networks import Network, find_network
+from engines.media.metadata import cheap_sha256
 from engines.phantom_physics import latents as physics_latents
 from engines.phantom_physics.checkpoint import SETTINGS, PhysicsSettings, architecture, read_settings
 from engines.phantom_physics.encoder import VideoEncoder
@@ -66,6 +67,18 @@ class PhysicsModel:
         _check_fit(wan.transformer, physics, encoder)
         told = "Pictures and physics were denoised together, by a physics branch trained with this project."
         return cls(wan, physics, encoder, settings, told)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What people should know of the checkpoint before they judge the clip, a sentence each."""
+        if self.physics is None:
+            return []
+        told = [f'The physics checkpoint says "{name}", which this version does not know.' for name in self.unknown]
+        base = self.wan.transformer.paths[0]
+        known = cheap_sha256(base)
+        if self.settings.base_sha256 and known and known != self.settings.base_sha256:
+            told.append(f"The physics branch was trained beside another file than {base.name}: it may do harm.")
+        return told
 
     @property
     def space(self) -> PhysicsSpace:

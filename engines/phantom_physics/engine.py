@@ -42,8 +42,8 @@ class PhantomPhysics:
         """Yields Stage, Note, LatentStep and Frames; closing it leaves nothing behind."""
         model = PhysicsModel.find(context, with_physics=request.physics_scale > 0)
         yield Note(message=model.told)
-        for name in model.unknown:
-            yield Note(message=f'The physics checkpoint says "{name}", which this version does not know.')
+        for warning in model.warnings:
+            yield Note(message=warning)
 
         yield Stage(name="Reading the prompt")
         texts = {"prompt": request.prompt, "negative prompt": request.negative_prompt}

@@ -1,5 +1,6 @@
 """Phantom-physics on a tiny model: what a clip begins with, the branch that does not run, what is said and refused."""
 
+import hashlib
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -259,6 +260,17 @@ def test_what_a_checkpoint_says_beyond_this_version_is_noted(
     (tmp_path / SETTINGS).write_text(text)
     odd = context_of(files | {"physics": (files["physics"][0], tmp_path / SETTINGS)})
     assert 'The physics checkpoint says "mood", which this version does not know.' in notes(run(odd))
+
+
+def test_a_branch_trained_beside_another_base_is_noted(files: dict[str, tuple[Path, ...]], tmp_path: Path) -> None:
+    own = hashlib.sha256(files["transformer"][0].read_bytes()).hexdigest()
+    for told, noted in ((own, False), ("0" * 64, True)):
+        text = files["physics"][1].read_text().replace('"base_sha256": ""', f'"base_sha256": "{told}"')
+        assert told in text
+        (tmp_path / SETTINGS).write_text(text)
+        context = context_of(files | {"physics": (files["physics"][0], tmp_path / SETTINGS)})
+        sentence = "The physics branch was trained beside another file than transformer.safetensors: it may do harm."
+        assert (sentence in notes(run(context))) is noted
 
 
 # Weights that nobody publishes

@@ -1,6 +1,7 @@
 """The physics recipe on tiny networks of the published kinds: end to end, exact resume, its checkpoint, the dry run."""
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -65,6 +66,9 @@ def test_a_run_ends_in_a_checkpoint_that_the_engine_reads(recipe: PhysicsRecipe,
     folder = tmp_path / "export" / "phantom-physics"
     settings = read_settings(folder / SETTINGS)
     assert settings.variant == "mirror" and settings.training["steps"] == 6 and settings.unknown == []
+    assert (
+        settings.base_sha256 == hashlib.sha256(Path(recipe.start, "transformer.safetensors").read_bytes()).hexdigest()
+    )
     assert (settings.space.size, settings.encoder.hidden_size) == (64, tiny_physics.CHANNELS)
     branch = load(open_checkpoint([folder / WEIGHTS]), architecture(settings), dtype=torch.float32)
     assert torch.equal(branch.physics_latents.mean, trainer.task.branch.physics_latents.mean)

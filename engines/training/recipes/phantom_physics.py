@@ -15,6 +15,7 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from transformers import UMT5Config, UMT5EncoderModel
 
 from engines.loading.checkpoints import load, open_checkpoint
+from engines.media.metadata import sha256
 from engines.phantom_physics.checkpoint import Encoder, describe, write_folder
 from engines.phantom_physics.encoder import build_encoder
 from engines.phantom_physics.keys import VIDEO_ENCODER, VISUAL
@@ -197,6 +198,7 @@ class PhysicsTask:
         bucket = recipe.buckets[0]
         settings = describe(
             self.branch,
+            base_sha256=sha256(_transformer_files(Path(recipe.start))[0]),
             variant="mirror" if recipe.physics_dim == self.branch.config.visual_width else "narrow",
             encoder=Encoder(
                 hidden_size=self.branch.config.in_channels,
