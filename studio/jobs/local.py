@@ -16,6 +16,7 @@ from engines.errors import StudioError
 from engines.events import TERMINAL, Answer, Cancelled, Done, Failed, Words
 from engines.media.output import check_room, remove_leftovers
 from engines.messages import Ask, AskEvent, Cancel, Free, Generate, JobEvent, Status
+from engines.prompting.tasks import TASKS
 from studio.jobs import outputs
 from studio.jobs.asking import PATIENCE_S, NoAnswer, pieces
 from studio.jobs.assign import Candidate, Needs, assign
@@ -125,8 +126,9 @@ class LocalExecutor:
 
     def ask(self, question: Ask) -> Iterator[Words | Answer]:
         asked = self._put(question)
+        known = TASKS.get(question.task)
         try:
-            yield from pieces(asked.inbox)
+            yield from pieces(asked.inbox, patience_s=known.patience_s if known else PATIENCE_S)
         except (GeneratorExit, NoAnswer):  # nobody waits for the rest
             self._tell(asked.process, Cancel(id=question.id))
             raise

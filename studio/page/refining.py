@@ -96,7 +96,9 @@ class Refining:
         paths = [Path(path) for path in map(received, pictures) if path]
         before, said = str(text or ""), ""
         ready: Updates = {self.ask: gr.update(visible=True), self.stop: gr.update(visible=False)}
-        yield {self.shown: gr.update(value=_WAITING, visible=True), self.choice: gr.update(visible=False)}
+        at_work = {self.choice: gr.update(visible=False), self.ask: gr.update(visible=False)}
+        at_work |= {self.stop: gr.update(visible=True)}
+        yield {self.shown: gr.update(value=_WAITING, visible=True)} | at_work
         try:
             if wrong := text_problem(self.spec.request_type, "prompt", text or ""):
                 raise StudioError(wrong.message)
@@ -107,12 +109,8 @@ class Refining:
                         yield ready | self._answered(before, piece)
                         return
                     said += piece.text
-                    yield {
-                        self.shown: gr.update(value=being_written(said) if said.strip() else _WAITING, visible=True),
-                        self.choice: gr.update(visible=False),
-                        self.ask: gr.update(visible=False),
-                        self.stop: gr.update(visible=True),
-                    }
+                    words = being_written(said) if said.strip() else _WAITING
+                    yield {self.shown: gr.update(value=words, visible=True)}
         except StudioError as error:
             instead = gr.update(value=markup.lines([markup.Line(str(error), "problem")]), visible=True)
             yield ready | {self.suggested: "", self.shown: instead, self.choice: gr.update(visible=False)}

@@ -17,6 +17,7 @@ from engines.errors import InvalidRequest, StudioError
 from engines.events import Answer, Cancelled, Failed, Words
 from engines.messages import Ask
 from engines.prompting.rules import refine
+from engines.prompting.tasks import TASKS, refining_task
 from studio.command_line import main
 from studio.jobs.asking import NoAnswer, pieces
 from studio.jobs.in_event import InEventExecutor
@@ -26,6 +27,7 @@ from studio.page.api import Calls
 from studio.page.refining import render
 from studio.service import Studio, open_studio
 from studio.settings import Settings, from_environment
+from tests.engines import tiny_bindweave, tiny_wan
 from tests.engines.refiner_server import ANSWER, serving
 from tests.studio.conftest import LOOPS_LEFT_OPEN, values, wait_for
 
@@ -130,7 +132,7 @@ def test_the_settings_choose_who_refines(settings: Settings, picture: Path, monk
                 row = render(studio, studio.spec("phantom-wan"))
             shown = [*row.suggest(PROMPT, "1.3B")]
             assert "Looking at" in shown[0][row.shown]["value"] and len(shown) > 3
-            assert "aria-busy" in shown[-2][row.shown]["value"] and shown[-2][row.stop]["visible"]
+            assert shown[0][row.stop]["visible"] and "aria-busy" in shown[-2][row.shown]["value"]
             last = shown[-1]
             assert last[row.suggested] == ANSWER and not last[row.stop]["visible"] and last[row.ask]["visible"]
             assert "Written by word-by-word at 127.0.0.1." in last[row.shown]["value"]
@@ -138,6 +140,26 @@ def test_the_settings_choose_who_refines(settings: Settings, picture: Path, monk
             studio.executor.close()
             studio.store.close()
     assert not [path for path in settings.outputs.rglob("*") if path.is_file() and b"sk-of-a-test" in path.read_bytes()]
+
+
+def test_a_network_writes_in_the_worker(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tiny Qwen2.5-VL; its files are read first, which is waited for longer than for the rules."""
+    files = tiny_bindweave.write_model(tmp_path)
+    tiny_wan.write(files["mllm"][0], tiny_bindweave.qwen(loud=True), tiny_bindweave.QWEN)
+    overrides = tuple(f"bindweave/14B/{role}={files[role][0]}" for role in ("mllm", "mllm_tokenizer"))
+    studio = open_studio(replace(settings, refiner="qwen-7b", overrides=overrides), LocalExecutor)
+    studio.executor.start()
+    try:
+        *words, answer = studio.refining("phantom-wan", PROMPT, model="1.3B")
+        assert answer.by == "Qwen2.5-VL 7B" and len(words) > 3
+        name = refining_task("qwen-7b")
+        assert TASKS[name].patience_s > TASKS[refining_task("rules")].patience_s
+        monkeypatch.setitem(TASKS, name, replace(TASKS[name], patience_s=1e-6))
+        with pytest.raises(NoAnswer):
+            studio.refine("phantom-wan", PROMPT, model="1.3B")
+    finally:
+        studio.executor.close()
+        studio.store.close()
 
 
 def test_a_refiner_that_fails_is_a_sentence_on_the_page(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
