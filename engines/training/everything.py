@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from .files import read_facts, read_network
-from .jobs import JOBS, NEXT, Job, State, allotted, digest, gain, newest, ready, score, superseded
+from .jobs import JOBS, NEXT, STATE, Job, State, allotted, digest, gain, newest, ready, score, superseded
 from .recipe import Recipe
 from .recipes import recipe_module
 from .trainer import Trainer
@@ -166,12 +166,13 @@ def _named(trainer: Trainer, tensors: dict[str, torch.Tensor]) -> dict[str, torc
 def _parts(folder: Path):
     """A folder to build from: what is shipped, and in its place what waits in `next`."""
     with tempfile.TemporaryDirectory() as name:
+        parts = Path(name) / "starter"
+        parts.mkdir()
         for path in [*folder.iterdir(), *(folder / NEXT).glob("*.safetensors")]:
-            if path.name not in (NEXT, "training.json"):
-                link = Path(name) / path.name
-                link.unlink(missing_ok=True)
-                link.symlink_to(path.resolve())
-        yield Path(name)
+            if path.name not in (NEXT, STATE):
+                (parts / path.name).unlink(missing_ok=True)
+                (parts / path.name).symlink_to(path.resolve())
+        yield parts
 
 
 @contextlib.contextmanager

@@ -65,8 +65,9 @@ class Recipe:
         return turns[step % len(turns)]
 
     def record(self) -> dict[str, Any]:
-        """Plain values for metadata and logs."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        """Plain values for metadata and logs; of folders the last name alone, for files travel."""
+        folders = {"start": Path(self.start).name, "files": Path(self.files).name}
+        return json.loads(json.dumps(dataclasses.asdict(self) | folders))
 
 
 class Task(Protocol):

@@ -98,7 +98,9 @@ def test_a_network_of_other_latents_is_not_gone_on_with_but_keeps_shipping(folde
     judge = Judge(30.0, 45.0)  # the new one, then the shipped one, which was never measured
     session(folder, tmp_path / "runs", judge, compiled=False, text_len=24).step(BASE, 1.0)
     assert newest(BASE, folder) == folder / NEXT / BASE.file
-    assert read_facts(newest(BASE, folder))["vae"] == VAE.file
+    made = read_facts(newest(BASE, folder))
+    assert made["vae"] == VAE.file
+    assert made["recipe"]["recipe"]["files"] == "starter", "no folder of this machine is told"
     assert "vae" not in read_facts(folder / BASE.file)
     assert judge.seen == [("text-to-video", BASE.file)] * 2
 
