@@ -8,9 +8,9 @@ from typing import Any
 
 def temporal_stride(config: Mapping[str, Any]) -> int:
     """Frames per latent frame after the first: 4 for the published autoencoders."""
-    return 2 ** sum(config["temperal_downsample"])
+    return int(2 ** sum(config["temperal_downsample"]))
 
 
 def spatial_stride(config: Mapping[str, Any]) -> int:
     """Pixels per latent pixel: 8 for Wan 2.1, 16 for Wan 2.2."""
-    return 2 ** len(config["temperal_downsample"]) * (config.get("patch_size") or 1)
+    return int(2 ** len(config["temperal_downsample"]) * (config.get("patch_size") or 1))
