@@ -15,7 +15,7 @@ from engines.training.world import WorldConfig, make_clip
 
 from .product import Product
 
-ENGINES = tuple(SPECS)
+ENGINES = tuple(name for name, spec in SPECS.items() if any(model.name == "starter" for model in spec.models))
 PROMPT = "a blue circle moves right, sand background"
 
 
