@@ -24,6 +24,7 @@ from PIL import Image
 
 from engines.errors import StudioError
 from engines.loading.checkpoints import load, open_checkpoint
+from engines.training import arguments as given
 from engines.training.sample import contact_sheet
 from engines.wan.encoder_keys import IMAGE_ENCODER
 
@@ -34,16 +35,25 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "evaluation"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run an evaluation; exit code 0 even when a target is missed: it is reported, not hidden."""
+    """Run an evaluation; exit code 2 for a bad request, 0 even when a target is missed: it is reported, not hidden."""
+    try:
+        return _main(arguments)
+    except given.Refused:
+        return 2
+
+
+def _main(arguments: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="python -m engines.evaluation", description=__doc__)
     parser.add_argument("subject", choices=["starter", "variants", "physics", "physics-iq", "opens2v"])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(EVALUATIONS)}; JSON files; or folders")
-    parser.add_argument("--out", type=Path, help="JSON file (default docs/evaluation/NAME.json)")
-    parser.add_argument("--count", type=int, default=0, help="number of cases (default: the evaluation's own)")
-    parser.add_argument("--folder", type=Path, default=ASSETS, help="folder of the starter files")
-    parser.add_argument("--sheet", type=Path, help="also write a contact sheet of the first 24 clips")
-    parser.add_argument("--transformer", type=Path, help="another trained file to measure")
-    parser.add_argument("--image-encoder", type=Path, help="a CLIP image encoder, for the likeness to pictures")
+    parser.add_argument("--out", type=given.out_file, help="JSON file (default docs/evaluation/NAME.json)")
+    parser.add_argument("--count", type=given.count, default=0, help="number of cases (default: the evaluation's own)")
+    parser.add_argument("--folder", type=given.present, default=ASSETS, help="folder of the starter files")
+    parser.add_argument("--sheet", type=given.out_file, help="also write a contact sheet of the first 24 clips")
+    parser.add_argument("--transformer", type=given.present, help="another trained file to measure")
+    parser.add_argument(
+        "--image-encoder", type=given.present, help="a CLIP image encoder, for the likeness to pictures"
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if options.subject == "physics":
@@ -60,12 +70,16 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"name one of {', '.join(EVALUATIONS)}, or JSON files")
     if options.subject == "variants":
         out = options.out or DOCS / "flashi2v-variants"
-        sys.stdout.write(variants.write([Path(name) for name in options.names], out) + "\n")
+        with given.refusing():
+            table = variants.write([Path(name) for name in options.names], out)
+        sys.stdout.write(f"{table}\n")
         return 0
     name = options.names[0]
     if len(options.names) > 1 or name not in EVALUATIONS:
         parser.error(f"there is no starter {' '.join(options.names)}: choose one of {', '.join(EVALUATIONS)}")
-    outcome = evaluate(name, Options(count=options.count, folder=options.folder, transformer=options.transformer))
+    with given.refusing():
+        told = Options(count=options.count, folder=options.folder, transformer=options.transformer)
+        outcome = evaluate(name, told)
     sys.stdout.write(figures.table(outcome.figures) + "\n")
     out = options.out or DOCS / f"{name}.json"
     figures.write(out, name=f"starter {name}", figures=outcome.figures, facts=outcome.facts)

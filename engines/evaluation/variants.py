@@ -21,12 +21,16 @@ def read(paths: list[Path]) -> dict[str, dict[str, Any]]:
     """Evaluations by variant, in the given order.
 
     Raises:
+        OSError: a file cannot be opened.
         ValueError: a file is no evaluation of a variant.
     """
     found = {}
     for path in paths:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if "variant" not in document or "curves" not in document:
+        try:
+            document = json.loads(path.read_bytes())
+        except (ValueError, RecursionError):
+            document = None
+        if not isinstance(document, dict) or not {"variant", "curves", "figures"} <= document.keys():
             raise ValueError(f"{path.name} is no evaluation of a variant: make it with 'starter flashi2v'.")
         found[document["variant"]] = document
     return found

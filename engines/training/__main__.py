@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from . import arguments as given
 from .recipe import with_settings
 from .recipes import MODULES, recipe_module
 from .trainer import Trainer
@@ -19,13 +20,24 @@ from .trainer import Trainer
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a recipe; exit code 0, or 2 for a bad request."""
+    try:
+        return _main(arguments)
+    except given.Refused:
+        return 2
+
+
+def _main(arguments: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="python -m engines.training", description=__doc__)
     parser.add_argument("recipe", choices=["all", *sorted(MODULES)])
-    parser.add_argument("--out", type=Path, help="run folder (default runs/RECIPE; for all: the folder of them, runs)")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--minutes", type=float, help="wall time of the whole run, earlier sessions included")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
-    parser.add_argument("--folder", type=Path, default=Path("assets/starter"), help="for all: the starter files")
+    parser.add_argument(
+        "--out", type=given.out_folder, help="run folder (default runs/RECIPE; for all: the folder of them, runs)"
+    )
+    parser.add_argument("--device", type=given.device, default="cpu")
+    parser.add_argument("--minutes", type=given.minutes, help="wall time of the whole run, earlier sessions included")
+    parser.add_argument("--threads", type=given.count, help="CPU threads (default: all)")
+    parser.add_argument(
+        "--folder", type=given.present, default=Path("assets/starter"), help="for all: the starter files"
+    )
     parser.add_argument("--resume", action="store_true", help="continue from the run folder's checkpoint")
     parser.add_argument("--dry-run", action="store_true", help="print shapes and memory on the meta device, and stop")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a recipe setting")
@@ -37,11 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _everything(options)
     module = recipe_module(options.recipe)
     settings = options.set + ([f"minutes={options.minutes}"] if options.minutes is not None else [])
-    try:
+    with given.refusing():
         recipe = with_settings(module.RECIPE, settings)
-    except ValueError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
     if options.dry_run:
         if not hasattr(module, "dry_run"):
             sys.stderr.write(f"{options.recipe} has no dry run: it is small enough to start.\n")
@@ -50,9 +59,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     torch.manual_seed(recipe.seed)
     folder = options.out or Path("runs") / options.recipe
-    trainer = Trainer(recipe, module.build(recipe), folder, device=options.device)
-    if options.resume:
-        trainer.resume()
+    if options.resume and not (folder / "state.pt").is_file():
+        sys.stderr.write(f"There is no run in {folder.name} to go on with: leave out --resume.\n")
+        return 2
+    with given.refusing():
+        trainer = Trainer(recipe, module.build(recipe), folder, device=options.device)
+        if options.resume:
+            trainer.resume()
     trainer.run()
     return 0
 
@@ -68,7 +81,8 @@ def _everything(options: argparse.Namespace) -> int:
         os.nice(19)
     else:
         workers = max(1, min(12, (os.cpu_count() or 2) - 2))
-    session = Everything(options.folder, options.out or Path("runs"), device=options.device, workers=workers)
+    with given.refusing():
+        session = Everything(options.folder, options.out or Path("runs"), device=options.device, workers=workers)
     session.run(options.minutes)
     return 0
 

@@ -6,15 +6,20 @@ Recipe = data source (`dataset`) + loss function + networks + schedule. A new st
 
 import dataclasses
 import json
+import math
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_type_hints
 
 import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from torch import nn
+
+from engines.wording import printable
 
 from .world import WorldConfig
 
 
+@with_config(ConfigDict(extra="forbid"))
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReferenceMix:
     """Shares of batches with 0, 1, 2 and 3-4 references."""
@@ -25,6 +30,7 @@ class ReferenceMix:
     many: float = 0.0
 
 
+@with_config(ConfigDict(extra="forbid"))
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
     """One part of the curriculum: which world, until which step, how many clips a batch, how many references."""
@@ -57,6 +63,19 @@ class Recipe:
     start: str = ""  # folder of starter files to begin from
     files: str = "assets/starter"  # folder with the parts this recipe builds on
     latents_file: str = ""  # of those, the code of its latents
+
+    def __post_init__(self) -> None:
+        for name, holds, meant in (
+            ("steps", self.steps > 0, "a whole number from 1 on"),
+            ("minutes", 0 <= self.minutes < math.inf, "a number from 0 on, where 0 is no limit"),
+            ("stages", len(self.stages) > 0, "one stage or more"),
+            ("learning_rate", 0 < self.learning_rate < math.inf, "a number above 0"),
+            ("clip_norm", self.clip_norm > 0, "a number above 0"),
+            ("ema", 0 <= self.ema < 1, "a number from 0 to below 1"),
+            ("decay_share", 0 <= self.decay_share <= 1, "a number from 0 to 1"),
+        ):
+            if not holds:
+                raise ValueError(f"{name} must be {meant}.")
 
     def stage(self, step: int) -> Stage:
         """The curriculum stage of a step. Stages with the same `until` take turns; the last ones never end."""
@@ -97,29 +116,31 @@ class Task(Protocol):
 
 
 def with_settings(recipe: Recipe, settings: list[str]) -> Recipe:
-    """Apply `name=value` settings; values are read as JSON where possible. Unknown names are an error."""
-    changes = {}
+    """Apply `name=value` settings; values are read as JSON where possible.
+
+    Raises:
+        ValueError: a name is unknown, or a value is not what its setting takes.
+    """
+    changes: dict[str, Any] = {}
+    types = get_type_hints(type(recipe))
     for setting in settings:
         name, sign, text = setting.partition("=")
-        known = {field.name: field for field in dataclasses.fields(recipe)}
-        if not sign or name not in known:
-            raise ValueError(f"Unknown setting {setting!r}: write name=value with one of {', '.join(sorted(known))}.")
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
-            value = text
-        current = getattr(recipe, name)
-        if isinstance(current, tuple) and name != "stages":
-            value = tuple(value)
-        if name == "stages":
-            value = tuple(
-                Stage(
-                    until=item["until"],
-                    batch=item["batch"],
-                    world=WorldConfig(**item.get("world", {})),
-                    mix=ReferenceMix(**item.get("mix", {})),
-                )
-                for item in value
-            )
-        changes[name] = value
+        if not sign or name not in types:
+            raise ValueError(f"Unknown setting {setting!r}: write name=value with one of {', '.join(sorted(types))}.")
+        changes[name] = _read(name, text, types[name])
     return dataclasses.replace(recipe, **changes)
+
+
+def _read(name: str, text: str, kind: Any) -> Any:
+    """`text` as JSON of this type, or as it stands."""
+    adapter = TypeAdapter(kind)
+    try:
+        return adapter.validate_json(text)
+    except ValidationError as error:
+        try:
+            return adapter.validate_python(text)
+        except ValidationError:
+            (fault, *_) = error.errors()
+            where = "".join(f", {part}" for part in fault["loc"])
+            said = "" if fault["type"] == "json_invalid" else f" ({fault['msg']}{where})"
+            raise ValueError(f"{name} cannot be {printable(text)!r}{said}.") from None

@@ -1,6 +1,7 @@
 """The trainer with a tiny network: exact resume, files with their recipe inside, settings, schedule."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -142,3 +143,37 @@ def test_stages_with_the_same_end_take_turns():
     stages = tuple(Stage(until=u, batch=b, world=WORLD) for u, b in ((5, 1), (9, 2), (9, 3)))
     recipe = dataclasses.replace(text_to_video.RECIPE, stages=stages)
     assert [recipe.stage(step).batch for step in (0, 4, 5, 6, 100, 101)] == [1, 1, 3, 2, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["--device", "gpu"], "no device"), (["--device", "cuda:99"], "no device"), (["--device", "meta"], "no device"),
+        (["--minutes", "nan"], "minutes above 0"), (["--minutes", "-3"], "minutes above 0"),
+        (["--minutes", "inf"], "minutes above 0"), (["--minutes", "ten"], "minutes above 0"),
+        (["--threads", "-1"], "from 1 on"), (["--threads", "two"], "from 1 on"),
+        (["--out", "FILE"], "a file stands in its way"), (["--out", "FILE/run"], "a file stands in its way"),
+        (["--folder", "nowhere"], 'no "nowhere"'),
+        (["--resume", "--out", "FOLDER"], "no run in"),
+        (["--set", "steps"], "Unknown setting"), (["--set", "steps=abc"], "steps cannot be"),
+        (["--set", "steps=-1"], "steps must be"), (["--set", "steps=2.5"], "steps cannot be"),
+        (["--set", "learning_rate=NaN"], "learning_rate must be"), (["--set", "learning_rate=fast"], "learning_rate"),
+        (["--set", "bfloat16=perhaps"], "bfloat16 cannot be"), (["--set", "betas=3"], "betas cannot be"),
+        (["--set", "betas=[0.9]"], "betas cannot be"), (["--set", "stages=[]"], "stages must be"),
+        (["--set", "stages=7"], "stages cannot be"), (["--set", 'stages=[{"until":3}]'], "stages cannot be"),
+        (["--set", 'stages=[{"until":3,"batch":1,"world":{"colour":1}}]'], "stages cannot be"),
+        (["--set", "start=nowhere"], "nowhere"),
+    ],
+)  # fmt: skip
+def test_a_bad_command_is_refused_in_one_sentence(
+    given: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "FILE").write_text("I am a file.")
+    told = [str(tmp_path / word) if word.startswith(("FILE", "FOLDER")) else word for word in given]
+    place = [] if "--out" in told else ["--out", str(tmp_path / "run")]
+    try:
+        code = main(["text-to-video", *told, *place])
+    except SystemExit as stopped:  # argparse's own way
+        code = stopped.code
+    said = capsys.readouterr().err
+    assert code == 2 and says in said.splitlines()[-1] and "Traceback" not in said and str(tmp_path) not in said

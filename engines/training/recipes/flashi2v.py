@@ -41,6 +41,7 @@ class FlashI2VRecipe(FlowRecipe):
     ratio_high: float = 0.95
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.variant not in ("full", "concatenation", "shift"):
             raise ValueError(f"variant must be full, concatenation or shift, not {self.variant!r}.")
 

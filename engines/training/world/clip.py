@@ -4,6 +4,7 @@ import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
+from pydantic import ConfigDict, with_config
 
 from .. import words
 from . import captions, pictures, render, sprites
@@ -11,6 +12,7 @@ from .motion import Area, Path, make_path
 from .references import draw_reference
 
 
+@with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, kw_only=True)
 class WorldConfig:
     """Which part of the world to draw from. Sizes in pixels; shares are probabilities."""
