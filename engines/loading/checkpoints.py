@@ -87,19 +87,29 @@ def _place(checkpoint: Checkpoint, architecture: Architecture) -> tuple[Place | 
     if kind := families.quantised(found[0].keys if len(found) == 1 else checkpoint.tensors):
         raise _quantised(checkpoint, f"{kind} quantised weights")
     averages = [place for place in found if place.averaged]
-    plain = [place for place in found if not place.averaged]
-    plain = [place for place in plain if not place.beside] or plain
+    every = [place for place in found if not place.averaged]
+    plain = [place for place in every if not place.beside] or every
     if len(plain) == 1 and not averages:
-        averages = plain[0].averages(checkpoint.tensors)
+        averages = [place for place in plain[0].averages(checkpoint.tensors) if _alike(place, plain[0], checkpoint)]
+    for several in (averages, plain):
+        if len(several) > 1:
+            raise IncompatibleCheckpoint(
+                f"{checkpoint.name} holds {architecture.title} more than once: "
+                f"under {both([place.title for place in several])}.",
+                hint="Save the one that is meant alone.",
+            )
     if averages:
         averaged = averages[0].completed(plain[0] if plain else averages[0])
         return averaged, f"{checkpoint.name} holds averaged weights, and these are used ({averages[0].title})."
-    if len(plain) > 1:
-        raise IncompatibleCheckpoint(
-            f"{checkpoint.name} holds {architecture.title} more than once: under {both([p.title for p in plain])}.",
-            hint="Save the one that is meant alone.",
-        )
+    if len(every) > 1:
+        return plain[0], f"{checkpoint.name} holds several such networks, and one of them is used ({plain[0].title})."
     return (plain[0] if plain else None), ""
+
+
+def _alike(one: Place, other: Place, checkpoint: Checkpoint) -> bool:
+    """Whether the weights of both places have the same shapes."""
+    tensors = checkpoint.tensors
+    return all(tensors[key].shape == tensors[other.keys[name]].shape for name, key in one.keys.items())
 
 
 def _quantised(checkpoint: Checkpoint, what: str) -> IncompatibleCheckpoint:
@@ -111,6 +121,9 @@ def _quantised(checkpoint: Checkpoint, what: str) -> IncompatibleCheckpoint:
 
 def _incomplete(checkpoint: Checkpoint, architecture: Architecture) -> IncompatibleCheckpoint:
     """What to say of the right kind of file without the tensors that tell which size it is."""
+    others = [tensor for tensor in checkpoint.tensors.values() if tensor.dtype not in PLAIN]
+    if 2 * sum(tensor.numel() for tensor in others) > sum(tensor.numel() for tensor in checkpoint.tensors.values()):
+        return _quantised(checkpoint, f"weights in {str(others[0].dtype).removeprefix('torch.')} under other names")
     first, last = (key.split(".") for key in (min(checkpoint.tensors), max(checkpoint.tensors)))
     same = takewhile(lambda words: words[0] == words[1], zip(first, last, strict=False))
     prefix = ".".join(word for word, _ in same)

@@ -49,6 +49,9 @@ FAMILIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("a Stable Diffusion U-Net", (r"(.*\.)?(input_blocks|down_blocks)\.\d+\..*",)),
 )  # fmt: skip
 
+# What repacks of text encoders carry beside the network: the tokenizer's files, and a scale of their loader's.
+REPACKED = (r"spiece_model|(spm_|hf_)?tokenizer([._]\w+)*|vocab|logit_scale",)
+
 # (what it is held in; patterns of keys that such a file has): weights that are numbers only together with others.
 QUANTISED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("quanto's", (r".*\.weight\._(data|scale|shift|packed)(\..*)?",)),

@@ -21,6 +21,10 @@ WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wra
 AVERAGES = {"ema", "average", "averaged", "averages", "avg", "swa", "shadow", "polyak"}
 BOOKKEEPING = re.compile(r"decay|num_updates|n_averaged|initted|(optimization_)?step")
 OTHERS = {"critic", "discriminator", "teacher", "fake", "real", "target", "optimizer", "optim"}
+# Of these, what may itself be the average of the network.
+AVERAGED_BESIDE = {"teacher", "target"}
+# What an optimiser keeps for every weight is named like an average and is none.
+MOMENTS = re.compile(r"(^|\.)(exp_avg(_sq)?|exp_inf|max_exp_avg_sq|momentum_buffer)\.")
 MOST_PLACES = 64
 
 
@@ -161,12 +165,12 @@ class Place:
     @property
     def averaged(self) -> bool:
         """Whether these are the averaged weights of a training, by the name of the part."""
-        return bool(_words(self.prefix) & AVERAGES)
+        return _is_average(self.prefix)
 
     @property
     def beside(self) -> bool:
         """Whether this network was used to train another, by the name of the part."""
-        return bool(_words(self.prefix) & OTHERS)
+        return bool(_words(self.prefix) & OTHERS or MOMENTS.search(self.prefix))
 
     def ignores(self, prefix: str, names: Iterable[str]) -> bool:
         """Whether this network's files hold what stands under `prefix` without using it."""
@@ -180,15 +184,21 @@ class Place:
 
     def averages(self, keys: Iterable[str]) -> list[Place]:
         """This network's averaged weights where their names are written without dots, as Stable Diffusion's training
-        does: "model_ema.diffusion_modelblocks0..."."""
+        does ("model_ema.diffusion_modelblocks0..."), or are numbers in the network's order, as averages kept in lists
+        have them ("ema.shadow_params.0")."""
         parts = self.prefix.removesuffix(".").split(".")
         before = {"".join(parts[start:]) for start in range(len(parts) + 1)}
         dotless = {start + name.replace(".", ""): name for name in self.keys for start in before}
+        numbered = dict(zip(map(str, range(len(self.keys))), self.keys, strict=True))
         found: dict[str, dict[str, str]] = {}
+        lists: dict[str, dict[str, str]] = {}
         for key in keys:
             part, _, rest = key.rpartition(".")
-            if rest in dotless and _words(part) & AVERAGES:
+            if rest in dotless and _is_average(f"{part}."):
                 found.setdefault(f"{part}.", {})[dotless[rest]] = key
+            elif rest.isdecimal() and _is_average(f"{part}."):
+                lists.setdefault(f"{part}.", {})[numbered.get(rest, "")] = key
+        found |= {part: names for part, names in lists.items() if names.keys() == self.keys.keys()}
         return [replace(self, prefix=prefix, keys=names) for prefix, names in found.items()]
 
     def without(self, others: Iterable[Place]) -> Place:
@@ -202,6 +212,12 @@ def _start(name: str, patterns: Iterable[re.Pattern[str]]) -> int | None:
     """Where in `name`, at its beginning or after a dot, the rest of it is what a pattern describes."""
     starts = (0, *(dot.end() for dot in re.finditer(r"\.", name)))
     return next((start for start in starts if any(pattern.fullmatch(name, start) for pattern in patterns)), None)
+
+
+def _is_average(prefix: str) -> bool:
+    """Whether averaged weights stand under a prefix, and those of the network itself."""
+    words = _words(prefix)
+    return bool(words & AVERAGES) and not words & (OTHERS - AVERAGED_BESIDE) and not MOMENTS.search(prefix)
 
 
 def _words(prefix: str) -> set[str]:

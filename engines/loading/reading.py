@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from engines.errors import IncompatibleCheckpoint, MissingWeights
 from engines.loading.integrity import MOST_TENSORS, damaged, facts_of, kind_of, odd, safetensors_header, too_many
-from engines.wording import some
+from engines.wording import printable, some
 
 # Of the pickle that lists an archive's tensors; a published network's has some hundred kilobytes.
 MAX_PICKLE_BYTES = 64 * 2**20
@@ -143,6 +143,11 @@ def _read_pickle(path: Path, *, archive: bool, mapped: bool) -> dict[str, torch.
         ) from error
     tensors: dict[str, torch.Tensor] = {}
     for key, tensor in _flat(content, "", set(), DEEPEST):
+        if tensor.layout != torch.strided or tensor.is_meta:
+            kind = "no numbers" if tensor.is_meta else "only what is not zero"
+            raise IncompatibleCheckpoint(
+                f"{path.name} holds tensors with {kind} in them ({printable(key)}).", hint="Save dense tensors."
+            )
         tensors[key] = tensor
         if len(tensors) > MOST_TENSORS:
             raise too_many(path.name)

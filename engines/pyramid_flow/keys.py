@@ -218,7 +218,7 @@ T5 = Architecture(
                 r"encoder\.block\.0\.layer\.1\.DenseReluDense\.wi_1\.weight",
                 r"encoder\.block\.0\.layer\.0\.SelfAttention\.relative_attention_bias\.weight",
             ),
-            ignored=(r"decoder\..*", r"lm_head\..*", r"spiece_model"),
+            ignored=(r"decoder\..*", r"lm_head\..*", *families.REPACKED),
         ),
     ),
     aliases={"encoder.embed_tokens.weight": "shared.weight"},

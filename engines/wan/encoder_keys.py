@@ -31,7 +31,7 @@ TEXT_NATIVE = Layout(
         (r"\.ffn\.fc1\.", ".layer.1.DenseReluDense.wi_1."),
         (r"\.ffn\.fc2\.", ".layer.1.DenseReluDense.wo."),
     ),
-    ignored=(r"spiece_model",),  # a repack carries the tokenizer's file as a tensor
+    ignored=families.REPACKED,
 )
 TEXT_TRANSFORMERS = Layout(
     name="transformers",
@@ -41,7 +41,7 @@ TEXT_TRANSFORMERS = Layout(
         # Every layer has distances of its own; in T5 only the first has.
         r"encoder\.block\.1\.layer\.0\.SelfAttention\.relative_attention_bias\.weight",
     ),
-    ignored=(r"decoder\..*", r"lm_head\..*", r"spiece_model"),
+    ignored=(r"decoder\..*", r"lm_head\..*", *families.REPACKED),
 )
 
 

@@ -183,6 +183,30 @@ def test_quantised_weights_are_named_for_what_they_are(
     )
 
 
+@pytest.mark.parametrize(
+    "names", [(".B", ".s"), (".weight_int8", ".weight_scales"), ("._packed",), (".weight.q4",), (".packed", ".scales")]
+)
+def test_whole_numbers_under_unknown_names_are_not_called_missing(
+    names: tuple[str, ...], tmp_path: Path, plain: dict[str, torch.Tensor]
+) -> None:
+    tensors = {}
+    for key, value in plain.items():
+        small = {f"{key.removesuffix('.weight')}{names[0]}": value.to(torch.uint8)}
+        small |= {f"{key.removesuffix('.weight')}{name}": torch.ones(1) for name in names[1:]}
+        tensors |= small if key.endswith(".weight") and value.dim() == 2 else {key: value}
+    sentence = refusal(write(tmp_path / "packed.safetensors", tensors))
+    assert "holds weights in uint8 under other names" in sentence and "missing" not in sentence
+
+
+@pytest.mark.parametrize("change", [torch.Tensor.to_sparse, lambda value: value.to("meta"), torch.Tensor.to_sparse_csr])
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
+def test_tensors_without_all_their_numbers_are_refused(
+    change: Any, tmp_path: Path, plain: dict[str, torch.Tensor]
+) -> None:
+    torch.save({key: change(value) if value.dim() == 2 else value for key, value in plain.items()}, tmp_path / "x.pth")
+    assert "x.pth holds tensors with" in refusal(tmp_path / "x.pth")
+
+
 @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int32, torch.bool, torch.complex64])
 def test_whole_numbers_without_scales_are_no_weights(
     dtype: torch.dtype, tmp_path: Path, plain: dict[str, torch.Tensor]
@@ -246,68 +270,15 @@ def test_the_state_dict_is_found_among_the_rest(
     assert same(load_file_of(tmp_path / "training.pth"), expected)
 
 
-# Averages, F09
-
-
-@pytest.mark.parametrize(
-    ("raw", "average"),
-    [
-        ("model", "ema"), ("generator", "generator_ema"), ("model", "model_ema"), ("model", "ema_model"),
-        ("state_dict", "ema_state_dict"), ("params", "params_ema"), ("net", "averaged_model"), ("model", "swa_model"),
-        ("model", "EMA"), ("model", "modelEMA"), ("module.net", "ema.module.net"), ("model", "ema-0.9999"),
-        ("online_model", "ema_model"), ("model", "shadow"), ("model", "moving_average"),
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_averaged_weights_are_taken_in_every_spelling(
-    raw: str,
-    average: str,
-    suffix: str,
-    tmp_path: Path,
-    plain: dict[str, torch.Tensor],
-    expected: dict[str, torch.Tensor],
-) -> None:
-    tensors = under(f"{raw}.", plain) | under(f"{average}.", scaled(plain, 2.0)) | {f"{average}.decay": torch.ones(())}
-    path = write(tmp_path / f"train{suffix}", tensors)
-    network = find_network("transformer", (path,), TRANSFORMER)
-    component = network.component(FLOAT32)
-    assert same(component.build(), expected, 2.0)
-    (note,) = component.notes
-    assert "averaged weights" in note and average in note and path.name in note
-
-
-def test_averages_of_some_weights_are_completed(
-    tmp_path: Path, plain: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]
-) -> None:
-    averaged = {key: value * 2 for key, value in plain.items() if not key.startswith("text_embedding.")}
-    torch.save({"model": plain, "ema": averaged}, tmp_path / "part.pth")
-    state = load_file_of(tmp_path / "part.pth").state_dict()
-    for name, value in expected.items():
-        assert torch.equal(state[name], value * (1 if "text_embedder" in name else 2))
-
-
-def test_averages_written_without_dots_are_taken(
-    tmp_path: Path, plain: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]
-) -> None:
-    dotless = {f"model_ema.diffusion_model{key.replace('.', '')}": value * 2 for key, value in plain.items()}
-    counts = {"model_ema.decay": torch.ones(()), "model_ema.num_updates": torch.ones(())}
-    path = write(tmp_path / "sd.safetensors", under("model.diffusion_model.", plain) | dotless | counts)
-    assert same(load_file_of(path), expected, 2.0)
-
-
-def test_a_network_alone_has_nothing_to_note(tmp_path: Path, plain: dict[str, torch.Tensor]) -> None:
-    path = write(tmp_path / "schema.pth", under("schema.cinema.", plain))
-    assert find_network("transformer", (path,), TRANSFORMER).component(FLOAT32).notes == ()
-
-
 # A repack's extra tensor (F23)
 
 
+@pytest.mark.parametrize("extra", ["spiece_model", "tokenizer_json", "tokenizer.spiece", "vocab", "logit_scale"])
 @pytest.mark.parametrize("names", ["published", "library"])
-def test_a_tokenizer_carried_as_a_tensor_is_ignored(names: str, tmp_path: Path) -> None:
+def test_a_tokenizer_carried_as_a_tensor_is_ignored(names: str, extra: str, tmp_path: Path) -> None:
     tensors = published("text_encoder") if names == "published" else dict(tiny_wan.text_encoder().state_dict())
     tensors.pop("encoder.embed_tokens.weight", None)
-    tensors["spiece_model"] = torch.zeros(100, dtype=torch.uint8)
+    tensors[extra] = torch.zeros(100, dtype=torch.uint8)
     load(open_checkpoint([write(tmp_path / "umt5.safetensors", tensors)]), TEXT_ENCODER, dtype=torch.float32)
 
 

@@ -289,6 +289,7 @@ def test_a_folder_as_wan_s_own_read_me_downloads_it_is_found(tmp_path, checkpoin
         (["model.pth", "._model.pth", "rng_state_0.pth", "notes.txt"], [0]),
         (["diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"], [0]),
         (["model.safetensors", "pytorch_model.bin"], [0]),
+        (["mp_rank_00_model_states.pt", "zero_pp_rank_0_mp_rank_00_optim_states.pt"], [0]),
         (["part-1.pt", "part-2.pt"], [0, 1]),
         (["WAN.SAFETENSORS"], [0]),
         (["wan-q4.gguf"], [0]),
