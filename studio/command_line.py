@@ -84,6 +84,8 @@ def generate(options: argparse.Namespace) -> int:
 def refine(options: argparse.Namespace) -> int:
     """Suggest a better prompt, with the reasons for what was changed."""
     spec = find(options.engine)
+    if not options.prompt.strip():
+        raise InvalidRequest([Problem("prompt", "There is no prompt to refine: write what the subject does.")])
     settings = _settings(options)
     pictures = [absolute(path) for path in options.pictures]
     question = refining.question(

@@ -30,17 +30,22 @@ def run(settings: Settings) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     check_models_folder(settings)
     check_address(settings.host, settings.port)
+    for folder in (settings.pictures, settings.for_browsers):
+        if os.path.lexists(folder) and not folder.is_dir():
+            name = printable(folder.name)
+            raise BadSetting(f'A file "{name}" stands where the studio keeps a folder.', hint="Move it elsewhere.")
     if settings.devices and not settings.in_event:
         require_devices(settings.devices)
     from studio.jobs.in_event import InEventExecutor
     from studio.jobs.local import LocalExecutor
-    from studio.jobs.store import StoreError
     from studio.page import ui
     from studio.service import open_studio
 
     try:
         studio = open_studio(settings, InEventExecutor if settings.in_event else LocalExecutor)
-    except StoreError as error:
+    except BadSetting:
+        raise
+    except StudioError as error:
         raise BadSetting(error.message, hint=error.hint) from error
     except OSError as error:
         raise _no_outputs(settings, error) from error

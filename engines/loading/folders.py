@@ -11,8 +11,10 @@ SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".gguf")
 # What libraries call a network alone in its folder.
 USUAL = ("diffusion_pytorch_model", "model", "pytorch_model")
 # What training leaves beside a network.
-BESIDE = ("optimizer", "scheduler", "scaler", "rng_state", "random_states", "training_args", "trainer_state", "zero_pp_rank",
-          "bf16_zero_pp_rank")  # fmt: skip
+BESIDE = (
+    "optimizer", "scheduler", "scaler", "rng_state", "random_states", "training_args", "trainer_state", "zero_pp_rank",
+    "bf16_zero_pp_rank",
+)  # fmt: skip
 
 
 def weights_in(folder: Path) -> tuple[Path, ...]:

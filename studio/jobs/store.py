@@ -100,11 +100,17 @@ class JobStore:
         self._lock = threading.RLock()
         self._unwritten: dict[str, tuple[State, Clip | None, Failed | None]] = {}
         try:
+            if path.is_dir():
+                raise StoreError(f"{path.name} in the outputs folder is a folder.", hint="Move it elsewhere.")
             with _told():
                 self._db = sqlite3.connect(path, timeout=_PATIENCE_S, check_same_thread=False)
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = NORMAL")
                 schema.migrate(self._db)
+                self._db.execute(f"SELECT {_COLUMNS} FROM jobs LIMIT 0")
+        except (ValueError, TypeError, KeyError, AttributeError) as error:  # rows of old that hold something else
+            self._folder_lock.release()
+            raise _damaged() from error
         except BaseException:
             self._folder_lock.release()
             raise
@@ -333,9 +339,13 @@ def _sentence(error: sqlite3.Error) -> StoreError:
             return StoreError(
                 "The outputs folder cannot be written to.", hint="Change its permissions or choose another."
             )
-        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return StoreError("The job list in the outputs folder is damaged.", hint="Move studio.sqlite3 elsewhere.")
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_ERROR:
+            return _damaged()  # the last is an unknown table or column
     return StoreError("The job list cannot be read or written.", hint="Check the disk of the outputs folder.")
+
+
+def _damaged() -> StoreError:
+    return StoreError("The job list in the outputs folder is damaged.", hint="Move studio.sqlite3 elsewhere.")
 
 
 def _of(owner: str | None) -> str:

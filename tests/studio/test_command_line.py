@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import av
@@ -111,3 +114,28 @@ def test_a_file_to_continue_may_be_named_from_here(tmp_path: Path, monkeypatch: 
     words = ["generate", "pyramid-flow", "--set", "continues=clip.latents.safetensors", "--out", "longer.mp4"]
     values = command_line._values(registry.SPECS["pyramid-flow"], command_line._parser().parse_args(words))
     assert values["continues"] == str(tmp_path / "clip.latents.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        ("pictures", 'A file "pictures" stands where'), (".browser", 'A file ".browser" stands where'),
+        ("studio.sqlite3/x", "studio.sqlite3 in the outputs folder is a folder"), (".studio.lock/x", "cannot be used"),
+        ("newer", "newer version"),
+    ],
+)  # fmt: skip
+def test_an_outputs_folder_of_another_kind_is_refused_by_serve(
+    make: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if make == "newer":
+        with closing(sqlite3.connect(tmp_path / "studio.sqlite3")) as db:
+            db.execute("PRAGMA user_version = 99")
+    else:
+        (tmp_path / make).parent.mkdir(exist_ok=True)
+        (tmp_path / make).touch()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert main(["serve", "--outputs", str(tmp_path), "--port", str(port)]) == 2
+    said = capsys.readouterr().err
+    assert says in said and str(tmp_path) not in said and "Traceback" not in said

@@ -7,8 +7,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -245,6 +246,47 @@ def test_a_damaged_list_is_a_sentence(folder: Path, content: bytes) -> None:
     assert "/" not in str(refused.value)
     (folder / "studio.sqlite3").unlink()
     JobStore(folder / "studio.sqlite3").close()  # the refusal has left the folder free
+
+
+def _with_rows_of_old(path: Path) -> None:
+    db = sqlite3.connect(path)
+    schema._first(db)
+    db.execute(
+        "INSERT INTO jobs (id, batch, owner, engine, request, state, created) VALUES ('a', '', '', 'e', '{', 'done', 0)"
+    )
+    db.commit()
+    db.close()
+
+
+def _with(statements: str) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        db = sqlite3.connect(path)
+        db.executescript(statements)
+        db.close()
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (Path.mkdir, "is a folder"),
+        (_with("CREATE TABLE jobs (a)"), "is damaged"),
+        (_with("CREATE TABLE notes (a); PRAGMA user_version = 3"), "is damaged"),
+        (_with("CREATE TABLE jobs (a); PRAGMA user_version = 3"), "is damaged"),
+        (_with("PRAGMA user_version = 99"), "newer version"),
+        (_with_rows_of_old, "is damaged"),
+    ],
+)
+def test_a_list_that_is_none_is_a_sentence_and_is_left_there(make: Any, says: str, folder: Path) -> None:
+    folder.mkdir()
+    make(folder / "studio.sqlite3")
+    with pytest.raises(StudioError, match=says) as refused:
+        JobStore(folder / "studio.sqlite3")
+    assert "/" not in str(refused.value) and refused.value.hint
+    assert (folder / "studio.sqlite3").exists()
+    (folder / "studio.sqlite3").rename(folder / "old")
+    JobStore(folder / "studio.sqlite3").close()
 
 
 HOLDER = """

@@ -247,3 +247,22 @@ def test_a_process_that_dies_or_says_nothing_ends_the_question(settings: Setting
         list(pieces(again.inbox, patience_s=0.05))
     studio.executor.close()
     studio.store.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ([""], "no prompt to refine"), (["  \n"], "no prompt to refine"),
+        (["a fox", "--ref", "none.png"], 'no picture "none.png"'), (["a fox", "--ref", "."], "is not a file"),
+        (["a fox", "--ref", "~nobody9/x.png"], 'no picture "x.png"'), (["a fox", "--ref", "page.png"], "is a web page"),
+        (["a fox", "--model", "99B"], "Model must be"),
+    ],
+)  # fmt: skip
+def test_an_odd_question_on_the_command_line_is_one_sentence(
+    given: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "page.png").write_text("<!doctype html>")
+    monkeypatch.chdir(tmp_path)
+    assert main(["refine", *given, "--engine", "phantom-wan"]) == 2
+    said = capsys.readouterr()
+    assert says in said.err and len(said.err.splitlines()) == 1 and str(tmp_path) not in said.err and not said.out
