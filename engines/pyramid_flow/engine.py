@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save
 
+from engines.errors import InvalidRequest, Problem
 from engines.events import Note, Stage
 from engines.loading.integrity import FACTS_KEY
+from engines.media.files import shown_name
 from engines.media.pictures import cut_out, open_picture
 from engines.prompting.tokens import cut_notes
 from engines.pyramid_flow import storyboard
@@ -33,6 +36,19 @@ from engines.wan.latents import preview
 
 # The longest call's tokens as a multiple of one frame's: the unit, the one before, a half, the rest at a quarter.
 LONGEST_CALL = 5
+
+
+def _kept(path: Path, *, channels: int) -> torch.Tensor:
+    """Latents [1,C,units,h,w] kept of an earlier clip; raises InvalidRequest where they are not this model's."""
+    latents = load_file(path)["latents"].float()
+    said = ""
+    if tuple(latents.shape[:2]) != (1, channels):
+        said = f"{shown_name(path)} holds latents of another model: choose a clip of this one."
+    elif not latents.isfinite().all():
+        said = f"{shown_name(path)} is damaged: it holds numbers that are not finite."
+    if said:
+        raise InvalidRequest([Problem("continues", said)])
+    return latents
 
 
 class PyramidFlow:
@@ -55,7 +71,7 @@ class PyramidFlow:
 
         finished = None
         if request.continues:
-            finished = load_file(request.continues)["latents"].float()
+            finished = _kept(request.continues, channels=model.vae.config["decoder_in_channels"])
         elif request.first_picture is not None:
             yield Stage(name="Reading the picture")
             given = request.first_picture

@@ -155,7 +155,7 @@ def read_facts(path: Path) -> dict[str, Any] | None:
         with safe_open(path, framework="numpy") as file:
             facts = json.loads((file.metadata() or {}).get(FACTS_KEY, "null"))
             shape = file.get_slice("latents").get_shape()
-    except (OSError, ValueError, SafetensorError):
+    except (OSError, ValueError, RecursionError, SafetensorError):
         return None
     expected = {"engine": str, "model": str, "width": int, "height": int, "frames": int}
     if not isinstance(facts, dict) or any(not isinstance(facts.get(key), kind) for key, kind in expected.items()):

@@ -21,7 +21,7 @@ UNIT_FRAMES = 8  # frames of a unit; the video's first frame is a unit of its ow
 _NUMBER = r"(?>\d{1,9}(?:[.,]\d{1,9})?)"
 _CLOCK = r"(?>\d{1,4}:[0-5]\d(?:[.,]\d{1,9})?)"
 _LINE = r"""
-    [ \t]*+ [(\[]?+ [ \t]*+ ({time}) {unit}
+    [ \t]*+ (?: [-*•·] [ \t]++ )?+ [(\[]?+ [ \t]*+ ({time}) {unit}
     [ \t]*+ (?: -++ >?+ | \.\.++ | (?:to|until|till|bis|à|hasta|до|到|至|から)(?![^\W\d]) ) [ \t]*+
     ({time}) {unit}
     (?: [ \t]*+ [)\]] [ \t]*+ [:;,.=|]?+ | [ \t]*+ [:;,.=|] | [ ]*+ \t | [ ]++ -++ [ ] ) [ \t]*+
@@ -31,7 +31,7 @@ _LINES = [
     re.compile(_LINE.format(time=time, unit=_UNIT), re.VERBOSE | re.IGNORECASE) for time in (_NUMBER, _CLOCK)
 ]  # both times as seconds, or both as minutes:seconds
 # What stands on a keyboard where another has "-", ":", "," or ".", as far as Unicode does not say so itself.
-_KEYS = {"-": "~∼〜−⁃ー→…‒", ":": "∶꞉ː։׃", ",": "、،؛､", ".": "٫。｡", "|": "│", "[": "【〔", "]": "】〕"}
+_KEYS = {"-": "~∼〜−⁃ー→…‒⁓⇒", ":": "∶꞉ː։׃︰", ",": "、،؛､", ".": "٫。｡", "|": "│", "[": "【〔「『", "]": "】〕」』"}
 _SIGNS = {there: here for here, others in _KEYS.items() for there in others}
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from engines.errors import IncompatibleCheckpoint
+from engines.errors import IncompatibleCheckpoint, InvalidRequest
 from engines.events import Note, Stage
 from engines.memory import offload
 from engines.pyramid_flow import engine, generation, keys
@@ -106,6 +106,26 @@ def test_a_continued_clip_is_the_one_never_interrupted(context: PyramidContext, 
     assert {step.total for step in continued if isinstance(step, LatentStep)} == {2 * 3 * LATER}
     kept = load_file(latents(continued, tmp_path))["latents"]
     assert kept.shape == (1, 4, 5, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda kept: kept.index_fill(2, torch.tensor([0]), torch.nan), "is damaged"),
+        (lambda kept: kept.index_fill(1, torch.tensor([3]), torch.inf), "is damaged"),
+        (lambda kept: kept[:, :3], "of another model"),
+        (lambda kept: kept.repeat(2, 1, 1, 1, 1), "of another model"),
+    ],
+)
+def test_latents_that_are_no_numbers_or_another_model_s_are_not_gone_on_with(
+    change: Any, says: str, context: PyramidContext, tmp_path: Path
+) -> None:
+    odd = latents(run(context, wanted(frames=9)), tmp_path)
+    save_file({"latents": change(load_file(odd)["latents"]).contiguous()}, odd)
+    before = context.passes["transformer"]
+    with pytest.raises(InvalidRequest, match=says) as refused:
+        run(context, wanted(frames=17, continues=odd))
+    assert context.passes["transformer"] == before and str(tmp_path) not in str(refused.value)
 
 
 def test_a_clip_stopped_by_its_user_is_kept_and_continued(context: PyramidContext, tmp_path: Path) -> None:

@@ -100,6 +100,7 @@ WAYS = (
     """
 0-2: a fox|0 - 2 s: a fox|0s-2s:a fox|0 to 2: a fox| 0.0 – 2.0 :  a fox |0to2: a fox|00-02: a fox|0S-2S: a fox
 0-2：a fox|０－２：a fox|0〜2：a fox|0～2、a fox|0~2: a fox|0ー2：a fox|0到2秒：a fox|【0-2】a fox|0-2﹕a fox|0-2∶a fox
+• 0-2: a fox|- 0-2: a fox|* [0-2] a fox|「0-2」a fox|0-2︰a fox|0⁓2: a fox|0⇒2: a fox
 ٠-٢: a fox|۰–۲؛ a fox|०-२: a fox|0٫0-2٫0: a fox|0,0-2,0: a fox|0-2، a fox|0-2 sek: a fox|0 bis 2: a fox
 0—2: a fox|0−2: a fox|0‑2: a fox|0 -- 2: a fox|0->2: a fox|0→2: a fox|0..2: a fox|0…2: a fox|0-2 — a fox
 0:00-0:02: a fox|[0-2] a fox|(0-2 s): a fox|0-2, a fox|0-2; a fox|0-2. a fox|0-2s. a fox|0-2 seconds: a fox|0-2 = a fox
