@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
 from studio.page.front_page import MOST_NAMES, FrontPage
 from studio.settings import Settings
+from tests.studio.awaited import awaited
 from tests.studio.server import Server
 from tests.studio.test_gate import ask
 
@@ -34,7 +34,7 @@ def answers(page: FrontPage, *requests: dict[str, Any]) -> list[tuple[int, bytes
         assert len(said[0]["headers"]) == 2
         return said[0]["status"], b"".join(message.get("body", b"") for message in said[1:])
 
-    return [asyncio.run(one(request)) for request in requests]
+    return [awaited(one(request)) for request in requests]
 
 
 class Counted:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from gradio.route_utils import delete_files_created_by_app
 from engines.errors import StudioError
 from studio.page.guarded import Page
 from studio.page.uploads import received
+from tests.studio.awaited import awaited
 from tests.studio.conftest import LOOPS_LEFT_OPEN
 
 pytestmark = LOOPS_LEFT_OPEN
@@ -54,7 +54,7 @@ def page_with(function: Callable[..., Any], **event: Any) -> tuple[Page, Any]:
 
 
 def call(page: Page, event: Any, *values: Any) -> Any:
-    return asyncio.run(page.process_api(event, list(values)))
+    return awaited(page.process_api(event, list(values)))
 
 
 def test_a_folder_given_as_a_picture_does_not_end_the_cleaning(folder: Path) -> None:

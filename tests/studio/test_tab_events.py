@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from html import unescape
@@ -22,6 +21,7 @@ from studio.page import panel, plumbing, tab
 from studio.page.guarded import Page
 from studio.page.tab import Tab
 from studio.service import Studio
+from tests.studio.awaited import awaited
 from tests.studio.conftest import LOOPS_LEFT_OPEN, values, wait_for
 
 pytestmark = LOOPS_LEFT_OPEN
@@ -177,7 +177,7 @@ def test_an_error_of_the_page_is_shown_as_text_and_one_of_the_api_is_text(privat
             gr.api(fails, api_name="fails")
     (event,) = page.fns.values()
     with pytest.raises(gr.Error) as raised:
-        asyncio.run(page.process_api(event, []))
+        awaited(page.process_api(event, []))
     assert ("<b" in raised.value.message) == (not private)
     assert MARKUP in (unescape(raised.value.message) if private else raised.value.message)
 
