@@ -22,6 +22,7 @@ from studio.settings import Settings, is_loopback
 log = logging.getLogger(__name__)
 
 API = "/gradio_api"
+_UNREAD = 422  # how FastAPI says that a body is of another shape
 MOST_JSON_BYTES = 500_000  # no form of the page comes near; uploads have gradio's own limit
 MOST_UPLOAD_BYTES = 50_000_000  # of one file
 GUESS_S = 1.0  # what a wrong password costs
@@ -142,21 +143,23 @@ class Gate:
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         """To gradio; what it cannot cope with is one sentence for the client and one line in the log."""
-        begun = False
+        begun = unread = False
 
         async def watched(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
+            nonlocal begun, unread
+            unread = unread or message.get("status") == _UNREAD
+            if not unread:  # its own answer repeats what was sent
+                begun = True
+                await send(message)
 
         try:
             await self.app(scope, receive, watched)
         except Exception as error:
             log.warning("%s %s: %s: %.200s", scope["method"], scope["path"][:80], type(error).__name__, error)
-            if not begun:
-                await _refusal(400, "This request cannot be read: see the API page for what each call takes.")(
-                    scope, receive, send
-                )
+            unread = not begun
+        if unread:
+            refusal = _refusal(400, "This request cannot be read: see the API page for what each call takes.")
+            await refusal(scope, receive, send)
 
     @property
     def _names(self) -> set[str]:

@@ -271,7 +271,8 @@ def test_every_odd_setting_and_file_gets_one_sentence(server: Server) -> None:
 
 def test_a_body_that_is_no_call_is_answered(server: Server) -> None:
     bodies = [
-        b"", b"{", b"[]", b"null", b'{"data": 5}', b'{"data": [], "fn_index": 99999}', b'{"data": [], "fn_index": "x"}',
+        b"", b"{", b"[]", b"null", b'{"data": 5}',
+        b'{"data": {"a": 1}}', b'{"data": [], "fn_index": 99999}', b'{"data": [], "fn_index": "x"}',
         b'{"data": [], "session_hash": 5}', b'{"data": [], "trigger_id": 5, "event_data": 5}', b"\xff\xfe",
         b"[" * 100_000, b'{"data": [], "session_hash": "' + b"x" * 100_000 + b'"}',
     ]  # fmt: skip
@@ -285,4 +286,5 @@ def test_a_body_that_is_no_call_is_answered(server: Server) -> None:
                 text,
             )
             assert str(ROOT) not in text and "Traceback" not in text
+            assert '"loc"' not in text, "a sentence, no list of faults"
     assert "Traceback" not in server.log.read_text()
