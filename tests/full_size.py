@@ -255,7 +255,7 @@ def bindweave_step(network: torch.nn.Module, *, device: str) -> torch.Tensor:
         condition=draw(4 + config.out_channels, MAX_REFERENCES + FRAMES, SIDE, SIDE),
         clip=draw(MAX_REFERENCES * config.clip_token_len, config.image_dim),
         readings=readings,
-        weights=bindweave.text_weights(5.0),
+        weights=guidance.text_weights(5.0),
         scheduler=unipc(STEPS, shift=3.0),
     )
     return last.latents

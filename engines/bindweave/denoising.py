@@ -12,7 +12,7 @@ import torch
 
 from engines.bindweave.network import BindWeaveTransformer3DModel
 from engines.sampling.denoise import Denoised, SamplingStep, Scheduler, denoise
-from engines.sampling.guidance import NetworkCall, classifier_free, guided
+from engines.sampling.guidance import NetworkCall, guided
 from engines.wan.transformer import told
 
 
@@ -21,11 +21,6 @@ class Reading(NamedTuple):
 
     mllm: torch.Tensor
     text: torch.Tensor
-
-
-def text_weights(scale: float) -> dict[str, float]:
-    """Weights of the passes with and without the prompt; a scale of 1 or less leaves the second out, as published."""
-    return classifier_free(max(scale, 1.0))
 
 
 def sample(
@@ -44,7 +39,7 @@ def sample(
         noise: [C,F,h,w].
         condition: [4+C,R+F,h,w], clip: [T,1280]: the pictures, which both passes see.
         readings: of the passes cond and uncond; only of those that `weights` needs.
-        weights: of the passes: see text_weights.
+        weights: of the passes: see guidance.text_weights.
     """
     dtype, device = network.patch_embedding.weight.dtype, noise.device
     pictures = {"condition": condition[None].to(device, dtype), "clip": clip[None].to(device, dtype)}

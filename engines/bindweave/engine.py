@@ -15,13 +15,13 @@ import torch
 
 from engines.bindweave.components import BindWeaveModel
 from engines.bindweave.conditions import clip_states, latent_mask, reference_frames, with_clip_frames
-from engines.bindweave.denoising import Reading, sample, text_weights
+from engines.bindweave.denoising import Reading, sample
 from engines.bindweave.spec import MAX_REFERENCES, NEGATIVE_READ_ON, BindWeaveRequest
 from engines.events import Note, Stage
 from engines.media.framing import Masked, boxed_subject, letterbox
 from engines.media.pictures import open_picture
 from engines.sampling import guidance
-from engines.sampling.denoise import SOLVERS
+from engines.sampling.denoise import unipc
 from engines.types import Context, Frames, LatentStep
 from engines.wan.latents import latent_shape, preview
 from engines.wan.text import padded
@@ -44,7 +44,7 @@ class BindWeave:
         if (request.width, request.height) != (made_for := context.model.geometry.sizes[0]):
             published = "x".join(map(str, made_for))
             yield Note(message=f"This model was published for {published} alone: other sizes are unverified.")
-        weights = text_weights(request.guidance)
+        weights = guidance.text_weights(request.guidance)
         # What the text encoder reads, and what the multimodal model reads.
         texts = {
             "cond": (request.prompt, request.prompt),
@@ -99,7 +99,7 @@ class BindWeave:
                 clip=clip,
                 readings=readings,
                 weights=weights,
-                scheduler=SOLVERS["unipc"](request.steps, shift=request.shift),
+                scheduler=unipc(request.steps, shift=request.shift),
             ):
                 clean = state.clean
                 yield LatentStep(state.index, state.total, lambda clean=clean: preview(clean, model.wan.rgb_factors))

@@ -66,7 +66,7 @@ class FlashI2V:
         yield Stage(name="Making the video")
         shape = latent_shape(model.vae.config, **size, frames=request.frames)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(request.seed))
-        weights = text_weights(request.guidance)
+        weights = guidance.text_weights(request.guidance)
         passes = model.passes(context, shape, len(guidance.needed(weights)))
         with context.use(passes.component, working_bytes=passes.working_bytes) as network:
             for state in sample(
@@ -111,11 +111,6 @@ def fourier_ratio(detail: float) -> float:
     return round(1 - detail, 6)
 
 
-def text_weights(scale: float) -> dict[str, float]:
-    """Weights of the passes with and without the prompt; a scale of 1 or less leaves the second out, as published."""
-    return guidance.classifier_free(max(scale, 1.0))
-
-
 def sample(
     network: FlashI2VTransformer3DModel,
     *,
@@ -133,7 +128,7 @@ def sample(
     Args:
         noise: [C,F,h,w]; the state starts here, unshifted.
         first: [C,1,h,w], the first frame encoded alone.
-        weights: of the passes cond, uncond: see text_weights. Both see the picture.
+        weights: of the passes cond, uncond: see guidance.text_weights. Both see the picture.
         ratio: how much of the picture's spectrum is left out: see network.fourier_features.
     """
     shift, features = network.shift_and_features(first[None], frames=noise.shape[1], ratio=ratio)

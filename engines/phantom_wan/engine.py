@@ -19,7 +19,7 @@ from engines.media.pictures import cut_out, fit_on_canvas, open_picture
 from engines.phantom_wan.spec import PhantomWanRequest
 from engines.prompting.tokens import cut_notes
 from engines.sampling import guidance
-from engines.sampling.denoise import SOLVERS, Denoised, SamplingStep, denoise
+from engines.sampling.denoise import Denoised, SamplingStep, denoise, unipc
 from engines.sampling.guidance import NetworkCall, guided
 from engines.types import Context, Frames, LatentStep
 from engines.wan.components import WanModel
@@ -38,7 +38,7 @@ class PhantomWan:
         model = WanModel.find(context)
         config = model.transformer.config
         if config["in_channels"] != config["out_channels"]:
-            name = model.transformer.paths[0].name
+            name = model.transformer.name
             raise IncompatibleCheckpoint(f"{name} was made for image-to-video; this engine needs a Phantom checkpoint.")
 
         size = {"width": request.width, "height": request.height}
@@ -73,7 +73,7 @@ class PhantomWan:
                 prompt=padded(prompt.states, text_len=model.text_len),
                 negative=padded(negative.states, text_len=model.text_len),
                 weights=weights,
-                scheduler=SOLVERS["unipc"](request.steps, shift=request.shift),
+                scheduler=unipc(request.steps, shift=request.shift),
                 batched=passes.batched,
             ):
                 clip = state.clean[:, :frames]

@@ -30,6 +30,11 @@ def classifier_free(scale: float) -> dict[str, float]:
     return {"cond": scale, "uncond": 1.0 - scale}
 
 
+def text_weights(scale: float) -> dict[str, float]:
+    """As `classifier_free`, but a scale of 1 or less leaves `uncond` out, as FlashI2V's and BindWeave's code do."""
+    return classifier_free(max(scale, 1.0))
+
+
 def subject(image_scale: float, text_scale: float) -> dict[str, float]:
     """Phantom: neg + image_scale * (pos_i - neg) + text_scale * (pos_it - pos_i), as weights of its three passes.
 

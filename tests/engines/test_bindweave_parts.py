@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from engines.bindweave.conditions import clip_states, latent_mask, reference_frames, with_clip_frames
-from engines.bindweave.denoising import Reading, sample, text_weights
+from engines.bindweave.denoising import Reading, sample
 from engines.bindweave.keys import BINDWEAVE
 from engines.bindweave.reading import reference_patches
 from engines.errors import IncompatibleCheckpoint
@@ -22,6 +22,7 @@ from engines.qwen import chat
 from engines.qwen.keys import QWEN
 from engines.qwen.pictures import look
 from engines.sampling.denoise import SOLVERS
+from engines.sampling.guidance import text_weights
 from tests.engines import tiny_bindweave, tiny_wan
 from tests.engines.tiny_bindweave import CLIP_TOKENS, CLIP_WIDTH, MLLM_WIDTH, TO_RUNTIME, TO_WAN
 from tests.manifests import run as manifests

@@ -14,13 +14,14 @@ from safetensors.torch import save_file
 
 from engines.errors import IncompatibleCheckpoint, InvalidRequest
 from engines.events import Note, Stage
-from engines.flashi2v.engine import FlashI2V, cover, fourier_ratio, sample, text_weights
+from engines.flashi2v.engine import FlashI2V, cover, fourier_ratio, sample
 from engines.flashi2v.keys import FLASHI2V, MAIN, NPU
 from engines.flashi2v.network import FlashI2VTransformer3DModel, ShiftProjection, fourier_features
 from engines.flashi2v.spec import FlashI2VRequest
 from engines.loading.checkpoints import load, open_checkpoint
 from engines.registry import SPECS
 from engines.sampling.denoise import euler
+from engines.sampling.guidance import text_weights
 from engines.types import Frames, LatentStep
 from engines.validation import build_request
 from engines.wan import transformer

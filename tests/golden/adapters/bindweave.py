@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from engines.bindweave.conditions import clip_pixels, clip_states, latent_mask, reference_frames, with_clip_frames
-from engines.bindweave.denoising import Reading, sample, text_weights
+from engines.bindweave.denoising import Reading, sample
 from engines.bindweave.keys import BINDWEAVE
 from engines.bindweave.network import BindWeaveTransformer3DModel
 from engines.bindweave.reading import reduced_size, reference_patches
@@ -21,6 +21,7 @@ from engines.qwen.chat import positions, read
 from engines.qwen.keys import QWEN
 from engines.qwen.pictures import MERGE, PATCH, Patches, look, seen_size
 from engines.sampling.denoise import SOLVERS
+from engines.sampling.guidance import text_weights
 from engines.wan.encoder_keys import IMAGE_ENCODER
 from engines.wan.image import encode_image
 from engines.wan.latents import denormalised

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from engines.flashi2v.engine import cover, sample, text_weights
+from engines.flashi2v.engine import cover, sample
 from engines.flashi2v.keys import FLASHI2V
 from engines.flashi2v.network import FlashI2VTransformer3DModel, ShiftProjection, fourier_features
 from engines.loading.checkpoints import Checkpoint, load
 from engines.sampling.denoise import TRAINING_STEPS, denoise, euler
+from engines.sampling.guidance import text_weights
 from engines.training.shifted import dynamic_shift, shift_sigmas, shifted_input
 from engines.wan.encoder_keys import TEXT_ENCODER
 from engines.wan.text import encode_tokens, padded
