@@ -15,12 +15,13 @@ from engines.bindweave.keys import BINDWEAVE
 from engines.bindweave.reading import reference_patches
 from engines.loading.networks import Fit, Network, Networks, networks
 from engines.loading.tokenizers import load_tokenizer, tokenizer_file
+from engines.memory.remembered import content_key
 from engines.qwen.chat import read, text_then_pictures, tokenise
 from engines.qwen.chat import working_bytes as chat_bytes
 from engines.qwen.keys import QWEN
 from engines.qwen.pictures import Patches, look
 from engines.types import Component, Context
-from engines.wan.components import WanModel, content_key
+from engines.wan.components import WanModel
 from engines.wan.encoder_keys import IMAGE_ENCODER
 from engines.wan.image import encode_image
 from engines.wan.vae import encode_grey

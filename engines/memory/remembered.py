@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,15 @@ class Remembered:
     def clear(self) -> None:
         """Forget everything."""
         self._values.clear()
+
+
+def content_key(*parts: object) -> str:
+    """A key that names the content of its parts: equal for equal ones. The first says what is remembered."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part if isinstance(part, bytes) else repr(part).encode())
+        digest.update(b"\0")
+    return f"{parts[0]} {digest.hexdigest()}"
 
 
 def _tensor_bytes(value: Any) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from engines.errors import IncompatibleCheckpoint
 from engines.loading.networks import Network, find_network
 from engines.media.metadata import cheap_sha256
+from engines.memory.remembered import content_key
 from engines.phantom_physics import latents as physics_latents
 from engines.phantom_physics.checkpoint import SETTINGS, PhysicsSettings, architecture, read_settings
 from engines.phantom_physics.encoder import VideoEncoder
@@ -106,7 +106,7 @@ class PhysicsModel:
 
     def given(self, context: Context, frames: np.ndarray) -> Latents:
         """Given frames uint8 [k,H,W,3] -> their latents alone, remembered; the physics' not yet in their statistics."""
-        content = hashlib.sha256(frames.tobytes()).hexdigest()
+        content = (frames.shape, frames.tobytes())
         height, width = frames.shape[1:3]
         component, room = self.wan.decoder(context, width=width, height=height)
 
@@ -115,7 +115,7 @@ class PhysicsModel:
             with context.use(component, working_bytes=room) as network:
                 return vae.encode(network, video)[0].cpu()
 
-        seen = context.remember(f"frames {component.key} {frames.shape} {content}", look)
+        seen = context.remember(content_key("frames", component.key, *content), look)
         if self.encoder is None:
             return Latents(seen)
         eyes, eyes_room = self.encoder.planned(context, lambda dtype: self._encoding_bytes(dtype))
@@ -124,7 +124,7 @@ class PhysicsModel:
             with context.use(eyes, working_bytes=eyes_room) as network:
                 return finite(self._features(network, frames), role="encoder")
 
-        return Latents(seen, context.remember(f"physics {eyes.key} {self.space} {frames.shape} {content}", feel))
+        return Latents(seen, context.remember(content_key("physics", eyes.key, self.space, *content), feel))
 
     def _features(self, encoder: VideoEncoder, frames: np.ndarray) -> torch.Tensor:
         return physics_latents.encode(encoder, frames, self.space)

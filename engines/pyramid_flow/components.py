@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,7 @@ from engines.loading.networks import Fit, Network, networks
 from engines.loading.reading import open_checkpoint
 from engines.loading.tokenizers import TextLen, load_tokenizer, tokenizer_file
 from engines.memory.fitting import Use, first_that_fits
+from engines.memory.remembered import content_key
 from engines.prompting.tokens import tokenise
 from engines.pyramid_flow import coding, keys
 from engines.pyramid_flow.coding import MINIFLUX_STATISTICS, SD3_STATISTICS, Statistics
@@ -134,8 +134,7 @@ class PyramidModel:
         ids, covered = tokenise(load_tokenizer(self.tokenizer), text + suffix, length=self.text_len)
         encoder, encoder_bytes = self._text_encoder(context)
         clips = [clip.planned(context, partial(pooling_bytes, clip.config)) for clip in self.clips]
-        digest = hashlib.sha256(f"{text}{suffix}".encode()).hexdigest()
-        key = " ".join((encoder.key, *(clip.key for clip, _ in clips), str(ids[-1:]), digest))
+        key = content_key("pyramid text", encoder.key, *(clip.key for clip, _ in clips), ids[-1:], text + suffix)
 
         def read() -> Text:
             with context.use(encoder, working_bytes=encoder_bytes) as network:
@@ -143,20 +142,20 @@ class PyramidModel:
                 states = encode_states(network, tokens, torch.ones_like(tokens)).float()
             return one(states, self._pooled(context, clips, text + suffix, states))
 
-        return Prompt(context.remember(f"pyramid text {key}", read), text[covered:].strip())
+        return Prompt(context.remember(key, read), text[covered:].strip())
 
     def picture_moments(self, context: Context, picture: np.ndarray) -> coding.Moments:
         """The posterior of a picture uint8 [H,W,3], remembered."""
         height, width = picture.shape[:2]
         component, room = self.decoder(context, width, height)
-        digest = hashlib.sha256(picture.tobytes()).hexdigest()
+        key = content_key("pyramid picture", component.key, picture.shape, picture.tobytes())
 
         def look() -> coding.Moments:
             with context.use(component, working_bytes=room) as vae:
                 moments = coding.encode(vae, to_pixels(picture))
             return coding.Moments(*(part.cpu() for part in moments))
 
-        return context.remember(f"pyramid picture {component.key} {width}x{height} {digest}", look)
+        return context.remember(key, look)
 
     def decoder(self, context: Context, width: int, height: int) -> Use:
         """The autoencoder for frames of this size: planned before the first step, for any length needs the same.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from engines.loading.key_rules import Architecture
 from engines.loading.networks import Fit, Network, networks
 from engines.loading.tokenizers import TextLen, load_tokenizer, tokenizer_file
 from engines.memory.fitting import Use, first_that_fits
+from engines.memory.remembered import content_key
 from engines.types import Component, Context, Size
 from engines.wan import transformer, vae
 from engines.wan.encoder_keys import TEXT_ENCODER
@@ -145,12 +145,3 @@ class WanModel:
             return self.vae.ways(context, working)
 
         return first_that_fits(context, ways, size, doing=doing)
-
-
-def content_key(*parts: object) -> str:
-    """A short name for the parts' content."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part if isinstance(part, bytes) else repr(part).encode())
-        digest.update(b"\0")
-    return f"{parts[0]} {digest.hexdigest()}"
