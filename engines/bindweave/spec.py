@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from engines.errors import Problem
 from engines.inputs import Reference, media
-from engines.parameters import guidance_scale, presets, published_pictures, timestep_shift
+from engines.parameters import guidance_scale, published_pictures, timestep_shift
 from engines.request import Request
 from engines.types import UNVERIFIED, EngineSpec, ModelSpec, Weights
 from engines.validation import prompt_problems
-from engines.wan.weights import NEGATIVE_ENGLISH, published_geometry
+from engines.wan.weights import NEGATIVE_ENGLISH, PUBLISHED_PRESETS, published_geometry
 
 MAX_REFERENCES = 4
 WAN_I2V = "Wan-AI/Wan2.1-I2V-14B-720P-Diffusers"
@@ -72,7 +72,7 @@ BINDWEAVE_14B = ModelSpec(
     ),
     geometry=published_geometry((1280, 720), (720, 1280), (832, 480), (480, 832), max_frames=121),
     defaults={"width": 1280, "height": 720, "negative_prompt": NEGATIVE_PROMPT},
-    presets=presets(25, 50, 80),
+    presets=PUBLISHED_PRESETS,
     device_bytes=24 * 2**30,
 )
 

@@ -7,20 +7,13 @@ from __future__ import annotations
 
 from engines.errors import Problem
 from engines.inputs import Reference, media
-from engines.parameters import guidance_scale, presets, published_pictures, timestep_shift
+from engines.parameters import guidance_scale, published_pictures, timestep_shift
 from engines.request import Request, parameter
 from engines.training.words import SENTENCE as STARTER_WORDS
 from engines.types import UNVERIFIED, EngineSpec, ModelSpec, Weights
 from engines.validation import prompt_problems
-from engines.wan.starter import starter_geometry, starter_weights
-from engines.wan.weights import (
-    NEGATIVE_ENGLISH,
-    PUBLISHED,
-    STARTER_DEFAULTS,
-    STARTER_NOTE,
-    STARTER_PRESETS,
-    published_geometry,
-)
+from engines.wan.starter import STARTER_DEFAULTS, STARTER_NOTE, STARTER_PRESETS, starter_geometry, starter_weights
+from engines.wan.weights import NEGATIVE_ENGLISH, PUBLISHED, PUBLISHED_PRESETS, published_geometry
 
 
 class FlashI2VRequest(Request):
@@ -82,7 +75,7 @@ FLASHI2V_1_3B = ModelSpec(
     ),
     geometry=published_geometry((832, 480), (480, 832), (640, 640), max_frames=121),
     defaults={"frames": 49, "negative_prompt": NEGATIVE_ENGLISH},
-    presets=presets(25, 50, 80),
+    presets=PUBLISHED_PRESETS,
     device_bytes=8 * 2**30,
 )
 

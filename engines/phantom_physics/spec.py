@@ -11,12 +11,11 @@ from engines.errors import MediaError, Problem
 from engines.inputs import Clip, Reference, media
 from engines.media.clips import look_at
 from engines.media.excerpt import frames_at, too_short
-from engines.parameters import guidance_scale, presets
-from engines.phantom_wan.spec import NEGATIVE_PROMPT
+from engines.parameters import guidance_scale
 from engines.request import Request, parameter
 from engines.types import EngineSpec, Geometry, ModelSpec, Weights
 from engines.validation import prompt_problems
-from engines.wan.weights import PUBLISHED
+from engines.wan.weights import NEGATIVE_CHINESE, PUBLISHED, PUBLISHED_PRESETS
 from engines.wording import either
 
 STRIDE = 4  # frames of a latent frame after the first
@@ -132,7 +131,7 @@ GEOMETRY = Geometry(
     frame_stride=STRIDE,
     max_frames=121,
 )
-DEFAULTS = {"frames": 121, "fps": 24, "negative_prompt": NEGATIVE_PROMPT}
+DEFAULTS = {"frames": 121, "fps": 24, "negative_prompt": NEGATIVE_CHINESE}
 BASE = (
     Weights(
         "transformer",
@@ -151,7 +150,7 @@ BASE_5B = ModelSpec(
     weights=BASE,
     geometry=GEOMETRY,
     defaults=DEFAULTS | {"physics_scale": 0.0},
-    presets=presets(25, 50, 80),
+    presets=PUBLISHED_PRESETS,
     device_bytes=24 * 2**30,
 )
 
@@ -172,7 +171,7 @@ PHYSICS_5B = ModelSpec(
     ),
     geometry=GEOMETRY,
     defaults=DEFAULTS,
-    presets=presets(25, 50, 80),
+    presets=PUBLISHED_PRESETS,
     device_bytes=28 * 2**30,
 )
 

@@ -7,26 +7,13 @@ from __future__ import annotations
 
 from engines.errors import Problem
 from engines.inputs import Reference, media
-from engines.parameters import guidance_scale, presets, published_pictures, timestep_shift
+from engines.parameters import guidance_scale, published_pictures, timestep_shift
 from engines.request import Request
 from engines.training.words import SENTENCE as STARTER_WORDS
 from engines.types import EngineSpec, ModelSpec, Weights
 from engines.validation import prompt_problems
-from engines.wan.starter import starter_geometry, starter_weights
-from engines.wan.weights import (
-    PUBLISHED,
-    STARTER_DEFAULTS,
-    STARTER_NOTE,
-    STARTER_PRESETS,
-    published_geometry,
-)
-
-# What Wan 2.1 and Phantom were published with (sample_neg_prompt), character for character.
-NEGATIVE_PROMPT = (
-    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，丑陋的，残缺的，"
-    "多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，三条腿，背景人很多，"
-    "倒着走"
-)
+from engines.wan.starter import STARTER_DEFAULTS, STARTER_NOTE, STARTER_PRESETS, starter_geometry, starter_weights
+from engines.wan.weights import NEGATIVE_CHINESE, PUBLISHED, PUBLISHED_PRESETS, published_geometry
 
 
 class PhantomWanRequest(Request):
@@ -74,8 +61,8 @@ PHANTOM_1_3B = ModelSpec(
         *PUBLISHED,
     ),
     geometry=published_geometry((832, 480), (480, 832), (1280, 720), (720, 1280), max_frames=121),
-    defaults={"negative_prompt": NEGATIVE_PROMPT},
-    presets=presets(25, 50, 80),
+    defaults={"negative_prompt": NEGATIVE_CHINESE},
+    presets=PUBLISHED_PRESETS,
     device_bytes=8 * 2**30,
 )
 
@@ -93,8 +80,8 @@ PHANTOM_14B = ModelSpec(
         *PUBLISHED,
     ),
     geometry=published_geometry((832, 480), (480, 832), (1280, 720), (720, 1280), max_frames=241),
-    defaults={"frames": 121, "fps": 24, "negative_prompt": NEGATIVE_PROMPT},
-    presets=presets(25, 50, 80),
+    defaults={"frames": 121, "fps": 24, "negative_prompt": NEGATIVE_CHINESE},
+    presets=PUBLISHED_PRESETS,
     device_bytes=24 * 2**30,
 )
 

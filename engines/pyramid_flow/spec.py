@@ -20,8 +20,7 @@ from engines.request import MAX_PROMPT_CHARACTERS, Request, parameter
 from engines.training.words import SENTENCE as STARTER_WORDS
 from engines.types import EngineSpec, Geometry, ModelSpec, Size, Weights
 from engines.validation import prompt_problems
-from engines.wan.starter import starter_weights
-from engines.wan.weights import STARTER_NOTE
+from engines.wan.starter import STARTER_NOTE, starter_weights
 from engines.wording import either
 
 NAME = "pyramid-flow"

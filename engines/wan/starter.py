@@ -1,4 +1,4 @@
-"""What a built-in model's own files say: the autoencoder it was trained on, and so which clips it can make.
+"""What the starters, the built-in models, share, and what their own files say: their autoencoder, and so their clips.
 
 A network and its autoencoder belong together. Training writes the autoencoder's name into the network's file, so a
 file that is replaced by a better one brings its autoencoder and its sizes along. Imports no torch.
@@ -13,12 +13,24 @@ from typing import Any
 from engines.errors import IncompatibleCheckpoint
 from engines.loading import integrity
 from engines.loading.store import ASSETS
+from engines.parameters import presets
 from engines.types import Geometry, Weights
 from engines.wan.strides import spatial_stride, temporal_stride
-from engines.wan.weights import STARTER_TEXT
 
 FIRST_VAE = "vae.safetensors"  # of networks that name none: the first ones were trained on it
 SIZES = ((96, 64), (64, 64))
+STARTER_DEFAULTS = {"width": 96, "height": 64, "frames": 33, "fps": 12, "steps": 20}
+STARTER_PRESETS = presets(10, 20, 40)
+
+# What reads the prompt in every starter.
+STARTER_TEXT = (
+    Weights("text_encoder", ("starter/text_encoder.safetensors",), size_bytes=930_000),
+    Weights("tokenizer", ("starter/tokenizer/tokenizer.json", "starter/tokenizer/tokenizer_config.json")),
+)
+STARTER_NOTE = (
+    "A small demonstration model trained by this project on a world of simple moving shapes; "
+    "it shows how the engine works, not what it can do at full size."
+)
 
 
 def facts_of(path: Path) -> dict[str, Any]:

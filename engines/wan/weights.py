@@ -1,4 +1,4 @@
-"""What the models on Wan 2.1 share: files, sizes and defaults, of those published and of the starters. No torch."""
+"""What the published models on Wan share: files, sizes, quality choices and negative prompts. Imports no torch."""
 
 from __future__ import annotations
 
@@ -21,8 +21,15 @@ PUBLISHED = (
         21_400_000,
     ),
 )
-# The English translation of its negative prompt, which the systems built on diffusers were published with, character
-# for character.
+PUBLISHED_PRESETS = presets(25, 50, 80)
+
+# The negative prompt that Wan and Phantom were published with (sample_neg_prompt), character for character.
+NEGATIVE_CHINESE = (
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，丑陋的，残缺的，"
+    "多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，三条腿，背景人很多，"
+    "倒着走"
+)
+# Its English translation, which the systems built on diffusers were published with, likewise.
 NEGATIVE_ENGLISH = (
     "Bright tones, overexposed, static, blurred details, subtitles, style, works, paintings, images, static, "
     "overall gray, worst quality, low quality, JPEG compression residue, ugly, incomplete, extra fingers, poorly drawn "
@@ -34,17 +41,3 @@ NEGATIVE_ENGLISH = (
 def published_geometry(*sizes: tuple[int, int], max_frames: int) -> Geometry:
     """Clips of the published models: any size up to 720p, `sizes` are the choices of the page."""
     return Geometry(sizes=sizes, multiple=16, max_pixels=1280 * 720, frame_stride=4, max_frames=max_frames)
-
-
-STARTER_DEFAULTS = {"width": 96, "height": 64, "frames": 33, "fps": 12, "steps": 20}
-STARTER_PRESETS = presets(10, 20, 40)
-
-# What reads the prompt in every starter.
-STARTER_TEXT = (
-    Weights("text_encoder", ("starter/text_encoder.safetensors",), size_bytes=930_000),
-    Weights("tokenizer", ("starter/tokenizer/tokenizer.json", "starter/tokenizer/tokenizer_config.json")),
-)
-STARTER_NOTE = (
-    "A small demonstration model trained by this project on a world of simple moving shapes; "
-    "it shows how the engine works, not what it can do at full size."
-)

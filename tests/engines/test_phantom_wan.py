@@ -14,11 +14,12 @@ from PIL import Image
 from engines.errors import IncompatibleCheckpoint, MissingWeights
 from engines.events import Note, Stage
 from engines.phantom_wan.engine import PhantomWan, sample
-from engines.phantom_wan.spec import NEGATIVE_PROMPT, PHANTOM_WAN, PhantomWanRequest
+from engines.phantom_wan.spec import PHANTOM_WAN, PhantomWanRequest
 from engines.sampling import guidance
 from engines.sampling.denoise import unipc
 from engines.types import Frames, LatentStep
 from engines.wan import transformer
+from engines.wan.weights import NEGATIVE_CHINESE
 from tests.engines import tiny_wan
 from tests.engines.tiny_wan import CountingContext
 
@@ -151,10 +152,10 @@ def test_a_picture_without_a_subject_keeps_its_background(context: CountingConte
 
 
 def test_published_models_start_with_their_negative_prompt_and_the_starter_with_none() -> None:
-    digest = hashlib.sha256(NEGATIVE_PROMPT.encode()).hexdigest()
+    digest = hashlib.sha256(NEGATIVE_CHINESE.encode()).hexdigest()
     assert digest == "ce96e0324e4b54ce4b6e867f669ca520952e1a34cc116543516b1897f0d3c47e"
     values = {model.name: PHANTOM_WAN.default_values(model.name)["negative_prompt"] for model in PHANTOM_WAN.models}
-    assert values == {"starter": "", "1.3B": NEGATIVE_PROMPT, "14B": NEGATIVE_PROMPT}
+    assert values == {"starter": "", "1.3B": NEGATIVE_CHINESE, "14B": NEGATIVE_CHINESE}
 
 
 def test_files_that_do_not_belong_together_are_refused(
