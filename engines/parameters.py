@@ -1,9 +1,11 @@
-"""Parameters, quality presets and clip sizes that several engines declare alike. Imports no torch."""
+"""Fields and quality presets that several engines declare alike. Imports no torch."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from engines.inputs import media
+from engines.media.framing import Setting
 from engines.request import MAX_STEPS, parameter
 
 
@@ -32,6 +34,20 @@ def timestep_shift(default: float) -> Any:
         maximum=20,
         step=0.5,
         advanced=True,
+    )
+
+
+def reference_pictures(*, most: int, more_help: str = "", setting: Setting = "fitted") -> Any:
+    """Pictures of the subjects of a clip; its request declares `published_pictures` too."""
+    return media(
+        "subject",
+        label="Reference pictures",
+        help=f"Pictures, each of one subject: a person, an animal, an object or a scene. {more_help}".strip(),
+        parts=("keep_background",),
+        most=most,
+        needed="Add a reference picture: this engine needs at least one.",
+        as_published="published_pictures",
+        setting=setting,
     )
 
 

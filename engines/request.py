@@ -64,7 +64,7 @@ def parameter(
 
 
 def control(field: FieldInfo) -> dict[str, Any]:
-    """What a field was declared with beside its type: group, unit, step, lines, placeholder, advanced, presentation."""
+    """What a field was declared with beside its type: see `parameter`."""
     extra = field.json_schema_extra
     return extra if isinstance(extra, dict) else {}
 

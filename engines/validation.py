@@ -17,7 +17,7 @@ from engines.media.clips import clip_problem
 from engines.media.files import file_problem
 from engines.media.pictures import picture_problem
 from engines.request import Request, bounds
-from engines.types import EngineSpec
+from engines.types import EngineSpec, ModelSpec
 from engines.wording import either, given, number, printable
 
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "the name of a file"}
@@ -57,8 +57,8 @@ def build_request(spec: EngineSpec, values: Mapping[str, Any], *, pixels: bool =
     return request
 
 
-def prompt_problems(request: Request) -> list[Problem]:
-    """What to say where there is no prompt, for engines that cannot do without."""
+def prompt_problems(request: Request, model: ModelSpec | None = None) -> list[Problem]:
+    """What to say where there is no prompt: the `check` of engines that ask for nothing more, of any model."""
     if request.prompt.strip():
         return []
     return [Problem("prompt", "Write a prompt that says what happens in the clip.")]

@@ -6,9 +6,8 @@ guidance 5).
 
 from __future__ import annotations
 
-from engines.errors import Problem
-from engines.inputs import Reference, media
-from engines.parameters import guidance_scale, published_pictures, timestep_shift
+from engines.inputs import Reference
+from engines.parameters import guidance_scale, published_pictures, reference_pictures, timestep_shift
 from engines.request import Request
 from engines.types import UNVERIFIED, EngineSpec, ModelSpec, Weights
 from engines.validation import prompt_problems
@@ -26,15 +25,9 @@ NEGATIVE_READ_ON = ",motionless, frozen, still image, no movement, stationary, u
 class BindWeaveRequest(Request):
     """Subjects from one to four reference pictures act out the prompt, which a model reads together with them."""
 
-    references: tuple[Reference, ...] = media(
-        "subject",
-        label="Reference pictures",
-        help="Pictures, each of one subject: a person, an animal, an object or a scene. They are shrunk to the clip's "
-        "size where they are larger, and never enlarged.",
-        parts=("keep_background",),
+    references: tuple[Reference, ...] = reference_pictures(
         most=MAX_REFERENCES,
-        needed="Add a reference picture: this engine needs at least one.",
-        as_published="published_pictures",
+        more_help="They are shrunk to the clip's size where they are larger, and never enlarged.",
         setting="letterboxed",
     )
     guidance: float = guidance_scale(
@@ -44,11 +37,6 @@ class BindWeaveRequest(Request):
     )
     shift: float = timestep_shift(3.0)
     published_pictures: bool = published_pictures()
-
-
-def check(request: BindWeaveRequest, model: ModelSpec) -> list[Problem]:
-    """Problems of the prompt."""
-    return prompt_problems(request)
 
 
 BINDWEAVE_14B = ModelSpec(
@@ -86,5 +74,5 @@ BINDWEAVE = EngineSpec(
     implementation="engines.bindweave.engine:BindWeave",
     advice="The video model reads the pictures with the prompt: name each subject once, by traits seen in its "
     "picture, and say how all of them move together in one scene.",
-    check=check,
+    check=prompt_problems,
 )

@@ -5,7 +5,6 @@ Defaults: FlashI2V configs/infer (49 frames of 832x480 at 16 fps, 50 steps, shif
 
 from __future__ import annotations
 
-from engines.errors import Problem
 from engines.inputs import Reference, media
 from engines.parameters import guidance_scale, published_pictures, timestep_shift
 from engines.request import Request, parameter
@@ -48,11 +47,6 @@ class FlashI2VRequest(Request):
     published_pictures: bool = published_pictures()
 
 
-def check(request: FlashI2VRequest, model: ModelSpec) -> list[Problem]:
-    """Problems of the prompt."""
-    return prompt_problems(request)
-
-
 STARTER = ModelSpec(
     name="starter",
     title="Starter (built in, runs anywhere)",
@@ -89,5 +83,5 @@ FLASHI2V = EngineSpec(
     implementation="engines.flashi2v.engine:FlashI2V",
     advice="The video begins with the picture: name in it what moves, and say how everything goes on from there, the "
     "camera included, rather than what the picture shows already.",
-    check=check,
+    check=prompt_problems,
 )

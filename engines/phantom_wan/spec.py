@@ -5,9 +5,8 @@ Defaults: Phantom README and generate.py (s2v-1.3B, s2v-14B); reference pictures
 
 from __future__ import annotations
 
-from engines.errors import Problem
-from engines.inputs import Reference, media
-from engines.parameters import guidance_scale, published_pictures, timestep_shift
+from engines.inputs import Reference
+from engines.parameters import guidance_scale, published_pictures, reference_pictures, timestep_shift
 from engines.request import Request
 from engines.training.words import SENTENCE as STARTER_WORDS
 from engines.types import EngineSpec, ModelSpec, Weights
@@ -19,26 +18,13 @@ from engines.wan.weights import NEGATIVE_CHINESE, PUBLISHED, PUBLISHED_PRESETS, 
 class PhantomWanRequest(Request):
     """Subjects from one to four reference pictures act out the prompt."""
 
-    references: tuple[Reference, ...] = media(
-        "subject",
-        label="Reference pictures",
-        help="Pictures, each of one subject: a person, an animal, an object or a scene.",
-        parts=("keep_background",),
-        most=4,
-        needed="Add a reference picture: this engine needs at least one.",
-        as_published="published_pictures",
-    )
+    references: tuple[Reference, ...] = reference_pictures(most=4)
     image_guidance: float = guidance_scale(
         5.0, label="Picture guidance", help="How strongly the clip keeps to the reference pictures."
     )
     text_guidance: float = guidance_scale(7.5, label="Text guidance", help="How strongly the clip keeps to the prompt.")
     shift: float = timestep_shift(5.0)
     published_pictures: bool = published_pictures()
-
-
-def check(request: PhantomWanRequest, model: ModelSpec) -> list[Problem]:
-    """Problems of the prompt."""
-    return prompt_problems(request)
 
 
 STARTER = ModelSpec(
@@ -94,5 +80,5 @@ PHANTOM_WAN = EngineSpec(
     models=(STARTER, PHANTOM_1_3B, PHANTOM_14B),
     implementation="engines.phantom_wan.engine:PhantomWan",
     advice="The video model is shown the subjects on plain canvases: say where they are and what they do together.",
-    check=check,
+    check=prompt_problems,
 )
