@@ -15,12 +15,13 @@ from engines.bindweave.keys import BINDWEAVE
 from engines.bindweave.reading import reference_patches
 from engines.loading.networks import Fit, Network, Networks, networks
 from engines.loading.tokenizers import load_tokenizer, tokenizer_file
+from engines.memory.fitting import Use
 from engines.memory.remembered import content_key
 from engines.qwen.chat import read, text_then_pictures, tokenise
 from engines.qwen.chat import working_bytes as chat_bytes
 from engines.qwen.keys import QWEN
 from engines.qwen.pictures import Patches, look
-from engines.types import Component, Context
+from engines.types import Context
 from engines.wan.components import WanModel
 from engines.wan.encoder_keys import IMAGE_ENCODER
 from engines.wan.image import encode_image
@@ -141,7 +142,7 @@ class BindWeaveModel:
         with context.use(reader, working_bytes=room) as network:
             return look(network, patches).cpu(), patches.grids
 
-    def _reader(self, context: Context, *, tokens: int, patches: int = 0) -> tuple[Component, int]:
+    def _reader(self, context: Context, *, tokens: int, patches: int = 0) -> Use:
         """The multimodal model, and the memory for a chat of so many tokens or pictures of so many patches."""
 
         def working(dtype: torch.dtype) -> int:

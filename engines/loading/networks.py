@@ -90,20 +90,18 @@ class Network:
             budget_bytes=context.budget_bytes,
         )
 
-    def planned(
-        self, context: Context, working: Callable[[torch.dtype], int] = lambda dtype: 0
-    ) -> tuple[Component, int]:
-        """The component in the precision of this context, and `working` in it: what `Context.use` takes."""
+    def planned(self, context: Context, working: Callable[[torch.dtype], int] = lambda dtype: 0) -> Use:
+        """The component in the precision of this context, and `working` in it."""
         precision = self.precision(context, working)
-        return self.component(precision), working(precision.compute)
+        return Use(self.component(precision), working(precision.compute))
 
     def ways(self, context: Context, working: Callable[[torch.dtype], int]) -> list[Use]:
         """How a run can be made on the context's device, best first: makeshift precisions come with a note."""
-        component, room = self.planned(context, working)
-        found = [Use(component, room)]
+        best = self.planned(context, working)
+        found = [best]
         for precision in (PRECISIONS[name] for name in self.architecture.makeshifts):
             note = (
-                f"There was not the memory for {component.precision}: {self.architecture.title} computed in "
+                f"There was not the memory for {best.component.precision}: {self.architecture.title} computed in "
                 f"{precision.name}, so fine shades may be off."
             )
             makeshift = self.component(precision)

@@ -11,6 +11,7 @@ import torch
 from engines.errors import IncompatibleCheckpoint
 from engines.loading.networks import Network, find_network
 from engines.media.metadata import cheap_sha256
+from engines.memory.fitting import Use
 from engines.memory.remembered import content_key
 from engines.phantom_physics import latents as physics_latents
 from engines.phantom_physics.checkpoint import SETTINGS, PhysicsSettings, architecture, read_settings
@@ -19,7 +20,7 @@ from engines.phantom_physics.keys import VIDEO_ENCODER, VISUAL
 from engines.phantom_physics.latents import PhysicsSpace
 from engines.phantom_physics.sampling import Latents
 from engines.sampling.finite import finite
-from engines.types import Component, Context
+from engines.types import Context
 from engines.wan import vae
 from engines.wan.components import WanModel
 from engines.wan.transformer import working_bytes
@@ -95,11 +96,11 @@ class PhysicsModel:
         """What the checkpoint says that this version does not know."""
         return self.settings.unknown if self.physics is not None else []
 
-    def denoiser(self, context: Context, tokens: int) -> tuple[Component, int]:
+    def denoiser(self, context: Context, tokens: int) -> Use:
         """The pictures' transformer, and the memory of a pass over `tokens` tokens with timesteps of their own."""
         return _planned(self.wan.transformer, context, tokens)
 
-    def branch(self, context: Context, tokens: int) -> tuple[Component, int]:
+    def branch(self, context: Context, tokens: int) -> Use:
         """The physics branch, likewise."""
         assert self.physics is not None
         return _planned(self.physics, context, tokens)
@@ -137,7 +138,7 @@ class PhysicsModel:
         return int(tokens * config["hidden_size"] * (8 + 2 * config.get("mlp_ratio", 4.0)) * dtype.itemsize)
 
 
-def _planned(network: Network, context: Context, tokens: int) -> tuple[Component, int]:
+def _planned(network: Network, context: Context, tokens: int) -> Use:
     width = network.config["num_attention_heads"] * network.config["attention_head_dim"]
 
     def working(dtype: torch.dtype) -> int:

@@ -34,7 +34,7 @@ from engines.pyramid_flow.text import (
     one,
     pooling_bytes,
 )
-from engines.types import Component, Context, Size
+from engines.types import Context, Size
 from engines.wan.encoder_keys import TEXT_ENCODER
 from engines.wan.latents import preview_factors
 from engines.wan.text import working_bytes as text_bytes
@@ -172,7 +172,7 @@ class PyramidModel:
 
         return first_that_fits(context, ways, Size(width, height), doing="Decoding")
 
-    def denoiser(self, context: Context, tokens: int) -> tuple[Component, int]:
+    def denoiser(self, context: Context, tokens: int) -> Use:
         """The transformer for calls over `tokens` tokens in all, and the memory for its activations."""
         config = self.transformer.config
         width = config["num_attention_heads"] * config["attention_head_dim"]
@@ -182,15 +182,13 @@ class PyramidModel:
 
         return self.transformer.planned(context, working)
 
-    def _text_encoder(self, context: Context) -> tuple[Component, int]:
+    def _text_encoder(self, context: Context) -> Use:
         def working(dtype: torch.dtype) -> int:
             return text_bytes(self.text_encoder.config, tokens=self.text_len, dtype=dtype)
 
         return self.text_encoder.planned(context, working)
 
-    def _pooled(
-        self, context: Context, clips: list[tuple[Component, int]], text: str, states: torch.Tensor
-    ) -> torch.Tensor:
+    def _pooled(self, context: Context, clips: list[Use], text: str, states: torch.Tensor) -> torch.Tensor:
         if not clips:
             return states.mean(dim=1)
         ids, _ = tokenise(load_clip_tokenizer(self.clip_tokenizer), text, length=CLIP_LEN)

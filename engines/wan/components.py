@@ -113,7 +113,7 @@ class WanModel:
             latents.append(context.remember(key, lambda picture=picture: look(picture)))
         return torch.cat(latents, dim=1)
 
-    def denoiser(self, context: Context, tokens: int) -> tuple[Component, int]:
+    def denoiser(self, context: Context, tokens: int) -> Use:
         """The transformer for passes over `tokens` tokens at once, and the memory for their activations."""
 
         def working(dtype: torch.dtype) -> int:
