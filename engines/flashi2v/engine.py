@@ -17,7 +17,8 @@ from engines.events import Note, Stage
 from engines.flashi2v.keys import FLASHI2V
 from engines.flashi2v.network import FlashI2VTransformer3DModel
 from engines.flashi2v.spec import FlashI2VRequest
-from engines.media.pictures import crop_to_cover, open_picture
+from engines.media.framing import crop_to_cover
+from engines.media.pictures import open_picture
 from engines.prompting.tokens import cut_notes
 from engines.sampling import guidance
 from engines.sampling.denoise import Denoised, SamplingStep, Scheduler, denoise, euler

@@ -16,9 +16,6 @@ from PIL import Image, ImageCms, ImageOps, features
 from engines.errors import MediaError
 from engines.media.files import shown_name, usable_file
 from engines.media.formats import Format
-from engines.media.framing import CutOut, cover_frame, crop_to_cover, cut_out, fit_on_canvas
-
-__all__ = ["CutOut", "cover_frame", "crop_to_cover", "cut_out", "fit_on_canvas", "open_picture", "picture_problem"]
 
 MAX_FILE_BYTES = 50_000_000
 MAX_SIDE = 16_384

@@ -15,7 +15,8 @@ from diffusers import WanTransformer3DModel
 
 from engines.errors import IncompatibleCheckpoint
 from engines.events import Note, Stage
-from engines.media.pictures import cut_out, fit_on_canvas, open_picture
+from engines.media.framing import cut_out, fit_on_canvas
+from engines.media.pictures import open_picture
 from engines.phantom_wan.spec import PhantomWanRequest
 from engines.prompting.tokens import cut_notes
 from engines.sampling import guidance

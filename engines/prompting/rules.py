@@ -18,7 +18,8 @@ from PIL import Image
 from engines import registry
 from engines.errors import MediaError
 from engines.events import Answer
-from engines.media.pictures import cut_out, open_picture
+from engines.media.framing import cut_out
+from engines.media.pictures import open_picture
 from engines.messages import Ask
 from engines.request import MAX_PROMPT_CHARACTERS
 from engines.training.words import unknown

@@ -20,7 +20,8 @@ from engines.errors import InvalidRequest, Problem
 from engines.events import Note, Stage
 from engines.loading.integrity import FACTS_KEY
 from engines.media.files import shown_name
-from engines.media.pictures import cut_out, open_picture
+from engines.media.framing import cut_out
+from engines.media.pictures import open_picture
 from engines.prompting.tokens import cut_notes
 from engines.pyramid_flow import storyboard
 from engines.pyramid_flow.coding import SPACE, StreamingDecoder, to_levels

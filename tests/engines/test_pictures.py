@@ -16,7 +16,8 @@ from PIL import Image, ImageCms, ImageDraw, ImageFile, PngImagePlugin
 
 from engines.errors import MediaError
 from engines.media import pictures
-from engines.media.pictures import cover_frame, crop_to_cover, cut_out, fit_on_canvas, open_picture, picture_problem
+from engines.media.framing import cover_frame, crop_to_cover, cut_out, fit_on_canvas
+from engines.media.pictures import open_picture, picture_problem
 
 ORIENTATION = 0x0112
 

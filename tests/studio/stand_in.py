@@ -35,7 +35,8 @@ class StandIn:
         import torch
 
         from engines.events import Note, Stage
-        from engines.media.pictures import fit_on_canvas, open_picture
+        from engines.media.framing import fit_on_canvas
+        from engines.media.pictures import open_picture
         from engines.types import Frames, LatentStep
 
         yield Stage(name="Reading the prompt")

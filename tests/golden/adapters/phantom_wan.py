@@ -11,7 +11,7 @@ from PIL import Image
 
 from engines.loading.checkpoints import Checkpoint, load
 from engines.loading.key_rules import Architecture
-from engines.media.pictures import fit_on_canvas
+from engines.media.framing import fit_on_canvas
 from engines.phantom_wan.engine import sample
 from engines.sampling import guidance
 from engines.sampling.denoise import SOLVERS, denoise
