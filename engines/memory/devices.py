@@ -31,7 +31,7 @@ class DeviceInfo:
 
 
 class Device(Protocol):
-    """What the residency cache may do to a device; tests give a FakeDevice."""
+    """What the residency cache may do to a device; tests give one that only counts."""
 
     name: str
 
@@ -112,40 +112,6 @@ class TorchDevice:
     def budget_bytes(self) -> int:
         """What may be used of it when the user states no number."""
         return int(self.memory()[0] * _SHARE_OF_FREE)
-
-
-class FakeDevice:
-    """A device for tests that only counts: modules stay where they are, their bytes are booked here."""
-
-    def __init__(self, capacity_bytes: int, *, is_ram: bool = False) -> None:
-        self.name, self.capacity_bytes, self._is_ram = "fake", capacity_bytes, is_ram
-        self.held: dict[int, int] = {}
-        self.peak_bytes = 0
-
-    @property
-    def torch_device(self) -> torch.device:
-        import torch
-
-        return torch.device("cpu")
-
-    @property
-    def is_ram(self) -> bool:
-        return self._is_ram
-
-    def place(self, module: Any, size_bytes: int) -> None:
-        self.held[id(module)] = size_bytes
-        self.peak_bytes = max(self.peak_bytes, sum(self.held.values()))
-        if sum(self.held.values()) > self.capacity_bytes:
-            raise MemoryError("the fake device is full")
-
-    def withdraw(self, module: Any, size_bytes: int) -> None:
-        del self.held[id(module)]
-
-    def forget(self, module: Any) -> None:
-        del self.held[id(module)]
-
-    def empty_cache(self) -> None:
-        return
 
 
 class PeakMeter:

@@ -13,7 +13,6 @@ import torch
 from engines.errors import DeviceError
 from engines.memory.devices import (
     DeviceInfo,
-    FakeDevice,
     PeakMeter,
     TorchDevice,
     device_error,
@@ -21,6 +20,7 @@ from engines.memory.devices import (
     is_out_of_memory,
     ram,
 )
+from tests.engines.fake_device import FakeDevice
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from engines.errors import OutOfMemory
-from engines.memory.devices import FakeDevice
 from engines.memory.residency import ComponentCache
 from engines.types import Component, Size
 from engines.wan import vae
 from engines.wan.components import WanModel
 from tests.engines import tiny_wan
+from tests.engines.fake_device import FakeDevice
 from tests.engines.tiny_models import WAN_GEOMETRY
 from tests.engines.tiny_wan import CountingContext
 

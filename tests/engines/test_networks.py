@@ -20,7 +20,6 @@ from engines.loading import networks, reading
 from engines.loading.networks import find_network
 from engines.loading.store import Store
 from engines.memory import offload, precision
-from engines.memory.devices import FakeDevice
 from engines.memory.precision import BFLOAT16, FLOAT16, FLOAT32, SMALL_BYTES, choose
 from engines.memory.remembered import Remembered
 from engines.memory.residency import ComponentCache
@@ -34,6 +33,7 @@ from engines.wan.encoder_keys import TEXT_ENCODER
 from engines.wan.text import encode_tokens, working_bytes
 from engines.wan.transformer_keys import TRANSFORMER
 from tests.engines import tiny_wan
+from tests.engines.fake_device import FakeDevice
 from tests.engines.test_checkpoints import published, size, write
 from tests.engines.tiny_wan import CountingContext
 from tests.manifests.run import ARCHITECTURES

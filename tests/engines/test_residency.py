@@ -9,11 +9,11 @@ import torch
 
 from engines.errors import OutOfMemory
 from engines.memory import offload
-from engines.memory.devices import FakeDevice
 from engines.memory.placement import plan
 from engines.memory.remembered import Remembered
 from engines.memory.residency import ComponentCache
 from engines.types import Component
+from tests.engines.fake_device import FakeDevice
 
 BLOCK = 4 * 100  # bytes of one Linear(10, 10, bias=False)
 

@@ -15,7 +15,6 @@ from engines.loading import networks, reading
 from engines.loading.networks import Network, find_network
 from engines.loading.streaming import block_of, streamed_bytes
 from engines.memory import precision
-from engines.memory.devices import FakeDevice
 from engines.memory.precision import BFLOAT16, FLOAT32, choose
 from engines.memory.residency import ComponentCache
 from engines.pyramid_flow import keys
@@ -25,6 +24,7 @@ from engines.wan.encoder_keys import TEXT_ENCODER
 from engines.wan.text import encode_tokens
 from engines.wan.transformer_keys import TRANSFORMER
 from tests.engines import tiny_pyramid, tiny_wan
+from tests.engines.fake_device import FakeDevice
 from tests.engines.test_checkpoints import size
 from tests.engines.tiny_wan import seeded
 
