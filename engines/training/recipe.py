@@ -68,7 +68,6 @@ class Recipe:
         for name, holds, meant in (
             ("steps", self.steps > 0, "a whole number from 1 on"),
             ("minutes", 0 <= self.minutes < math.inf, "a number from 0 on, where 0 is no limit"),
-            ("stages", len(self.stages) > 0, "one stage or more"),
             ("learning_rate", 0 < self.learning_rate < math.inf, "a number above 0"),
             ("clip_norm", self.clip_norm > 0, "a number above 0"),
             ("ema", 0 <= self.ema < 1, "a number from 0 to below 1"),
@@ -128,7 +127,10 @@ def with_settings(recipe: Recipe, settings: list[str]) -> Recipe:
         if not sign or name not in types:
             raise ValueError(f"Unknown setting {setting!r}: write name=value with one of {', '.join(sorted(types))}.")
         changes[name] = _read(name, text, types[name])
-    return dataclasses.replace(recipe, **changes)
+    changed = dataclasses.replace(recipe, **changes)
+    if recipe.stages and not changed.stages:  # recipes that train on people's own clips have none
+        raise ValueError("stages must be one stage or more.")
+    return changed
 
 
 def _read(name: str, text: str, kind: Any) -> Any:
