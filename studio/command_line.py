@@ -87,6 +87,7 @@ def refine(options: argparse.Namespace) -> int:
     if not options.prompt.strip():
         raise InvalidRequest([Problem("prompt", "There is no prompt to refine: write what the subject does.")])
     settings = _settings(options)
+    check_models_folder(settings)
     pictures = [absolute(path) for path in options.pictures]
     question = refining.question(
         spec, options.prompt, model=options.model or "", pictures=pictures, refiner=settings.refiner
@@ -214,7 +215,7 @@ def _parser() -> Parser:
     command = commands.add_parser("serve", help="serve the page", description=serve.__doc__)
     command.set_defaults(run=serve)
     command.add_argument("--open", action="store_true", help="open the page in a browser")
-    _setting_flags(command, "outputs", "models", "devices", "memory_gb", "host", "port", "root_path", "names")
+    _setting_flags(command, *(source.setting for source in SOURCES if source.flag))
 
     command = commands.add_parser("generate", help="make one clip", description=generate.__doc__)
     command.set_defaults(run=generate)
@@ -255,7 +256,7 @@ def _parser() -> Parser:
         "--ref", dest="pictures", action="append", default=[], metavar="PICTURE", help="a picture that goes with it"
     )
     command.add_argument("--json", action="store_true", help="print the suggestion, or the error, as JSON")
-    _setting_flags(command, "devices")
+    _setting_flags(command, "models", "devices", "memory_gb", "refiner")
 
     command = commands.add_parser("models", help="list the models", description=list_models.__doc__)
     command.set_defaults(run=list_models)

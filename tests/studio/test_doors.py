@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from engines.registry import SPECS
-from studio import command_line
+from studio import command_line, serving
 from studio.command_line import main
 from studio.one_clip import BadOutput, Target
 from studio.paths import absolute
-from studio.settings import SOURCES, BadSetting, Settings, from_environment, is_loopback
+from studio.settings import SOURCES, BadSetting, Settings, Source, from_environment, is_loopback
 from tests.studio.server import ROOT
 
 WORDS = ["generate", "phantom-wan", "--prompt", "slides", "--device", "cpu"]
@@ -348,6 +348,17 @@ def test_an_unbound_terminal_ends_the_command(here: Path) -> None:
     process.send_signal(signal.SIGHUP)
     assert process.wait(timeout=60) == 130
     assert names(here) == [b"star.png"]
+
+
+@pytest.mark.parametrize("source", [source for source in SOURCES if source.flag], ids=lambda source: source.setting)
+def test_serve_takes_every_flag(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flag that is declared and told in the read-me, and that no command takes, is a promise broken."""
+    given: list[Settings] = []
+    monkeypatch.setattr(serving, "run", given.append)
+    texts = {"port": "7999", "memory_gb": "3", "devices": "cpu", "refiner": "qwen-3b", "root_path": "/kinora"}
+    text = texts.get(source.setting, "elsewhere.localhost")
+    assert main(["serve", source.flag, text]) == 0
+    assert getattr(given[0], source.setting) != getattr(Settings(), source.setting)
 
 
 def test_the_read_me_names_every_flag_and_variable() -> None:
