@@ -13,7 +13,7 @@ from engines.inputs import media_fields
 from engines.request import MAX_PROMPT_CHARACTERS, RANDOM_SEED, control
 from engines.types import EngineSpec
 from studio import examples
-from studio.page import duration, fields, model_list, presets, refining
+from studio.page import duration, fields, markup, model_list, presets, refining
 from studio.page.form import Form
 from studio.page.model_list import ModelList
 from studio.page.plumbing import HIDDEN, PRIVATE, changed, page, script
@@ -111,7 +111,7 @@ def _examples(shown: Sequence[examples.Example]) -> list[tuple[examples.Example,
     if not shown:
         return []
     with gr.Row(elem_classes="pills"):
-        gr.HTML("<span>Try</span>")
+        gr.HTML(markup.chip("Try"))
         return [(example, gr.Button(example.title, size="sm", min_width=60)) for example in shown]
 
 

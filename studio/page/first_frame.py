@@ -16,6 +16,7 @@ from engines.errors import MediaError
 from engines.inputs import Media
 from engines.media.framing import crop_to_cover, cut_out
 from engines.media.pictures import open_picture
+from studio.measures import frame_size
 from studio.page import markup, parts
 from studio.page.plumbing import HIDDEN
 from studio.page.slots import png, sides
@@ -46,12 +47,11 @@ def render(
             )
             last = gr.Button("Use the last frame of the newest clip", size="sm", elem_id=f"{elem_id}-last")
         with gr.Column(scale=1, min_width=200):
-            view = gr.HTML(
-                crop_view(path, width=frame[0], height=frame[1], **values), elem_classes="model-view crop-view"
-            )
+            shown = crop_view(path, width=frame[0], height=frame[1], **values)
+            view = gr.HTML(shown.html, elem_classes="model-view crop-view")
             drawn = parts.render(declared, values, elem_id=elem_id)
             for name, component in drawn.items():
-                component.visible = _offered(name, path, str(view.value))
+                component.visible = _offered(name, path, shown)
     return FirstFrame(declared, image, drawn, view, last)
 
 
@@ -110,6 +110,14 @@ def show(reference: Any, declared: Media) -> list[Any]:
     return [served(path) if path else None, *(parts.shown(fields[name], value) for name, value in values.items())]
 
 
+@dataclass(frozen=True)
+class CropView:
+    """What stands beside the picture, as HTML, and whether the clip's frame could lie elsewhere on it."""
+
+    html: str
+    movable: bool = False
+
+
 def crop_view(
     path: str | None,
     *,
@@ -118,17 +126,14 @@ def crop_view(
     position: float = 0.5,
     keep_background: bool = True,
     as_published: bool = False,
-) -> str:
-    """The picture with what the clip does not show darkened, or the sentence why it cannot be used.
-
-    The text says "movable" to the page where the frame could lie elsewhere.
-    """
+) -> CropView:
+    """The picture with what the clip does not show darkened, or the sentence why it cannot be used."""
     if path is None:
-        return ""
+        return CropView("")
     try:
         picture = open_picture(Path(path), as_published=as_published)
     except MediaError as error:
-        return markup.lines([markup.Line(error.message, "problem")])
+        return CropView(markup.lines([markup.Line(error.message, "problem")]))
     found = True
     if not keep_background:
         picture, found = cut_out(picture)
@@ -145,12 +150,11 @@ def crop_view(
     caption = "The clip begins with the bright part" if round(100 * cut) else "The clip begins with the whole picture"
     caption += f"; {100 * cut:.0f} % of the picture is cut off, nothing is stretched." if round(100 * cut) else "."
     if picture.width < crop.width / 1.5:
-        caption += f" It is enlarged from {picture.width}×{picture.height}, so it will look soft."
+        caption += f" It is enlarged from {frame_size(*picture.size)}, so it will look soft."
     if not found:
         caption += " No background was found to remove."
     alt = "The picture with the frame of the clip on it"
-    mark = "movable" if movable else "whole"
-    return f'<div class="{mark}">{markup.figure(png(seen), alt=alt, caption=caption)}</div>'
+    return CropView(markup.figure(png(seen), alt=alt, caption=caption), movable)
 
 
 def look(declared: Media, image: Any, *raw: Any) -> list[Any]:
@@ -164,11 +168,11 @@ def look(declared: Media, image: Any, *raw: Any) -> list[Any]:
     if frame is None:
         return [gr.skip() for _ in range(1 + count)]
     shown = crop_view(path, **frame, **_held(declared, held), as_published=bool(published and published[0]))
-    return [shown, *(gr.update(visible=_offered(name, path, shown)) for name in declared.parts)]
+    return [shown.html, *(gr.update(visible=_offered(name, path, shown)) for name in declared.parts)]
 
 
-def _offered(part: str, path: str | None, view: str) -> bool:
-    return 'class="movable"' in view if part == "position" else path is not None
+def _offered(part: str, path: str | None, view: CropView) -> bool:
+    return view.movable if part == "position" else path is not None
 
 
 def _held(declared: Media, raw: Sequence[Any]) -> dict[str, Any]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from html import escape
 
 import gradio as gr
 
-from engines.wording import gigabytes
+from engines.wording import gigabytes, gpu_memory
 from studio.jobs.worker_process import DeviceState
 from studio.page import markup, plumbing
 from studio.page.markup import Line, Row
@@ -50,10 +49,10 @@ class Machine:
         """The chip, and whether the devices still have to be looked for."""
         found = self.studio.executor.devices()
         if not found:
-            return {self.devices: "<span>Looking at this machine…</span>"}
-        names = escape(" + ".join(_title(state) for state in found))
+            return {self.devices: markup.chip("Looking at this machine…")}
+        names = " + ".join(_title(state) for state in found)
         return {
-            self.devices: f'<span title="Clips are made on this device">{names}</span>',
+            self.devices: markup.chip(names, title="Clips are made on this device"),
             self.watch: gr.Timer(active=False),
         }
 
@@ -90,4 +89,4 @@ def _title(state: DeviceState) -> str:
     if state.name == "cpu":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         return f"CPU · {cores} cores"
-    return f"{state.title} · {state.total_bytes / 2**30:.0f} GB" if state.total_bytes else state.title
+    return f"{state.title} · {gpu_memory(state.total_bytes)}" if state.total_bytes else state.title

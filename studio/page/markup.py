@@ -11,6 +11,8 @@ from typing import Literal
 from engines.errors import Problem
 
 Kind = Literal["empty", "waiting", "running", "done", "failed", "cancelled"]
+Change = Literal["", "del", "ins"]
+"""What becomes of some words: they stay, go or come; named as HTML names it."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,30 @@ def lines(shown: Iterable[Line]) -> str:
 def section(title: str, help_: str) -> str:
     """The head of a group of controls."""
     return f"<h3>{escape(title)}</h3><p>{escape(help_)}</p>"
+
+
+def brand(logo_svg: str, *, name: str, motto: str) -> str:
+    """The head of the page; the logo is the page's own drawing and no text."""
+    return f"{logo_svg}<div><h1>{escape(name)}</h1><p>{escape(motto)}</p></div>"
+
+
+def chip(text: str, *, title: str = "") -> str:
+    """A short text; `title` is told of it when it is pointed at."""
+    told = f' title="{escape(title)}"' if title else ""
+    return f"<span{told}>{escape(text)}</span>"
+
+
+def being_written(text: str) -> str:
+    """A suggestion that is not finished."""
+    return f"<div class='refinement' aria-busy='true'><p class='suggestion'>{escape(text.strip())} …</p></div>"
+
+
+def suggestion(changes: Iterable[tuple[Change, str]], reasons: Iterable[str]) -> str:
+    """A suggestion, where it changes something, with what goes and comes marked, and the reasons below."""
+    marked = [f"<{tag}>{escape(text)}</{tag}>" if tag else escape(text) for tag, text in changes if text]
+    text = f"<p class='suggestion'>{' '.join(marked)}</p>" if marked else ""
+    why = "".join(f"<li>{escape(reason)}</li>" for reason in reasons)
+    return f"<div class='refinement' role='status'>{text}<ul>{why}</ul></div>"
 
 
 def figure(png: bytes, *, alt: str, caption: str) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from html import escape
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from engines.events import Answer
 from engines.types import EngineSpec
 from engines.validation import text_problem
 from studio.page import markup
+from studio.page.markup import Change
 from studio.page.plumbing import HIDDEN, PRIVATE, Updates, script
 from studio.page.uploads import received
 from studio.service import Studio
@@ -109,7 +109,7 @@ class Refining:
                         yield ready | self._answered(before, piece)
                         return
                     said += piece.text
-                    words = being_written(said) if said.strip() else _WAITING
+                    words = markup.being_written(said) if said.strip() else _WAITING
                     yield {self.shown: gr.update(value=words, visible=True)}
         except StudioError as error:
             instead = gr.update(value=markup.lines([markup.Line(str(error), "problem")]), visible=True)
@@ -151,24 +151,14 @@ def render(studio: Studio, spec: EngineSpec) -> Refining:
     return Refining(studio, spec, ask, stop, back, shown, choice, accept, leave, suggested, by, before)
 
 
-def being_written(said: str) -> str:
-    """A suggestion that is not finished, as HTML."""
-    return f"<div class='refinement' aria-busy='true'><p class='suggestion'>{escape(said.strip())} …</p></div>"
-
-
 def explained(before: str, after: str, reasons: tuple[str, ...]) -> str:
     """The suggestion with its new words marked, and the reasons below, as HTML."""
     old, new = before.split(), after.split()
-    parts = []
-    for tag, words in _changes(old, new):
-        said = escape(" ".join(words))
-        parts += [f"<{tag}>{said}</{tag}>" if tag else said] if said else []
-    text = f"<p class='suggestion'>{' '.join(parts)}</p>" if old != new else ""
-    why = "".join(f"<li>{escape(reason)}</li>" for reason in reasons or ("Nothing to add: the prompt is complete.",))
-    return f"<div class='refinement' role='status'>{text}<ul>{why}</ul></div>"
+    changes = [(change, " ".join(words)) for change, words in _changes(old, new)] if old != new else []
+    return markup.suggestion(changes, reasons or ("Nothing to add: the prompt is complete.",))
 
 
-def _changes(old: list[str], new: list[str]) -> Iterator[tuple[str, list[str]]]:
+def _changes(old: list[str], new: list[str]) -> Iterator[tuple[Change, list[str]]]:
     """The words of both in order: "" for those that stay, "del" for those that go, "ins" for those that come.
 
     What is alike at both ends is told apart first, for mostly it is all there is. Words that repeat themselves would

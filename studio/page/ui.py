@@ -1,4 +1,4 @@
-"""The page: a header, one tab per engine, and the history."""
+"""The page: a header, a tab for each purpose of engines, the history, and the machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from studio.page import api, engine_tabs, history, model_list, send
+from studio.page import api, engine_tabs, history, markup, model_list, send
 from studio.page.front_page import FrontPage
 from studio.page.gate import MOST_UPLOAD_BYTES, Gate
 from studio.page.guarded import Page
@@ -26,28 +26,26 @@ LOGO = (HERE / "logo.svg").read_text(encoding="utf-8")
 def build(studio: Studio) -> gr.Blocks:
     """The page of a studio, not yet served."""
     with Page(title="Kinora", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as page:
-        # The secret only tells this page's entry from others in the browser: gradio ships it to every visitor.
         api.expose(studio)  # first, so that its names are the plain ones
+        # The secret only tells this page's entry from others in the browser: gradio ships it to every visitor.
         browser = gr.BrowserState({}, storage_key="kinora", secret="kinora")
         here = Machine(studio)
         with gr.Row(elem_classes="top"):
-            gr.HTML(f"{LOGO}<div><h1>Kinora</h1><p>Pictures in, moving pictures out.</p></div>", elem_classes="brand")
+            gr.HTML(markup.brand(LOGO, name="Kinora", motto="Pictures in, moving pictures out."), elem_classes="brand")
             here.chip()
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
             titles = engine_tabs.by_title(studio.specs.values())
             drawn = [engine_tabs.render(studio, title, specs, browser=browser) for title, specs in titles.items()]
             places = engine_tabs.Places(tabs, drawn)
             with gr.Tab("History", id="history") as history_tab:
-                book = history.render(studio, places, opened=history_tab, browser=browser)
-        rendered = places.drawn
-        forms = {name: one.form for name, one in rendered.items()}
-        for sender in (*(one.sender for one in rendered.values()), book):
+                from_history = history.render(studio, places, opened=history_tab, browser=browser)
+        rendered = places.drawn.values()
+        for sender in (*(one.sender for one in rendered), from_history):
             send.wire(studio, sender, places, browser=browser)
-        for form in forms.values():
-            send.wire_newest(studio, form, browser=browser)
-        for one in rendered.values():
+        for one in rendered:
+            send.wire_newest(studio, one.form, browser=browser)
             page.load(one.events.load, browser, [browser, *one.result.components], **HIDDEN)
-        model_list.Follower(studio, [one.controls.models for one in rendered.values()]).wire(page)
+        model_list.Follower(studio, [one.controls.models for one in rendered]).wire(page)
         here.fold()
     return page
 

@@ -21,12 +21,12 @@ SPEC = SPECS["flashi2v"]
 DECLARED = media_fields(SPEC.request_type)["picture"]
 
 
-def view(path: Path, position: float = 50, *, width: int = 96, height: int = 64) -> str:
+def view(path: Path, position: float = 50, *, width: int = 96, height: int = 64) -> first_frame.CropView:
     return first_frame.crop_view(str(path), width=width, height=height, position=position / 100)
 
 
-def drawn(html: str) -> np.ndarray:
-    data = re.search(r"base64,([^\"]+)", html)[1]
+def drawn(seen: first_frame.CropView) -> np.ndarray:
+    data = re.search(r"base64,([^\"]+)", seen.html)[1]
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")).astype(int)
 
 
@@ -47,15 +47,15 @@ def picture(kind: str, path: Path) -> Path:
 @pytest.mark.parametrize("kind", ["tall", "wide", "square", "tiny", "enormous", "16-bit", "grey", "clear", "rotated"])
 def test_every_picture_shows_its_crop(kind: str, tmp_path: Path) -> None:
     path = picture(kind, tmp_path / "picture.png")
-    html = view(path)
-    pixels = drawn(html)
+    seen = view(path)
+    pixels = drawn(seen)
     bright = (pixels > 250).all(-1)
     rows, columns = np.flatnonzero(bright.any(1)), np.flatnonzero(bright.any(0))
     shape = (columns[-1] - columns[0] + 1) / (rows[-1] - rows[0] + 1)
     assert shape == pytest.approx(96 / 64, rel=0.05), "the frame of the clip"
     assert (pixels[~bright] < 120).all(), "what is cut off is dark"
-    assert 'class="movable"' in html
-    assert ("enlarged" in html) == (kind == "tiny")
+    assert seen.movable
+    assert ("enlarged" in seen.html) == (kind == "tiny")
     tall = kind in ("tall", "rotated")
     assert (pixels.shape[0] > 1.5 * pixels.shape[1]) == tall, "turned as the camera was held"
     request = build_request(SPEC, {"prompt": "x", "picture": {"path": path}})
@@ -67,19 +67,19 @@ def test_the_frame_goes_where_it_is_put(tmp_path: Path) -> None:
     left, right = (drawn(view(path, position)) for position in (0, 100))
     assert left[20, 5].min() > 250 > 120 > left[20, -5].max()
     assert right[20, -5].min() > 250 > 120 > right[20, 5].max()
-    assert "67 % of the picture is cut off" in view(path)
+    assert "67 % of the picture is cut off" in view(path).html
 
 
 def test_a_picture_of_the_frames_shape_is_whole(tmp_path: Path) -> None:
     Image.new("RGB", (192, 128), "white").save(tmp_path / "whole.png")
-    html = view(tmp_path / "whole.png")
-    assert "whole picture" in html and "movable" not in html
-    assert (drawn(html) > 250).all()
+    seen = view(tmp_path / "whole.png")
+    assert "whole picture" in seen.html and not seen.movable
+    assert (drawn(seen) > 250).all()
 
 
 def test_what_is_no_picture_is_told_in_place_of_the_crop(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("I am no picture.")
-    html = view(tmp_path / "text.png")
+    html = view(tmp_path / "text.png").html
     assert "is not a picture" in html and str(tmp_path) not in html
 
 
