@@ -44,11 +44,10 @@ def choices(studio: Studio, spec: EngineSpec, *, owner: str) -> list[tuple[str, 
 
 def title(spec: EngineSpec, job: Job) -> str:
     """A clip in a few words."""
-    said = remaking.words(spec, job)
-    short = f"{said[:_PROMPT_CHARACTERS]}{'…' if len(said) > _PROMPT_CHARACTERS else ''}"
+    said = remaking.words(spec, job, most=_PROMPT_CHARACTERS)
     length = f"{measures.clip_seconds(job.frames, job.request['fps'])} s"
     size = measures.frame_size(job.request["width"], job.request["height"])
-    return f"{short}, {length}, {size}, seed {job.request['seed']}"
+    return f"{said}, {length}, {size}, seed {job.request['seed']}"
 
 
 def values(spec: EngineSpec, job: Job) -> dict[str, Any]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-# With fields, for the page fills it in anew in the browser while a slider moves.
+# With fields, for the page fills them in anew in the browser while a slider moves.
 CLIP_LENGTH = "{frames} frames @ {fps} fps = {seconds} s"
+
+
+FRAME_SIZE = "{width} × {height}"
 
 
 def clip_length(frames: int, fps: int) -> str:
@@ -18,7 +21,7 @@ def clip_seconds(frames: int, fps: int) -> str:
 
 def frame_size(width: int, height: int) -> str:
     """96, 64 -> "96 × 64"."""
-    return f"{width} × {height}"
+    return FRAME_SIZE.format(width=width, height=height)
 
 
 def time_span(seconds: float) -> str:

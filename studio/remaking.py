@@ -42,10 +42,11 @@ def loss(job: Job) -> str:
     return f"{which} not there any more: {'its place stays' if gone == 1 else 'their places stay'} empty."
 
 
-def words(spec: EngineSpec | None, job: Job) -> str:
-    """What the clip was asked to show, on one line: the first of its engine's texts that says something."""
+def words(spec: EngineSpec | None, job: Job, *, most: int) -> str:
+    """What the clip was asked to show, on one line: the first of its engine's texts that says something, shortened."""
     fields = spec.request_type.model_fields if spec is not None else {}
     extras = {name: control(info) for name, info in fields.items()}
     texts = [name for name, extra in extras.items() if extra.get("group") == "prompt" and not extra.get("advanced")]
     said = (" ".join(str(job.request.get(name) or "").split()) for name in texts or ["prompt"])
-    return next(filter(None, said), "")
+    text = next(filter(None, said), "")
+    return f"{text[:most]}…" if len(text) > most else text

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from engines.types import EngineSpec
-from studio.measures import CLIP_LENGTH
+from studio.measures import CLIP_LENGTH, FRAME_SIZE
 from studio.page.form import Form
 from studio.page.plumbing import PRIVATE, page, script
 
@@ -25,7 +25,7 @@ class Duration:
 def field(spec: EngineSpec, values: Mapping[str, Any]) -> gr.Number:
     """The field for seconds, holding the length of `values`."""
     return gr.Number(
-        round(values["frames"] / values["fps"], 2), label="Duration (s)", minimum=0, step=0.1, min_width=120,
+        round(values["frames"] / values["fps"], 2), label="Duration (s)", minimum=0, step=0.1, min_width=100,
         elem_id=f"{spec.name}-seconds", interactive=True,
     )  # fmt: skip
 
@@ -40,6 +40,7 @@ def rules(spec: EngineSpec) -> dict[str, Any]:
         },
         "sentences": {
             "length": CLIP_LENGTH,
+            "size": FRAME_SIZE,
             "unit": "{units} unit",
             "units": "{units} units",
             "most": "at most {seconds} s",

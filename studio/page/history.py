@@ -66,9 +66,7 @@ def render(studio: Studio, places: Places, *, opened: gr.Tab, browser: gr.Browse
     results = [component for tab in places.drawn.values() for component in tab.result.components]
     clip = [browser, column.chosen]
     opened.select(book.list, browser, listing, **HIDDEN)
-    column.gallery.select(
-        book.open, [browser, column.listed], [column.chosen, column.detail, *shown], **HIDDEN
-    )  # fmt: skip
+    column.gallery.select(book.open, [browser, column.listed], [column.chosen, column.detail, *shown], **HIDDEN)
     column.delete.click(book.delete, clip, [*listing, *results], **HIDDEN)
     for button, new_seed in ((column.use, False), (column.use_anew, True)):
         button.click(book.use(new_seed=new_seed), clip, [*places.components, *forms], **HIDDEN)
@@ -93,12 +91,12 @@ def draw(studio: Studio) -> tuple[Column, Sender]:
             video = player("history-video")
             notice = gr.HTML(elem_id="history-notice", elem_classes="hint")
             with gr.Row(elem_classes="actions"):
-                use = gr.Button("Use these settings", variant="primary", elem_id="history-use")
-                use_anew = gr.Button("Use them with a new seed", elem_id="history-use-anew")
+                use = gr.Button("Use these settings", size="md", variant="primary", elem_id="history-use")
+                use_anew = gr.Button("Use them with a new seed", size="md", elem_id="history-use-anew")
             with gr.Row(elem_classes="actions"):
-                download = gr.DownloadButton("Download video")
-                longer = gr.Button("Continue", visible=False, elem_id="history-continue")
-                delete = gr.Button("Delete", variant="stop", elem_id="history-delete")
+                download = gr.DownloadButton("Download video", size="md")
+                longer = gr.Button("Continue", size="md", visible=False, elem_id="history-continue")
+                delete = gr.Button("Delete", size="md", variant="stop", elem_id="history-delete")
             sender = send.render(studio.specs.values(), name="history", clip=chosen, video=video)
             with gr.Accordion("Quality", open=False, elem_id="history-quality"):
                 gr.HTML(markup.lines([markup.Line(clip_quality.PURPOSE)]), elem_classes="hint")
@@ -221,5 +219,4 @@ class History:
 
 def caption(spec: EngineSpec | None, job: Job) -> str:
     """What a clip is about, short; its seed where nothing was said."""
-    text = remaking.words(spec, job) or f"seed {job.request.get('seed')}"
-    return f"{text[:_CAPTION_CHARACTERS]}{'…' if len(text) > _CAPTION_CHARACTERS else ''}"
+    return remaking.words(spec, job, most=_CAPTION_CHARACTERS) or f"seed {job.request.get('seed')}"

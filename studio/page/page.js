@@ -27,7 +27,8 @@
     const units = (frames - first) / step + 1;
     const parts = unit ? [fill(units === 1 ? sentences.unit : sentences.units, { units })] : [];
     parts.push(fill(sentences.length, { frames, fps, seconds: exact(frames, fps) }));
-    if (unit && size) parts.push(String(size));
+    const [, width, height] = /^(\d+)x(\d+)$/.exec(size) ?? [];
+    if (unit && width) parts.push(fill(sentences.size, { width, height }));
     parts.push(fill(sentences.most, { seconds: exact(last, fps) }));
     return parts.join(", ");
   };

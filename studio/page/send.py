@@ -58,7 +58,7 @@ def render(specs: Iterable[EngineSpec], *, name: str, clip: gr.State, video: gr.
             takers = [spec for spec in specs if spec.field_of("subject", "first frame")]
             titles = {spec.tab: spec.name for spec in reversed(takers)}
             targets = {
-                title: gr.Button(f"Send to {title}", elem_id=f"{name}-to-{first}")
+                title: gr.Button(f"Send to {title}", size="md", elem_id=f"{name}-to-{first}")
                 for title, first in reversed(titles.items())
             }
     return Sender(name, clip, video, box, frame, gr.Number(visible=False), ends, targets)

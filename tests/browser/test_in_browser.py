@@ -276,3 +276,17 @@ def test_a_frame_of_a_clip_becomes_the_picture_of_another(page) -> None:
     page.wait_for_function(
         "before => document.querySelector('#flashi2v-picture-1 img')?.getAttribute('src') != before", arg=before
     )
+
+
+def test_both_ends_of_every_slider_can_be_read(page) -> None:
+    """A slider gives way where its column is narrow; the mark at its end is not pushed out and cut."""
+    page.get_by_role("tab", name="Physics", exact=True).click()
+    page.locator("#phantom-physics-frames").wait_for()
+    for width in (800, 1280, 1600):
+        page.set_viewport_size({"width": width, "height": 900})
+        cut = page.evaluate(
+            """() => [...document.querySelectorAll("input[type=range]")].map((slider) => slider.closest(".block"))
+                .filter((block) => block.offsetParent && block.scrollWidth > block.clientWidth)
+                .map((block) => block.id)"""
+        )
+        assert cut == []

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.browser
 @pytest.fixture
 def tab(page):
     page.get_by_role("tab", name="Long video").click()
-    page.get_by_text("7 units, 49 frames @ 12 fps = 4.08 s, 128x64, at most 8.08 s").wait_for()
+    page.get_by_text("7 units, 49 frames @ 12 fps = 4.08 s, 128 × 64, at most 8.08 s").wait_for()
     return page
 
 
@@ -44,7 +44,7 @@ def continue_it(page) -> None:
 
 def test_length_and_storyboard_are_told_in_units(tab) -> None:
     tab.locator("#pyramid-flow-seconds input").fill("2")
-    tab.get_by_text("4 units, 25 frames @ 12 fps = 2.08 s, 128x64, at most 8.08 s").wait_for()
+    tab.get_by_text("4 units, 25 frames @ 12 fps = 2.08 s, 128 × 64, at most 8.08 s").wait_for()
 
     board, reading = tab.locator("#pyramid-flow-storyboard textarea"), tab.locator("#pyramid-flow-storyboard-reading")
     assert board.get_attribute("placeholder").startswith("0-2: ")
