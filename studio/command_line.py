@@ -71,7 +71,7 @@ def generate(options: argparse.Namespace) -> int:
     settings = _settings(options, overrides=overrides)
     check_models_folder(settings)
     with one_clip.Target(options.out) as target:
-        models.store(settings).require(spec.name, spec.model(request.model))
+        settings.files().require(spec.name, spec.model(request.model))
         device = require_devices(settings.devices)[0]
         result = one_clip.make(spec, request, target=target, settings=settings, device=device, quiet=options.json)
     if options.json:
@@ -105,7 +105,7 @@ def refine(options: argparse.Namespace) -> int:
 def list_models(options: argparse.Namespace) -> int:
     """List every engine's models, or download one."""
     settings = _settings(options)
-    files = models.store(settings)
+    files = settings.files()
     if not options.download:
         check_models_folder(settings)
     else:

@@ -11,7 +11,6 @@ from engines.types import UNVERIFIED, EngineSpec, ModelSpec
 from engines.wording import both, gigabytes, gpu_memory
 from studio.jobs.assign import has_memory
 from studio.jobs.worker_process import DeviceState
-from studio.settings import Settings
 
 # Licences that ask for no more than to be named.
 _FREE = ("Apache-2.0", "MIT", "BSD-3-Clause")
@@ -37,11 +36,6 @@ class Availability:
         return not self.reason
 
 
-def store(settings: Settings) -> Store:
-    """The checkpoint files of this machine as the settings say."""
-    return settings.files()
-
-
 def availability(
     spec: EngineSpec, model: ModelSpec, *, files: Store, devices: Sequence[DeviceState], public: bool = False
 ) -> Availability:
@@ -56,10 +50,9 @@ def availability(
             return Availability(state, reason)
         if not any(weights.repo for weights in model.weights):
             return Availability(state, f"{model.title} is not complete: get a full copy of the project.")
-        short = f"; {here}" if devices and not has_memory(largest, model.device_bytes) else ""
-        return Availability(
-            state, f"{model.title} is not installed: {gigabytes(left)} to download, {model.wants}{short}."
-        )
+        short = f", and {here}" if devices and not has_memory(largest, model.device_bytes) else ""
+        wants = f" It {model.wants}{short}." if model.device_bytes else ""
+        return Availability(state, f"{model.title} is not installed: {gigabytes(left)} to download.{wants}")
     if devices and not has_memory(largest, model.device_bytes):
         if public:
             return Availability(state, f"{model.title} {model.wants}; {here}.")
@@ -102,7 +95,7 @@ def licence(model: ModelSpec) -> str:
             pages.setdefault(weights.licence, []).append(f"huggingface.co/{weights.repo}")
     lines = []
     if unread := pages.pop(UNVERIFIED, None):
-        lines.append(f"Under which licence its files are could not be verified: read it at {_each(unread)} first.")
+        lines.append(f"The licence of its files could not be verified: read it at {_each(unread)} first.")
     if pages:
         names = both([_TITLES.get(name, name) for name in pages])
         where = _each([page for some in pages.values() for page in some])

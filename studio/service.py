@@ -37,7 +37,6 @@ class Studio:
     executor: Executor
     specs: Mapping[str, EngineSpec]
     files: Store
-
     limits: Limits = field(default_factory=Limits)
 
     def submit(
@@ -181,7 +180,7 @@ class Studio:
 
 def open_studio(settings: Settings, executor_type: Any, **options: Any) -> Studio:
     """A studio over its outputs folder, not yet started."""
-    files = models.store(settings)
+    files = settings.files()
     store = JobStore(settings.database)
     return Studio(settings, store, executor_type(settings, store, **options), registry.SPECS, files)
 

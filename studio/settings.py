@@ -18,6 +18,8 @@ from engines.wording import either, given, printable
 from studio.paths import absolute, reason
 
 MOST_GB = 100_000
+PICTURES, FOR_BROWSERS = "pictures", ".browser"
+"""Folders in the outputs folder."""
 
 # Folders that others than Kinora look for in the environment, also in worker processes, which run elsewhere.
 _FOLDERS = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME", "GRADIO_TEMP_DIR", "TMPDIR")
@@ -83,13 +85,13 @@ class Settings(MachineSettings):
     @property
     def pictures(self) -> Path:
         """Where uploaded pictures are kept, by content."""
-        return self.outputs / "pictures"
+        return self.outputs / PICTURES
 
     @property
     def for_browsers(self) -> Path:
         """Where uploads and second names of clips are, which browsers may fetch: gradio's folder."""
         chosen = os.environ.get("GRADIO_TEMP_DIR", "")
-        return Path(chosen) if chosen else self.outputs / ".browser"
+        return Path(chosen) if chosen else self.outputs / FOR_BROWSERS
 
     @property
     def most_upload_bytes(self) -> int:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from engines.media.output import remove_leftovers
 from studio.jobs.store import JobStore
+from studio.settings import FOR_BROWSERS, PICTURES
 
 log = logging.getLogger(__name__)
 
-PICTURES, BROWSER = "pictures", ".browser"
 _FILE_OF_JOB = re.compile(r"(\d{8}-\d{6}-[0-9a-f]{16})\.\w")
 
 
@@ -33,7 +33,7 @@ def clean(folder: Path, store: JobStore) -> None:
         whole = (folder / f"{known[1]}.mp4").exists()
         if state in ("failed", "cancelled") or (state != "done" and not whole):
             _remove(path)
-    shutil.rmtree(folder / BROWSER, ignore_errors=True)
+    shutil.rmtree(folder / FOR_BROWSERS, ignore_errors=True)
     for path in [*folder.glob(".*.keep"), *(folder / PICTURES).glob(".*.part")]:
         _remove(path)
     for path in (folder / PICTURES).glob("[!.]*"):

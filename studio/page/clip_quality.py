@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engines.inputs import media_fields
+from engines.inputs import Reference, media_fields
 from engines.media.framing import cover_frame, cut_out
 from engines.media.pictures import open_picture
 from engines.media.video import read_frames
@@ -85,13 +85,14 @@ def _measured(spec: EngineSpec | None, job: Job) -> Quality:
 
     request, picture = job.request, None
     field = spec.field_of("first frame") if spec is not None else None
-    if spec is not None and field is not None and (reference := request.get(field)):
+    if spec is not None and field is not None and request.get(field):
+        reference = Reference.model_validate(request[field])
         switch = media_fields(spec.request_type)[field].as_published
-        image = open_picture(Path(reference["path"]), as_published=bool(switch and request.get(switch)))
-        if not reference.get("keep_background", True):
+        image = open_picture(reference.path, as_published=bool(switch and request.get(switch)))
+        if not reference.keep_background:
             image = cut_out(image).image
-        position = reference.get("position", 0.5)
-        picture = np.asarray(cover_frame(image, width=request["width"], height=request["height"], position=position))
+        size = {"width": request["width"], "height": request["height"]}
+        picture = np.asarray(cover_frame(image, **size, position=reference.position))
     with closing(read_frames(Path(job.result.video if job.result else ""))) as frames:
         return measure(frames, fps=request["fps"], picture=picture)
 

@@ -31,7 +31,7 @@ class FrontPage:
             said: list[Message] = []
 
             async def heard(message: Message) -> None:
-                said.append({**message, "headers": [*message["headers"]]} if "headers" in message else {**message})
+                said.append(_copied(message))
                 await send(message)
 
             await self.app(scope, receive, heard)
@@ -41,4 +41,9 @@ class FrontPage:
                 self._kept[name] = said
             return
         for message in self._kept[name]:
-            await send({**message, "headers": [*message["headers"]]} if "headers" in message else {**message})
+            await send(_copied(message))
+
+
+def _copied(message: Message) -> Message:
+    """A message that others may write their headers into."""
+    return {**message, "headers": [*message["headers"]]} if "headers" in message else {**message}

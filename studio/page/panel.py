@@ -106,7 +106,7 @@ def own_pixels_line(job: Job) -> str:
     size = frame_size(job.request["width"], job.request["height"])
     return (
         f"Made by the built-in demonstration model, {size} pixels, drawn larger without smoothing. "
-        "A full model makes real footage."
+        "The published models make larger clips."
     )
 
 

@@ -159,7 +159,7 @@ def show(references: Sequence[Any], declared: Media) -> list[Any]:
     for index in range(declared.most):
         reference = _reference(references[index]) if index < len(references) else None
         there = reference is not None and Path(reference["path"]).is_file()
-        shown += [served(reference["path"]) if there else None, reference["keep_background"] if there else True]
+        shown += [served(reference["path"]) if there else None, reference[KEEP] if there else True]
     return shown
 
 
@@ -221,4 +221,4 @@ def _move(index: int, by: int) -> Any:
 def _reference(value: Any) -> dict[str, Any]:
     """A reference as a mapping, whether it is one or an object."""
     values = value if isinstance(value, Mapping) else value.model_dump()
-    return {"path": str(values["path"]), "keep_background": values.get("keep_background", True)}
+    return {"path": str(values["path"]), KEEP: values.get(KEEP, True)}

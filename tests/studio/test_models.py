@@ -46,7 +46,7 @@ def test_the_licence_of_every_file_is_told(spec: EngineSpec, model: ModelSpec) -
     limited = [weights for weights in model.weights if weights.licence not in ("Apache-2.0", "MIT")]
     assert bool(line) == bool([weights for weights in model.weights if weights.repo])
     if limited:
-        begins = ("Not free for every use", "Under which licence its files are could not be verified")
+        begins = ("Not free for every use", "The licence of its files could not be verified")
         assert line.startswith(begins) and all(weights.repo in line for weights in limited)
         assert not models.is_free(model)
     assert "\n" not in line
