@@ -49,7 +49,7 @@ class Reference(_Given):
     )
 
 
-class Clip(_Given):
+class GivenClip(_Given):
     """One video."""
 
     moment: float = parameter(
@@ -91,7 +91,7 @@ TYPES: dict[Kind, type] = {
     "subject": Reference,
     "first frame": Reference,
     "mask": Reference,
-    "clip": Clip,
+    "clip": GivenClip,
     "earlier job": Path,
     "adapter": Adapter,
 }
@@ -172,7 +172,7 @@ def media_fields(request_type: type[Request], *kinds: Kind) -> dict[str, Media]:
 
 
 def files(request: Request) -> Iterator[tuple[str, Media, Any]]:
-    """Every file of a request with its field: a Reference, Clip or Adapter, or the path of an earlier job's file."""
+    """Every file of a request with its field: a Reference, GivenClip, Adapter, or the path of an earlier job's file."""
     for name, declared in media_fields(type(request)).items():
         value = getattr(request, name)
         for item in value if isinstance(value, tuple) else (value,):

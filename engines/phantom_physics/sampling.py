@@ -30,7 +30,7 @@ class Latents(NamedTuple):
         return Latents(self.visual.to(device), None if self.physics is None else self.physics.to(device))
 
 
-class Denoised(NamedTuple):
+class DenoisedPair(NamedTuple):
     """The state after step `index` of `total`, and the `clean` pictures the network now aims at."""
 
     index: int
@@ -168,7 +168,7 @@ class Sampler:
 @torch.no_grad()
 def denoise(
     sampler: Sampler, noise: Latents, *, given: Latents | None, scheduler: Callable[[], Any]
-) -> Iterator[Denoised]:
+) -> Iterator[DenoisedPair]:
     """From noise to both latents, step by step; the given frames are clean from before the first step to the end.
 
     Args:
@@ -188,7 +188,7 @@ def denoise(
             for solver, speed, part in zip(solvers, velocity, latents, strict=False)
         ]
         latents = with_given(Latents(*stepped), given)
-        yield Denoised(index + 1, total, latents, with_given(Latents(aim), given).visual)
+        yield DenoisedPair(index + 1, total, latents, with_given(Latents(aim), given).visual)
 
 
 def _check_finite(sampler: Sampler, velocity: Latents, latents: Latents, timestep: torch.Tensor, *, when: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 from engines.errors import MediaError, Problem
-from engines.inputs import Clip, Reference, media
+from engines.inputs import GivenClip, Reference, media
 from engines.media.clips import look_at
 from engines.media.excerpt import frames_at, too_short
 from engines.parameters import guidance_scale
@@ -39,7 +39,7 @@ class PhantomPhysicsRequest(Request):
         help="The clip begins with this picture. It keeps the picture's shape and has about as many pixels as the size "
         "says.",
     )
-    clip: Clip | None = media(
+    clip: GivenClip | None = media(
         "clip",
         label="Clip to go on from",
         help="The new clip begins with frames of this one, unchanged, and goes on. It keeps its shape and has about as "
@@ -91,7 +91,7 @@ def resolved_shift(request: PhantomPhysicsRequest, width: int, height: int) -> f
     return LOW_SHIFT if width * height <= LOW_SHIFT_PIXELS else HIGH_SHIFT
 
 
-def most_given(request: PhantomPhysicsRequest, clip: Clip) -> int:
+def most_given(request: PhantomPhysicsRequest, clip: GivenClip) -> int:
     """How many frames of a given clip may be used: fewer than the new clip has."""
     return min(clip.frames, request.frames - STRIDE)
 
@@ -110,7 +110,7 @@ def check(request: PhantomPhysicsRequest, model: ModelSpec) -> list[Problem]:
     return problems
 
 
-def _clip_problems(request: PhantomPhysicsRequest, clip: Clip) -> list[Problem]:
+def _clip_problems(request: PhantomPhysicsRequest, clip: GivenClip) -> list[Problem]:
     if (clip.frames - 1) % STRIDE:
         below = (clip.frames - 1) // STRIDE * STRIDE + 1
         choices = either([str(below), str(below + STRIDE)])

@@ -13,7 +13,7 @@ from engines.inputs import media_fields
 from engines.request import MAX_PROMPT_CHARACTERS, RANDOM_SEED, control
 from engines.types import EngineSpec
 from studio import examples
-from studio.page import duration, fields, markup, model_list, presets, refining
+from studio.page import duration, fields, markup, model_list, presets, refine_row
 from studio.page.form import Form
 from studio.page.model_list import ModelList
 from studio.page.plumbing import HIDDEN, PRIVATE, changed, page, script
@@ -86,7 +86,7 @@ def render(studio: Studio, spec: EngineSpec) -> Controls:
     framing = [form.component(name) for name in ("width", *switches) if name]
     for board in boards:
         board.wire(framing)
-    prompt = refining.Prompt(*map(form.component, ("prompt", "written_prompt", "refined_by")))
+    prompt = refine_row.Prompt(*map(form.component, ("prompt", "written_prompt", "refined_by")))
     refine.wire(prompt, listed.chosen, [image for board in boards for image in board.images])
     _wire_examples(form, tries, listed.chosen)
     duration.wire(form, length, listed.chosen)
@@ -95,7 +95,7 @@ def render(studio: Studio, spec: EngineSpec) -> Controls:
     return Controls(form, listed, variations, reuse, problems, generate, put.readings)
 
 
-def _prompt(studio: Studio, put: _Fields) -> refining.Refining:
+def _prompt(studio: Studio, put: _Fields) -> refine_row.Refining:
     """The prompt with its count, and the row that refines it."""
     with gr.Column(elem_classes="captioned"):
         put.put("prompt")
@@ -103,7 +103,7 @@ def _prompt(studio: Studio, put: _Fields) -> refining.Refining:
     prompt = put.form.component("prompt")
     loaded = page().load
     gr.on([loaded, prompt.change], None, prompt, count, js=script("promptCount", _PROMPT_COUNT), **PRIVATE)
-    return refining.render(studio, put.form.spec)
+    return refine_row.render(studio, put.form.spec)
 
 
 def _examples(shown: Sequence[examples.Example]) -> list[tuple[examples.Example, gr.Button]]:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from engines.errors import InvalidRequest, Problem
-from engines.inputs import PICTURES, TYPES, Adapter, Clip, Reference, files, media, media_fields, with_parts
+from engines.inputs import PICTURES, TYPES, Adapter, GivenClip, Reference, files, media, media_fields, with_parts
 from engines.media.clips import ClipFacts, clip_problem, look_at
 from engines.phantom_wan.spec import PHANTOM_WAN
 from engines.registry import SPECS
@@ -29,7 +29,7 @@ class Everything(Request):
     )
     start: Reference | None = media("first frame", label="Start", help="Where it begins.", parts=("position",))
     mask: Reference | None = media("mask", label="Mask", help="What stays.")
-    clip: Clip | None = media("clip", label="Clip", help="What goes on.", parts=("moment",))
+    clip: GivenClip | None = media("clip", label="Clip", help="What goes on.", parts=("moment",))
     earlier: Path | None = media("earlier job", label="Earlier", help="What goes on.", suffix=".bin")
     adapter: Adapter | None = media("adapter", label="Adapter", help="How it looks.", parts=("strength",))
 

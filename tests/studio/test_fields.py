@@ -9,7 +9,7 @@ import gradio as gr
 import pytest
 
 from engines.errors import InvalidRequest
-from engines.inputs import Adapter, Clip, Reference, media
+from engines.inputs import Adapter, GivenClip, Reference, media
 from engines.registry import SPECS
 from engines.request import Request, bounds, parameter
 from engines.types import EngineSpec, Geometry, ModelSpec
@@ -28,7 +28,7 @@ class Everything(Request):
     subjects: tuple[Reference, ...] = media("subject", label="Subjects", help="Who acts.", most=2)
     start: Reference | None = media("first frame", label="First frame", help="Where it begins.", parts=("position",))
     mask: Reference | None = media("mask", label="Mask", help="What stays.")
-    clip: Clip | None = media("clip", label="Clip", help="What goes on.", parts=("moment",))
+    clip: GivenClip | None = media("clip", label="Clip", help="What goes on.", parts=("moment",))
     adapter: Adapter | None = media("adapter", label="Adapter", help="How it looks.", parts=("strength",))
     style: Literal["still", "lively"] = parameter("still", label="Style", help="How it moves.", group="clip")
     amount: float = parameter(0.5, label="Amount", help="How much.", group="guidance", minimum=0)

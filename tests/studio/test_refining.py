@@ -24,7 +24,7 @@ from studio.jobs.in_event import InEventExecutor
 from studio.jobs.local import LocalExecutor
 from studio.page import panel, tab
 from studio.page.api import Calls
-from studio.page.refining import render
+from studio.page.refine_row import render
 from studio.service import Studio, open_studio
 from studio.settings import Settings, from_environment
 from tests.engines import tiny_bindweave, tiny_wan

@@ -7,7 +7,7 @@ import pytest
 
 from engines.registry import SPECS
 from engines.request import MAX_PROMPT_CHARACTERS
-from studio.page.refining import explained, render
+from studio.page.refine_row import explained, render
 from studio.service import Studio
 from tests.studio.conftest import LOOPS_LEFT_OPEN
 
