@@ -8,13 +8,13 @@ import dataclasses
 import json
 import math
 from pathlib import Path
-from typing import Any, Protocol, get_type_hints
+from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
 
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from torch import nn
 
-from engines.wording import printable
+from engines.wording import either, printable
 
 from .world import WorldConfig
 
@@ -68,7 +68,7 @@ class Recipe:
         for name, holds, meant in (
             ("steps", self.steps > 0, "a whole number from 1 on"),
             ("minutes", 0 <= self.minutes < math.inf, "a number from 0 on, where 0 is no limit"),
-            ("learning_rate", 0 < self.learning_rate < math.inf, "a number above 0"),
+            ("learning_rate", 0 <= self.learning_rate < math.inf, "a number from 0 on"),
             ("clip_norm", self.clip_norm > 0, "a number above 0"),
             ("ema", 0 <= self.ema < 1, "a number from 0 to below 1"),
             ("decay_share", 0 <= self.decay_share <= 1, "a number from 0 to 1"),
@@ -135,6 +135,11 @@ def with_settings(recipe: Recipe, settings: list[str]) -> Recipe:
 
 def _read(name: str, text: str, kind: Any) -> Any:
     """`text` as JSON of this type, or as it stands."""
+    if get_origin(kind) is Literal:
+        choice = text.strip('"')
+        if choice not in get_args(kind):
+            raise ValueError(f"{name} must be {either(get_args(kind))}, not {printable(choice)!r}.")
+        return choice
     adapter = TypeAdapter(kind)
     try:
         return adapter.validate_json(text)
