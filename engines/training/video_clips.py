@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import logging
 import re
@@ -21,6 +22,7 @@ from engines.wan.text import tokenise
 
 from .data import pad_tokens
 from .latents import to_unit
+from .recipe import Recipe
 from .video_list import SAME_FPS, Bucket, Samples
 
 log = logging.getLogger(__name__)
@@ -145,3 +147,28 @@ class VideoDataset(torch.utils.data.Dataset):
             caption = "" if rng.random() < self.drop_text else training_caption(str(rng.choice(captions)))
             return clip, caption
         raise RuntimeError(f"{ATTEMPTS} videos in a row could not be read: check the paths in the list.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VideoRecipe(Recipe):
+    """Settings of a run on people's own videos."""
+
+    samples: str = "samples"  # an .lmdb, or a folder of them
+    buckets: tuple[Bucket, ...] = (Bucket(),)
+    batch: int = 1
+    text_len: int = 512
+    drop_text: float = 0.1
+
+    def videos(self, tokenizer: Path, *, clip_tokenizer: tuple[Path, ...] = ()) -> VideoDataset:
+        """Clips of the filtered videos, captions in the tokens of `tokenizer`, and of `clip_tokenizer` if given."""
+        return VideoDataset(
+            Path(self.samples),
+            tokenizer,
+            buckets=self.buckets,
+            batch=self.batch,
+            steps=self.steps,
+            seed=self.seed,
+            text_len=self.text_len,
+            drop_text=self.drop_text,
+            clip_tokenizer=clip_tokenizer,
+        )

@@ -11,6 +11,8 @@ from studio.jobs.progress import Progress
 from studio.jobs.store import Job
 from studio.jobs.worker_process import DeviceState
 
+OUR_FAULT = "Something went wrong in the studio; its log has the details."
+
 
 class Attendance(Protocol):
     """The work on some jobs inside an event, look by look."""

@@ -21,6 +21,7 @@ from studio.jobs import outputs
 from studio.jobs.asking import PATIENCE_S, NoAnswer, pieces
 from studio.jobs.assign import Candidate, Needs, assign
 from studio.jobs.bounded_log import BoundedLog
+from studio.jobs.executor import OUR_FAULT
 from studio.jobs.progress import ActiveJobs, Progress
 from studio.jobs.store import Job, JobStore, WrongState
 from studio.jobs.worker_process import WORKER, DeviceState, WorkerProcess, find_devices
@@ -218,7 +219,7 @@ class LocalExecutor:
                 self._hindrance = str(error)
             except Exception:
                 log.exception("no job could begin")
-                self._hindrance = "Something went wrong in the studio; its log has the details."
+                self._hindrance = OUR_FAULT
 
     def _begin_one(self) -> bool:
         """Begin the first waiting job that some idle device should make; False if there is none."""

@@ -13,6 +13,7 @@ import gradio as gr
 from gradio_client.utils import is_file_obj_with_meta, is_http_url_like
 
 from engines.errors import StudioError
+from studio.jobs.executor import OUR_FAULT
 from studio.page.uploads import received
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class Page(gr.Blocks):
         log.error(
             "an event failed at %s: %s: %.200s", place, type(error).__name__, error, exc_info=None if known else error
         )
-        return "Something went wrong in the studio; its log has the details."
+        return OUR_FAULT
 
 
 def _files(value: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:

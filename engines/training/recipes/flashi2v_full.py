@@ -21,10 +21,8 @@ from engines.wan.vae_keys import VAE
 
 from .. import networks
 from ..files import save_network
-from ..recipe import Recipe
 from ..shifted import draw_shifted_sigmas, dynamic_shift, shifted_input
-from ..video_clips import VideoDataset
-from ..video_list import Bucket
+from ..video_clips import VideoDataset, VideoRecipe
 
 WAN_1_3B: dict[str, Any] = {
     "patch_size": (1, 2, 2), "num_attention_heads": 12, "attention_head_dim": 128, "in_channels": 16,
@@ -37,14 +35,9 @@ UMT5_XXL: dict[str, Any] = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FullRecipe(Recipe):
+class FullRecipe(VideoRecipe):
     """Settings of the run; the published ones are in RECIPE."""
 
-    samples: str = "samples"  # an .lmdb, or a folder of them
-    buckets: tuple[Bucket, ...] = (Bucket(),)
-    batch: int = 1
-    text_len: int = 512
-    drop_text: float = 0.1
     projection_kernel: tuple[int, int, int] = (3, 3, 3)  # of the released weights
     ratio_low: float = 0.05
     ratio_high: float = 0.95
@@ -90,17 +83,7 @@ class FullTask:
 
     def dataset(self) -> VideoDataset:
         """Clips of the filtered videos."""
-        recipe = self.recipe
-        return VideoDataset(
-            Path(recipe.samples),
-            Path(recipe.start) / "google/umt5-xxl/tokenizer.json",
-            buckets=recipe.buckets,
-            batch=recipe.batch,
-            steps=recipe.steps,
-            seed=recipe.seed,
-            text_len=recipe.text_len,
-            drop_text=recipe.drop_text,
-        )
+        return self.recipe.videos(Path(self.recipe.start) / "google/umt5-xxl/tokenizer.json")
 
     def loss(
         self, batch: dict[str, torch.Tensor], rng: torch.Generator, *, step: int

@@ -30,8 +30,7 @@ from engines.wan.vae_keys import VAE, WAN22_STATISTICS
 from .. import networks
 from ..latents import to_levels
 from ..physics_flow import LossWeight, draw_given, gradient_norm, joint_losses
-from ..recipe import Recipe
-from ..video_clips import VideoDataset
+from ..video_clips import VideoDataset, VideoRecipe
 from ..video_list import Bucket
 
 WAN22_5B: dict[str, Any] = {
@@ -54,17 +53,14 @@ CLIPS, DEVICE_RATE = 400_000, 0.4 * 989e12
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PhysicsRecipe(Recipe):
+class PhysicsRecipe(VideoRecipe):
     """Settings of the run."""
 
-    samples: str = "samples"  # an .lmdb, or a folder of them
     encoder: str = "models/facebook/vjepa2-vitl-fpc64-256/model.safetensors"
     buckets: tuple[Bucket, ...] = (
         Bucket(frames=121, fps=24.0),
         Bucket(width=480, height=832, frames=121, fps=24.0, min_ratio=1.2, max_ratio=2.5),
     )
-    batch: int = 1
-    text_len: int = 512
     drop_text: float = 0.1  # for both branches together
     physics_dim: int = 3072
     physics_ffn_dim: int = 14_336
@@ -134,17 +130,8 @@ class PhysicsTask:
         return self._data
 
     def _open_data(self) -> VideoDataset:
-        recipe = self.recipe
-        return VideoDataset(
-            Path(recipe.samples),
-            _one_of(Path(recipe.start), "google/umt5-xxl/tokenizer.json", "tokenizer.json"),
-            buckets=recipe.buckets,
-            batch=recipe.batch,
-            steps=recipe.steps,
-            seed=recipe.seed,
-            text_len=recipe.text_len,
-            drop_text=recipe.drop_text,
-        )
+        start = Path(self.recipe.start)
+        return self.recipe.videos(_one_of(start, "google/umt5-xxl/tokenizer.json", "tokenizer.json"))
 
     def loss(
         self, batch: dict[str, torch.Tensor], rng: torch.Generator, *, step: int

@@ -24,8 +24,7 @@ from engines.pyramid_flow.vae import CausalVideoVAE
 
 from ..files import save_network
 from ..pyramid import objective
-from ..recipe import Recipe
-from ..video_clips import VideoDataset
+from ..video_clips import VideoDataset, VideoRecipe
 from ..video_list import Bucket
 
 MINIFLUX: dict[str, Any] = {
@@ -43,14 +42,12 @@ CLIP_L: dict[str, Any] = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FullRecipe(Recipe):
+class FullRecipe(VideoRecipe):
     """Settings of the run; the published ones are in RECIPE."""
 
-    samples: str = "samples"  # an .lmdb, or a folder of them
     buckets: tuple[Bucket, ...] = (Bucket(width=640, height=384, frames=121, fps=24.0),)
     batch: int = 4  # a multiple of 4, for the stages' shares
     text_len: int = 128
-    drop_text: float = 0.1
     history_noise: float = 1 / 3
 
 
@@ -90,18 +87,9 @@ class FullTask:
 
     def dataset(self) -> VideoDataset:
         """Clips of the filtered videos, captions in T5's and in CLIP's tokens."""
-        recipe, start = self.recipe, Path(self.recipe.start)
-        return VideoDataset(
-            Path(recipe.samples),
-            start / "tokenizer_2/tokenizer.json",
-            buckets=recipe.buckets,
-            batch=recipe.batch,
-            steps=recipe.steps,
-            seed=recipe.seed,
-            text_len=recipe.text_len,
-            drop_text=recipe.drop_text,
-            clip_tokenizer=(start / "tokenizer/vocab.json", start / "tokenizer/merges.txt"),
-        )
+        start = Path(self.recipe.start)
+        clip_tokenizer = (start / "tokenizer/vocab.json", start / "tokenizer/merges.txt")
+        return self.recipe.videos(start / "tokenizer_2/tokenizer.json", clip_tokenizer=clip_tokenizer)
 
     def loss(
         self, batch: dict[str, torch.Tensor], rng: torch.Generator, *, step: int
