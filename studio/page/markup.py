@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Literal
+from typing import Any, Literal
 
 from engines.errors import Problem
 
@@ -107,6 +108,11 @@ def figure(png: bytes, *, alt: str, caption: str) -> str:
     """A small picture with its caption."""
     source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
     return f'<figure><img src="{source}" alt="{escape(alt)}"><figcaption>{escape(caption)}</figcaption></figure>'
+
+
+def component(name: str, shown: Any) -> str:
+    """An element that the page's own JavaScript defines, with the data that it shows."""
+    return f'<{name} data-shown="{escape(json.dumps(shown))}"></{name}>'
 
 
 def problems(found: Sequence[Problem]) -> str:

@@ -20,6 +20,7 @@ from studio.service import Studio
 HERE = Path(__file__).parent
 # What gradio keeps of a browser, or of a program that calls, is half a megabyte: the oldest is forgotten first.
 MOST_SESSIONS = 32
+STYLES, SCRIPTS = ("page.css", "compare.css"), ("page.js", "compare.js")
 LOGO = (HERE / "logo.svg").read_text(encoding="utf-8")
 
 
@@ -77,6 +78,6 @@ def launch(studio: Studio, page: gr.Blocks) -> Any:
         # gradio would look for its own page and give up after 3 s, though it answers: a busy machine takes longer.
         _frontend=False,
         theme=THEME,
-        css=(HERE / "page.css").read_text(encoding="utf-8"),
-        head=f"<script>{(HERE / 'page.js').read_text(encoding='utf-8')}</script>",
+        css="\n".join((HERE / name).read_text(encoding="utf-8") for name in STYLES),
+        head="".join(f"<script>{(HERE / name).read_text(encoding='utf-8')}</script>" for name in SCRIPTS),
     )
