@@ -258,6 +258,7 @@ class Component:
         precision: what it computes in, as the clip's metadata tell it.
         notes: what people should know of its weights, a sentence each.
         streamed: the same network from its file, block by block; None if it cannot.
+        in_turns: whether its blocks take turns even where there is room for all of them, for memory ran out before.
     """
 
     key: str
@@ -268,6 +269,7 @@ class Component:
     precision: str = ""
     notes: tuple[str, ...] = ()
     streamed: Streamed | None = None
+    in_turns: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from engines.errors import OutOfMemory
 from engines.memory import offload
 from engines.memory.devices import Device
-from engines.memory.placement import Plan, plan
+from engines.memory.planning import Plan, Room, Way, plan
 from engines.types import Component
 from engines.wording import gigabytes
 
@@ -30,6 +30,7 @@ class _Entry:
     size_bytes: int
     where: Literal["device", "ram", "grouped"]
     used: int
+    form: str = ""
     locks: int = 0
     device_bytes: int = 0
     working_bytes: int = 0
@@ -62,7 +63,7 @@ class ComponentCache:
         entry = self._warm(component, working_bytes) or self._build(component, working_bytes)
         entry.locks += 1
         try:
-            self._bring(entry, working_bytes)
+            self._bring(entry, working_bytes, in_turns=component.in_turns)
             entry.working_bytes += working_bytes
             try:
                 offload.reset(entry.module)
@@ -108,14 +109,15 @@ class ComponentCache:
         if entry is None or entry.locks or not self.device.is_ram or component.streamed is None:
             return entry
         decision = self._decide_in_ram(component, working_bytes, instead_of=entry)
-        if (decision.mode == "grouped") == (entry.where == "grouped"):
+        if (decision.mode == "turns") == (entry.where == "grouped"):
             return entry
         self._drop(entry)
         return None
 
     def _decide_in_ram(self, component: Component, working_bytes: int, *, instead_of: _Entry | None = None) -> Plan:
-        streamed = component.streamed.size_bytes if component.streamed is not None else None
-        return self._decide(component.key, component.size_bytes, working_bytes, grouped=streamed, instead_of=instead_of)
+        turns = component.streamed.size_bytes if component.streamed is not None else None
+        way = Way(component.precision, component.size_bytes, working_bytes, turns)
+        return self._decide(component.key, way, in_turns=component.in_turns, instead_of=instead_of)
 
     def _build(self, component: Component, working_bytes: int) -> _Entry:
         """Build in RAM, after making room for it there."""
@@ -123,13 +125,19 @@ class ComponentCache:
         if self.device.is_ram:
             decision = self._decide_in_ram(component, working_bytes)
             self._free_device(decision.device_bytes + working_bytes)
-            if decision.mode == "grouped" and component.streamed is not None:
+            if decision.mode == "turns" and component.streamed is not None:
                 return self._build_streamed(component, decision)
         elif not self._free_ram(size):
             raise self._no_ram(component.key, size)
         module = component.build()
         entry = _Entry(
-            component.key, module, offload.size_bytes(module), "ram", next(self._clock), blocks=component.blocks
+            component.key,
+            module,
+            offload.size_bytes(module),
+            "ram",
+            next(self._clock),
+            form=component.precision,
+            blocks=component.blocks,
         )
         if entry.size_bytes > size * _SIZE_TOLERANCE:
             log.warning("%s is larger than declared: %d instead of %d bytes", entry.key, entry.size_bytes, size)
@@ -140,24 +148,27 @@ class ComponentCache:
         """A network whose blocks take turns from its file."""
         assert component.streamed is not None
         module, size = component.streamed.build(), component.streamed.size_bytes
-        entry = _Entry(component.key, module, size, "grouped", next(self._clock), device_bytes=size)
+        form = component.precision
+        entry = _Entry(component.key, module, size, "grouped", next(self._clock), form=form, device_bytes=size)
         self._entries[component.key] = entry
         log.info("%s from its file, %s", component.key, decision.reason)
         return entry
 
-    def _bring(self, entry: _Entry, working_bytes: int) -> None:
+    def _bring(self, entry: _Entry, working_bytes: int, *, in_turns: bool) -> None:
         """Put an entry onto the device, in whole or by groups of blocks."""
         if entry.where == "grouped" and self.device.is_ram:
-            self._decide(entry.key, entry.size_bytes, working_bytes + entry.working_bytes, instead_of=entry)
+            way = Way(entry.form, entry.size_bytes, working_bytes + entry.working_bytes)
+            self._decide(entry.key, way, instead_of=entry)
             self._free_device(working_bytes)
             return
         if entry.locks > 1:
-            self._decide(entry.key, 0, working_bytes)
+            self._decide(entry.key, Way(entry.form, 0, working_bytes))
             self._free_device(working_bytes)
             return
-        grouped = None if self.device.is_ram else offload.grouped_bytes(entry.module, entry.blocks)
-        decision = self._decide(entry.key, entry.size_bytes, working_bytes, grouped=grouped, instead_of=entry)
-        target: Literal["device", "grouped"] = "grouped" if decision.mode == "grouped" else "device"
+        turns = None if self.device.is_ram else offload.grouped_bytes(entry.module, entry.blocks)
+        way = Way(entry.form, entry.size_bytes, working_bytes, turns)
+        decision = self._decide(entry.key, way, in_turns=in_turns, instead_of=entry)
+        target: Literal["device", "grouped"] = "grouped" if decision.mode == "turns" else "device"
         if entry.where == "device" and target == "grouped" and not self._free_ram(entry.size_bytes):
             raise self._no_ram(entry.key, entry.size_bytes)
         if entry.where != target:
@@ -176,21 +187,20 @@ class ComponentCache:
             log.info("%s %s", entry.key, decision.reason)
         entry.device_bytes = decision.device_bytes
 
-    def _decide(
-        self, key: str, size: int, working: int, *, grouped: int | None = None, instead_of: _Entry | None = None
-    ) -> Plan:
-        """Plan `size` + `working` bytes beside what is in use; raises OutOfMemory if the plan is a refusal."""
+    def _decide(self, key: str, way: Way, *, in_turns: bool = False, instead_of: _Entry | None = None) -> Plan:
+        """Plan a network beside what is in use; raises OutOfMemory if the plan is a refusal.
+
+        Args:
+            in_turns: leave out the rung on which all of it lies on the device.
+        """
         others = [entry for entry in self._entries.values() if entry is not instead_of]
-        busy = sum(entry.device_bytes + entry.working_bytes for entry in others if entry.locks)
-        decision = plan(
-            size_bytes=size,
-            working_bytes=working,
-            budget_bytes=self.device_budget_bytes,
+        room = Room(
+            self.device_budget_bytes,
+            busy_bytes=sum(entry.device_bytes + entry.working_bytes for entry in others if entry.locks),
             idle_bytes=sum(entry.device_bytes for entry in others if not entry.locks),
-            busy_bytes=busy,
-            grouped_bytes=grouped,
         )
-        if decision.mode == "refused":
+        decision = plan([way], room, lower=int(in_turns))
+        if not decision.possible:
             share = int(decision.fits * 100)
             hint = (
                 f"A clip of about {share} % of this one (width x height x frames) would fit."

@@ -9,7 +9,6 @@ import torch
 
 from engines.errors import OutOfMemory
 from engines.memory import offload
-from engines.memory.placement import plan
 from engines.memory.remembered import Remembered
 from engines.memory.residency import ComponentCache
 from engines.types import Component
@@ -46,27 +45,6 @@ def cache(budget: int, *, ram: int = 100, is_ram: bool = False) -> ComponentCach
 
 def places(held: ComponentCache) -> dict[str, str]:
     return {key: where for key, where, _ in held.state()}
-
-
-@pytest.mark.parametrize(
-    ("size", "working", "idle", "busy", "grouped", "mode"),
-    [
-        (5, 2, 3, 0, None, "resident"),
-        (5, 2, 4, 0, None, "swap"),
-        (5, 2, 0, 4, 2, "grouped"),
-        (5, 2, 0, 4, None, "refused"),
-        (9, 2, 0, 0, 9, "refused"),
-        (10, 0, 0, 0, 3, "resident"),
-    ],
-)
-def test_a_plan_takes_the_fastest_way_that_fits(size, working, idle, busy, grouped, mode):
-    made = plan(
-        size_bytes=size, working_bytes=working, budget_bytes=10, idle_bytes=idle, busy_bytes=busy, grouped_bytes=grouped
-    )
-    assert made.mode == mode
-    assert made.reason
-    if mode in ("resident", "swap", "grouped"):
-        assert made.device_bytes + working + busy <= 10
 
 
 def test_a_network_is_built_once_and_stays_warm():

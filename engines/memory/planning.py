@@ -1,0 +1,259 @@
+"""How networks are held on a device: a pure function of counted weights, what a run needs and a budget, all in bytes.
+
+The run and the estimate before it ask here alike. A way is one form of a network's weights with what a run needs beside
+them; a ladder has every way in every mode, the best first; a plan is the first rung that fits. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from engines.wording import gigabytes
+
+# Up to this size in float32 a network computes in float32 on every CPU: nothing is lost, and a starter's clip does not
+# depend on the processor.
+SMALL_BYTES = 2 * 2**30
+
+Mode = Literal["resident", "turns", "split", "refused"]
+"""All weights on the device; its blocks taking turns on it; shared by several devices; not at all."""
+
+
+class Share(NamedTuple):
+    """Some of a network's parameters: how many numbers, and how many of them stay float32 in every precision."""
+
+    numbers: int = 0
+    single: int = 0
+
+    def size_bytes(self, itemsize: int) -> int:
+        """Their bytes where the others take `itemsize` bytes each."""
+        return (self.numbers - self.single) * itemsize + self.single * 4
+
+
+NOTHING = Share()
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A network's weights, counted.
+
+    Attributes:
+        whole: all parameters.
+        outside: those outside of the blocks that may take turns.
+        block: those of the largest block; none where there are no blocks.
+        buffer_bytes: what its buffers take, in every precision.
+    """
+
+    whole: Share
+    outside: Share = NOTHING
+    block: Share = NOTHING
+    buffer_bytes: int = 0
+
+    def way(self, form: str, itemsize: int, working_bytes: int = 0) -> Way:
+        """It in a precision of `itemsize` bytes a number."""
+        turn_bytes = None
+        if self.block.numbers:
+            turn_bytes = self.outside.size_bytes(itemsize) + self.buffer_bytes + 2 * self.block.size_bytes(itemsize)
+        return Way(form, self.whole.size_bytes(itemsize) + self.buffer_bytes, working_bytes, turn_bytes)
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to run a network.
+
+    Attributes:
+        form: how its weights are held, for people: "bfloat16", "int8", "GGUF Q4_K".
+        size_bytes: its weights, parameters and buffers, in this form.
+        working_bytes: what a run allocates beside them.
+        turn_bytes: its weights' share of the device while its blocks take turns: all outside of them and two of the
+            largest; None where they cannot.
+        block_bytes: the largest block, gathered from several devices when its turn comes; 0 where it cannot be split.
+        manner: what else is unusual, for people: "in tiles"; "" if nothing is.
+    """
+
+    form: str
+    size_bytes: int
+    working_bytes: int = 0
+    turn_bytes: int | None = None
+    block_bytes: int = 0
+    manner: str = ""
+
+
+@dataclass(frozen=True)
+class Room:
+    """The memory that there is.
+
+    Attributes:
+        budget_bytes: the most that networks and their runs may take of the device.
+        busy_bytes: taken by what is in use, working memory included.
+        idle_bytes: taken by what may go.
+        ram_bytes: the most that a network may take of RAM while it is built or waits; None where the device is RAM.
+        devices: how many devices share the job.
+    """
+
+    budget_bytes: int
+    busy_bytes: int = 0
+    idle_bytes: int = 0
+    ram_bytes: int | None = None
+    devices: int = 1
+
+
+class Rung(NamedTuple):
+    """A way in a mode."""
+
+    mode: Mode
+    way: Way
+
+    def device_bytes(self, devices: int = 1) -> int:
+        """What the weights take of one device."""
+        match self.mode:
+            case "turns":
+                return self.way.turn_bytes or 0
+            case "split":
+                return -(-self.way.size_bytes // devices) + 2 * self.way.block_bytes
+            case _:
+                return self.way.size_bytes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A decision.
+
+    Attributes:
+        mode, way: see Rung; of a refusal, the way that would need least.
+        device_bytes: what the weights take of the device, 0 of a refusal.
+        reason: one line for the log, or for people if refused.
+        rung: where on its ladder it stands; the next try after memory ran out begins below.
+        swaps: whether something idle has to go first.
+        fits: of a refusal, the share of the working memory that would fit; 0 if the weights alone are too big.
+        needs_bytes: what weights and run take of the device, also of a refusal.
+    """
+
+    mode: Mode
+    way: Way
+    device_bytes: int
+    reason: str
+    rung: int = 0
+    swaps: bool = False
+    fits: float = 1.0
+    needs_bytes: int = 0
+
+    @property
+    def possible(self) -> bool:
+        """Whether it can be run like this."""
+        return self.mode != "refused"
+
+
+def ladder(ways: Sequence[Way], *, turns_first: bool = False, devices: int = 1) -> list[Rung]:
+    """Every plan there is, best first: whole in each way, then with blocks taking turns, then split over the devices.
+
+    Args:
+        turns_first: whether blocks take turns in one way before the next way is tried at all, as where the next one
+            computes several times slower.
+    """
+    turns = [Rung("turns", way) for way in ways if way.turn_bytes is not None and way.turn_bytes < way.size_bytes]
+    split = [Rung("split", way) for way in ways if way.block_bytes] if devices > 1 else []
+    if not turns_first:
+        return [*(Rung("resident", way) for way in ways), *turns, *split]
+    found = [rung for way in ways for rung in (Rung("resident", way), *(turn for turn in turns if turn.way is way))]
+    return [*found, *split]
+
+
+def plan(ways: Sequence[Way], room: Room, *, turns_first: bool = False, lower: int = 0) -> Plan:
+    """The first rung of the ladder that fits.
+
+    Args:
+        ways: of one network, best first; at least one.
+        turns_first: see `ladder`.
+        lower: rungs to leave out at the top, because memory ran out on them.
+    """
+    rungs = ladder(ways, turns_first=turns_first, devices=room.devices)
+    for number, rung in enumerate(rungs):
+        if number >= lower and _fits(rung, room):
+            size, working = rung.device_bytes(room.devices), rung.way.working_bytes
+            swaps = size + working + room.busy_bytes + room.idle_bytes > room.budget_bytes
+            reason = f"{rung.mode}: {gigabytes(size)} of {_told(rung.way, room)}"
+            return Plan(rung.mode, rung.way, size, reason, number, swaps, needs_bytes=size + working)
+    return _refusal(rungs[lower:] or rungs[-1:], room)
+
+
+def _fits(rung: Rung, room: Room) -> bool:
+    in_ram = room.ram_bytes is None or rung.way.size_bytes <= room.ram_bytes or rung.mode == "split"
+    taken = rung.device_bytes(room.devices) + rung.way.working_bytes + room.busy_bytes
+    return in_ram and taken <= room.budget_bytes
+
+
+def _refusal(rungs: Sequence[Rung], room: Room) -> Plan:
+    """Why none of them fits, by the one that needs least."""
+    if room.ram_bytes is not None and all(rung.way.size_bytes > room.ram_bytes for rung in rungs):
+        way = min((rung.way for rung in rungs), key=lambda way: way.size_bytes)
+        needed, allowed = gigabytes(way.size_bytes), gigabytes(room.ram_bytes)
+        return Plan("refused", way, 0, f"it needs {needed} of RAM but only {allowed} may be used", fits=0.0,
+                    needs_bytes=way.size_bytes + way.working_bytes)  # fmt: skip
+    rung = min(rungs, key=lambda rung: rung.device_bytes(room.devices) + rung.way.working_bytes)
+    least, working = rung.device_bytes(room.devices), rung.way.working_bytes
+    left = room.budget_bytes - room.busy_bytes - least
+    needed, allowed = gigabytes(least + working + room.busy_bytes), gigabytes(room.budget_bytes)
+    return Plan(
+        "refused",
+        rung.way,
+        0,
+        f"this needs {needed} of memory but only {allowed} may be used",
+        fits=max(0.0, left / working) if working else 0.0,
+        needs_bytes=least + working,
+    )
+
+
+def _told(way: Way, room: Room) -> str:
+    manner = f" {way.manner}" if way.manner else ""
+    working = gigabytes(way.working_bytes)
+    return (
+        f"{gigabytes(way.size_bytes)} in {way.form}{manner} + {working} working, {gigabytes(room.budget_bytes)} allowed"
+    )
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What a device computes in; see devices.abilities.
+
+    Attributes:
+        kind: "cpu", "cuda" or "mps".
+        half: the half precision that it multiplies itself: "bfloat16", "float16"; "" for a processor that only
+            emulates bfloat16.
+    """
+
+    kind: str
+    half: str = ""
+
+    @property
+    def is_ram(self) -> bool:
+        """Whether its memory is the machine's own."""
+        return self.kind != "cuda"
+
+
+class Forms(NamedTuple):
+    """The precisions to try for a network, best first, and whether blocks take turns in one before the next."""
+
+    names: tuple[str, ...]
+    turns_first: bool = False
+
+
+def forms(able: Abilities, right: Sequence[str], *, float32_bytes: int) -> Forms:
+    """In which precisions a network runs on a device.
+
+    An accelerator computes in the half precision it has. A CPU computes in float32 where that fits, unless it
+    multiplies bfloat16 itself and the network is large. A CPU that only emulates it is several times slower: there,
+    float32 is worth having the blocks take turns from the file.
+
+    Args:
+        right: names of the precisions in which the network's numbers are right.
+        float32_bytes: its weights in float32.
+    """
+    if able.kind != "cpu":
+        return Forms((able.half,) if able.half in right else ("float32",))
+    if "bfloat16" not in right:
+        return Forms(("float32",))
+    if able.half and float32_bytes > SMALL_BYTES:
+        return Forms(("bfloat16",))
+    return Forms(("float32", "bfloat16"), turns_first=not able.half)
