@@ -81,6 +81,12 @@ def resolved(studio: Studio, spec: EngineSpec, given: Mapping[str, Any], *, owne
     return values
 
 
+def parents(spec: EngineSpec, given: Mapping[str, Any]) -> list[str]:
+    """The ids of the jobs that request values name, before `resolved` puts files in their place."""
+    named = (given.get(name) for name in media_fields(spec.request_type, "earlier job", "clip"))
+    return [job_id for job_id in named if isinstance(job_id, str) and job_id]
+
+
 def _finished(studio: Studio, field: str, chosen: Any, *, owner: str) -> Job:
     job = studio.job(str(chosen), owner=owner)
     return job if job is not None and job.result is not None else _gone(field)

@@ -20,6 +20,7 @@ from engines.validation import build_request
 from engines.wording import given
 from studio import browser_files, continuing, kept_files, models, refining
 from studio.jobs.executor import Executor
+from studio.jobs.shelf import Shelf
 from studio.jobs.store import Job, JobStore
 from studio.limits import Limits
 from studio.settings import Settings
@@ -68,6 +69,7 @@ class Studio:
             Job(engine=engine, request=_stored(request, seed), id=_new_id(), batch=batch, owner=owner)
             for seed in seeds(request.seed, variations)
         )
+        Shelf(self.store).born([job.id for job in jobs], continuing.parents(spec, values))
         self.limits.note(jobs, connection=connection)
         self.executor.wake()
         return jobs

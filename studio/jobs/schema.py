@@ -104,4 +104,12 @@ def _paths(values: Any) -> list[PurePath]:
     return [path for value in values for path in _paths(value)] if isinstance(values, list) else []
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_first, _positions, _relative_names)
+def _shelf(db: sqlite3.Connection) -> None:
+    """What people say of jobs, and what they were made from: see studio/jobs/shelf.py."""
+    db.execute(
+        "CREATE TABLE shelf (job TEXT PRIMARY KEY, starred INTEGER NOT NULL DEFAULT 0, "
+        "tags TEXT NOT NULL DEFAULT '[]', trashed REAL, parents TEXT NOT NULL DEFAULT '[]')"
+    )
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_first, _positions, _relative_names, _shelf)

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,6 +34,7 @@ MAX_STARTS = 2
 
 _COLUMNS = "number, id, batch, owner, engine, request, state, starts, created, finished, result, failure, position"
 _PATIENCE_S = 5.0
+NOT_TRASHED = " AND id NOT IN (SELECT job FROM shelf WHERE trashed IS NOT NULL)"
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ class JobStore:
                 self._db = sqlite3.connect(path, timeout=_PATIENCE_S, check_same_thread=False)
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = NORMAL")
+                self._db.create_function("folded", 1, lambda text: str(text).casefold(), deterministic=True)
                 schema.migrate(self._db)
                 self._db.execute(f"SELECT {_COLUMNS} FROM jobs LIMIT 0")
         except (ValueError, TypeError, KeyError, AttributeError) as error:  # rows of old that hold something else
@@ -135,8 +137,8 @@ class JobStore:
         return next(iter(self._select("WHERE id = ?", job_id)), None)
 
     def batch(self, batch: str) -> list[Job]:
-        """The jobs submitted together, in order."""
-        return self._select("WHERE batch = ? ORDER BY number", batch)
+        """The jobs submitted together, in order, without those in the trash."""
+        return self._select(f"WHERE batch = ?{NOT_TRASHED} ORDER BY number", batch)
 
     def active(self, *, owner: str | None = None) -> list[Job]:
         """Running jobs, then waiting ones in the order in which they will run; of one owner or of everybody."""
@@ -150,13 +152,13 @@ class JobStore:
         return [job for job in self._select(where, *_given(owner)) if job.state == "queued"]
 
     def finished(self, *, owner: str | None = None, limit: int = 200) -> list[Job]:
-        """Jobs with a clip, newest first."""
-        where = f"WHERE state = 'done'{_of(owner)} ORDER BY finished DESC LIMIT ?"
+        """Jobs with a clip that is not in the trash, newest first."""
+        where = f"WHERE state = 'done'{_of(owner)}{NOT_TRASHED} ORDER BY finished DESC LIMIT ?"
         return self._select(where, *_given(owner), limit)
 
     def unsuccessful(self, *, owner: str | None = None, limit: int = 200) -> list[Job]:
         """Failed and cancelled jobs, newest first. They keep their prompt and pictures until they are deleted."""
-        where = f"WHERE state IN ('failed', 'cancelled'){_of(owner)} ORDER BY finished DESC LIMIT ?"
+        where = f"WHERE state IN ('failed', 'cancelled'){_of(owner)}{NOT_TRASHED} ORDER BY finished DESC LIMIT ?"
         return self._select(where, *_given(owner), limit)
 
     def reorder(self, job_id: str, to: Literal["up", "down", "top"], *, owner: str | None = None) -> None:
@@ -233,6 +235,7 @@ class JobStore:
             raise WrongState("a job that waits or runs cannot be deleted")
         with self._transaction() as db:
             db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+            db.execute("DELETE FROM shelf WHERE job = ?", (job_id,))
             self._unwritten.pop(job_id, None)
 
     def files_in_use(self, *, without: str = "", active: bool = False) -> set[Path]:
@@ -287,6 +290,18 @@ class JobStore:
     def _select(self, where: str, *values: Any) -> list[Job]:
         with self._transaction() as db:
             return [self._job(row) for row in db.execute(f"SELECT {_COLUMNS} FROM jobs {where}", values)]
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """The connection for one transaction of a neighbour that keeps its rows in the same file."""
+        with self._transaction() as db:
+            yield db
+
+    def several(self, ids: Sequence[str]) -> list[Job]:
+        """The jobs with these ids that there are, in the order of the ids."""
+        places = ", ".join("?" * len(ids))
+        found = {job.id: job for job in self._select(f"WHERE id IN ({places})", *ids)}
+        return [found[job_id] for job_id in ids if job_id in found]
 
     def _job(self, row: tuple[Any, ...]) -> Job:
         number, id_, batch, owner, engine, request, state, starts, created, finished, result, failure, position = row
