@@ -256,6 +256,7 @@ class Component:
         blocks: paths of the module lists whose members may take turns on the device.
         role: which part of the model it is, as in `Weights`; "" leaves it out of the metadata.
         precision: what it computes in, as the clip's metadata tell it.
+        half: whether it computes in half precision, as some kernels of attention demand.
         notes: what people should know of its weights, a sentence each.
         streamed: the same network from its file, block by block; None if it cannot.
         in_turns: whether its blocks take turns even where there is room for all of them, for memory ran out before.
@@ -267,6 +268,7 @@ class Component:
     blocks: tuple[str, ...] = ()
     role: str = ""
     precision: str = ""
+    half: bool = False
     notes: tuple[str, ...] = ()
     streamed: Streamed | None = None
     in_turns: bool = False
@@ -306,6 +308,11 @@ class Context(Protocol):
     @property
     def precisions(self) -> Mapping[str, str]:
         """Role -> what it computed in, of the components behind this job so far."""
+        ...
+
+    @property
+    def computed(self) -> Mapping[str, str]:
+        """How else it was computed, for the clip's metadata: "attention" -> "torch"."""
         ...
 
     @property

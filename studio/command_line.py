@@ -21,7 +21,7 @@ from engines.wording import both, either, gigabytes, printable
 from studio import kept_files, models, one_answer, one_clip, refining, speech
 from studio.jobs.worker_process import require_devices
 from studio.paths import absolute, reason
-from studio.settings import SOURCES, BadSetting, Settings, check_models_folder, from_environment
+from studio.settings import SOURCES, BadSetting, Settings, check_attention, check_models_folder, from_environment
 
 FAILED, BAD_REQUEST, CANCELLED = 1, 2, 130
 _REQUESTS_FAULT = (InvalidRequest, MissingWeights, IncompatibleCheckpoint, BadSetting, one_clip.BadOutput)
@@ -70,6 +70,7 @@ def generate(options: argparse.Namespace) -> int:
     overrides = tuple(_override(spec, request.model, text) for text in options.weights)
     settings = _settings(options, overrides=overrides)
     check_models_folder(settings)
+    check_attention(settings)
     with one_clip.Target(options.out) as target:
         settings.files().require(spec.name, spec.model(request.model))
         device = require_devices(settings.devices)[0]
@@ -245,7 +246,7 @@ def _parser() -> Parser:
         help="the clip to be made; an earlier one of this name is replaced",
     )
     command.add_argument("--json", action="store_true", help="print the result, or the error, as JSON")
-    _setting_flags(command, "models", "devices", "memory_gb")
+    _setting_flags(command, "models", "devices", "memory_gb", "attention")
 
     command = commands.add_parser("refine", help="suggest a better prompt", description=refine.__doc__)
     command.set_defaults(run=refine)

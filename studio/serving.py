@@ -14,7 +14,7 @@ from engines.wording import printable
 from studio import browser_files
 from studio.jobs.worker_process import require_devices
 from studio.paths import reason
-from studio.settings import BadSetting, Settings, check_models_folder
+from studio.settings import BadSetting, Settings, check_attention, check_models_folder
 
 _LOOK_S = 0.5
 
@@ -29,6 +29,7 @@ def run(settings: Settings) -> None:
     _reach_ourselves()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     check_models_folder(settings)
+    check_attention(settings)
     check_address(settings.host, settings.port)
     for folder in (settings.pictures, settings.for_browsers):
         if os.path.lexists(folder) and not folder.is_dir():

@@ -13,6 +13,7 @@ from typing import Any
 
 from engines.errors import StudioError
 from engines.prompting.tasks import REFINERS
+from engines.runtime.attention import AUTO, CHOICES, unusable
 from engines.runtime.settings import MachineSettings
 from engines.wording import either, given, printable
 from studio.paths import absolute, reason
@@ -118,6 +119,13 @@ def check_models_folder(settings: Settings) -> None:
         )
 
 
+def check_attention(settings: Settings) -> None:
+    """Raise BadSetting where the attention that somebody chose cannot be computed here."""
+    for device in settings.devices or ("",):
+        if why := unusable(settings.attention, device):
+            raise BadSetting(why)
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches what listens on `host`."""
     name = host.strip("[]").lower().rstrip(".")
@@ -178,6 +186,13 @@ def _refiner(text: str) -> str:
     return name
 
 
+def _attention(text: str) -> str:
+    name = text.strip().lower()
+    if name not in CHOICES:
+        raise ValueError(either([*CHOICES]))
+    return name
+
+
 def _root_path(text: str) -> str:
     path = text.strip().rstrip("/")
     if path and not re.fullmatch(r"(https?://[\w.\[\]:-]+)?(/[\w.~%-]+)*", path):
@@ -204,6 +219,8 @@ SOURCES = (
     Source("devices", "--device", ("KINORA_DEVICES",), _devices, "NAME", "cpu, mps, cuda:0, ...; several with commas",
            "the best there is"),
     Source("memory_gb", "--memory-gb", ("KINORA_MEMORY_GB",), _gigabytes, "X", "use at most X GB of the device"),
+    Source("attention", "--attention", ("KINORA_ATTENTION",), _attention, "NAME",
+           f"what computes attention: {', '.join(CHOICES)}", AUTO),
     Source("host", "--host", ("KINORA_HOST", "GRADIO_SERVER_NAME"), str.strip, "ADDRESS",
            "address to listen on; others than this machine's own need KINORA_PASSWORD", "127.0.0.1"),
     Source("port", "--port", ("KINORA_PORT", "GRADIO_SERVER_PORT"), _port, "N", "port to listen on", "7860"),

@@ -131,6 +131,7 @@ class Network:
             blocks=self.architecture.blocks,
             role=self.role,
             precision=precision.name,
+            half=precision.compute.itemsize == 2,
             notes=(self.blueprint.note,) if self.blueprint.note else (),
             streamed=Streamed(lambda: self._stream(precision), self.streamed_bytes(precision))
             if self.streams

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -45,6 +46,7 @@ class Metadata(BaseModel):
     versions: dict[str, str] = {}
     device: str = ""
     precisions: dict[str, str] = {}  # role -> what that network computed in
+    computed: dict[str, str] = {}  # how else: "attention" -> "torch"
     seconds: dict[str, float] = {}
     peak_bytes: int = 0
     notes: list[str] = []
@@ -58,6 +60,7 @@ def describe(
     files: Mapping[str, Iterable[Path]],
     device: str,
     precisions: Mapping[str, str],
+    computed: Mapping[str, str] = MappingProxyType({}),
 ) -> Metadata:
     """The metadata of a run that is about to start; `files` are the checkpoint files by role."""
     parameters, inputs = _without_paths(request.model_dump(mode="python"))
@@ -79,6 +82,7 @@ def describe(
         versions=_versions(),
         device=device,
         precisions=dict(precisions),
+        computed=dict(computed),
     )
 
 

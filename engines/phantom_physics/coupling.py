@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from diffusers.models.attention_dispatch import dispatch_attention_fn
 from torch import nn
-from torch.nn.functional import scaled_dot_product_attention
 
 THETA = 10_000.0
 
@@ -57,9 +57,9 @@ def rotations(coordinates: torch.Tensor, head_dim: int) -> torch.Tensor:
 
 
 def rotated(values: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Values [B,heads,L,d] with neighbouring channels turned by [L,d/2]."""
+    """Values [B,L,heads,d] with neighbouring channels turned by [L,d/2]."""
     pairs = torch.view_as_complex(values.float().unflatten(-1, (-1, 2)).contiguous())
-    return torch.view_as_real(pairs * turns).flatten(-2).type_as(values)
+    return torch.view_as_real(pairs * turns[:, None]).flatten(-2).type_as(values)
 
 
 class CrossAttention(nn.Module):
@@ -98,10 +98,10 @@ class CrossAttention(nn.Module):
         dtype = self.q.weight.dtype
         query = self.norm_q(self.q(asking.to(dtype)))
         key, value = self.norm_k(self.k(answering.to(dtype))), self.v(answering.to(dtype))
-        query, key, value = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
+        query, key, value = (part.unflatten(2, (self.heads, -1)) for part in (query, key, value))
         if turns is not None:
             query, key = rotated(query, turns[0]), rotated(key, turns[1])
-        heard = scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        heard = dispatch_attention_fn(query, key, value).flatten(2)
         return self.o(heard).type_as(asking)
 
 

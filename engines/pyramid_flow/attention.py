@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.embeddings import apply_rotary_emb
-from torch.nn.functional import scaled_dot_product_attention
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,6 @@ def prefix_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, visibility: Visibility
 ) -> torch.Tensor:
     """Queries, keys, values [B,L,heads,D] -> [B,L,heads,D]; zero where a row has padding."""
-    query, key, value = (tensor.transpose(1, 2) for tensor in (query, key, value))
     rows_of: dict[int, list[int]] = {}
     for row, padding in enumerate(visibility.padding):
         rows_of.setdefault(padding, []).append(row)
@@ -43,16 +42,16 @@ def prefix_attention(
     for padding, rows in rows_of.items():
         everyone = len(rows) == len(results)
         q, k, v = (query, key, value) if everyone else (tensor[rows] for tensor in (query, key, value))
-        parts = [torch.zeros_like(q[:, :, :padding])]
+        parts = [torch.zeros_like(q[:, :padding])]
         for begin, end in visibility.groups():
             begin = max(begin, padding)
-            parts.append(scaled_dot_product_attention(q[:, :, begin:end], k[:, :, padding:end], v[:, :, padding:end]))
-        result = torch.cat(parts, dim=2)
+            parts.append(dispatch_attention_fn(q[:, begin:end], k[:, padding:end], v[:, padding:end]))
+        result = torch.cat(parts, dim=1)
         if everyone:
-            return result.transpose(1, 2)
+            return result
         for place, row in enumerate(rows):
             results[row] = result[place]
-    return torch.stack(results).transpose(1, 2)
+    return torch.stack(results)
 
 
 class CausalAttention:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from engines.loading.store import Store
 from engines.memory.remembered import Remembered
 from engines.memory.residency import ComponentCache
+from engines.runtime.attention import Attention
 from engines.types import Component, ModelSpec
 
 T = TypeVar("T")
+
+_DENOISING = ("transformer", "physics")  # networks whose attention is asked for by diffusers' dispatcher
 
 
 class _Ran(NamedTuple):
@@ -28,6 +31,7 @@ class WorkerContext:
 
     Args:
         engine: name of the engine, for files the user overrides.
+        attention: what the networks' attention is computed with.
         used: told the key of every network that is used.
     """
 
@@ -39,13 +43,15 @@ class WorkerContext:
         cache: ComponentCache,
         store: Store,
         remembered: Remembered,
+        attention: Attention,
         used: Callable[[str], None] = lambda key: None,
     ) -> None:
         self.model, self.device, self.budget_bytes = model, cache.device.torch_device, cache.device_budget_bytes
         self.precisions: dict[str, str] = {}
+        self.computed: dict[str, str] = {}
         self.notes: list[str] = []
         self._engine, self._cache, self._store, self._remembered = engine, cache, store, remembered
-        self._used = used
+        self._attention, self._used = attention, used
         self._behind: list[_Ran] = []
         self._paths: dict[str, tuple[Path, ...]] | None = None
 
@@ -55,11 +61,20 @@ class WorkerContext:
             self._paths = self._store.require(self._engine, self.model)
         return self._paths[role]
 
-    def use(self, component: Component, *, working_bytes: int = 0) -> AbstractContextManager[Any]:
+    @contextmanager
+    def use(self, component: Component, *, working_bytes: int = 0) -> Iterator[Any]:
         """The module on the device for the length of the block; what it computes in is recorded."""
         self._used(component.key)
-        self._record(_Ran(component.role, component.precision, component.notes))
-        return self._cache.use(component, working_bytes=working_bytes)
+        kernel = self._attention.within(half=component.half)
+        notes = (*component.notes, kernel.note) if kernel.note and component.role in _DENOISING else component.notes
+        self._record(_Ran(component.role, component.precision, notes))
+        if component.role in _DENOISING:
+            self.computed["attention"] = self._attention.told(half=component.half)
+        with (
+            self._cache.use(component, working_bytes=working_bytes) as module,
+            self._attention.active(half=component.half),
+        ):
+            yield module
 
     def fits(self, component: Component, *, working_bytes: int) -> bool:
         """Whether `use` would find the memory, once everything idle is gone."""

@@ -101,7 +101,12 @@ class DeviceService:
             from engines.runtime.session import Session
 
             settings = self.settings
-            self._session = Session(settings.device, store=settings.files(), memory_bytes=settings.memory_bytes)
+            self._session = Session(
+                settings.device,
+                store=settings.files(),
+                memory_bytes=settings.memory_bytes,
+                kernel=settings.attention,
+            )
         return self._session
 
     def free(self) -> None:

@@ -210,6 +210,7 @@ class _Run:
             files=files,
             device=devices.title(self.context.device),
             precisions=self.context.precisions,
+            computed=self.context.computed,
         )
         return described.model_copy(update={"seconds": dict(self.seconds), "notes": list(self.notes)})
 

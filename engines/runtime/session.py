@@ -7,6 +7,7 @@ from engines.memory.devices import TorchDevice, ram
 from engines.memory.remembered import Remembered
 from engines.memory.residency import ComponentCache
 from engines.messages import Held, Status
+from engines.runtime import attention
 from engines.runtime.context import WorkerContext
 from engines.runtime.time_left import Pace
 from engines.types import ModelSpec
@@ -22,10 +23,18 @@ class Session:
     Args:
         device: "cpu", "cuda:0", "mps".
         memory_bytes: the most that may be used of it; None for most of what is free now.
+        kernel: what attention is computed with: of engines.runtime.attention.CHOICES.
+
+    Raises:
+        DeviceError: there is no such device.
+        BadAttention: the kernel cannot be used on it.
     """
 
-    def __init__(self, device: str, *, store: Store, memory_bytes: int | None = None) -> None:
+    def __init__(
+        self, device: str, *, store: Store, memory_bytes: int | None = None, kernel: str = attention.AUTO
+    ) -> None:
         self.device, self.store, self.pace = TorchDevice(device), store, Pace()
+        self.attention = attention.choose(kernel, self.device.torch_device)
         budget = memory_bytes or self.device.budget_bytes()
         spare = int(ram()[0] * _RAM_SHARE)
         self.cache = ComponentCache(self.device, device_budget_bytes=budget, ram_budget_bytes=spare)
@@ -41,6 +50,7 @@ class Session:
             cache=self.cache,
             store=self.store,
             remembered=self.remembered,
+            attention=self.attention,
             used=lambda key: self._models.setdefault(key, set()).add(f"{engine}/{model.name}"),
         )
 

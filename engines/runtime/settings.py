@@ -11,6 +11,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from engines.errors import StudioError
 from engines.loading.store import Store, parse_override
+from engines.runtime.attention import AUTO
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +23,14 @@ class MachineSettings:
         memory_gb: most memory of its device that a worker may use, in GB; None leaves the choice to the worker.
         overrides: "engine/model/role=path", for checkpoint files kept elsewhere.
         preload: import the heavy libraries before the first job, where there is memory enough.
+        attention: what attention is computed with: of engines.runtime.attention.CHOICES.
     """
 
     models: Path | None = None
     memory_gb: float | None = None
     overrides: tuple[str, ...] = ()
     preload: bool = True
+    attention: str = AUTO
 
     def files(self) -> Store:
         """The checkpoint files of this machine; raises StudioError for an override that is none."""

@@ -25,6 +25,7 @@ from engines.memory.remembered import Remembered
 from engines.memory.residency import ComponentCache
 from engines.qwen.keys import QWEN
 from engines.registry import SPECS
+from engines.runtime.attention import KERNELS, Attention
 from engines.runtime.context import WorkerContext
 from engines.training.recipes.flashi2v_full import UMT5_XXL
 from engines.types import Component
@@ -136,7 +137,14 @@ def test_what_ran_is_told_of_remembered_results_too() -> None:
 
     def context() -> WorkerContext:
         model = SPECS["phantom-wan"].model("starter")
-        return WorkerContext("phantom-wan", model, cache=cache, store=Store(), remembered=remembered)
+        return WorkerContext(
+            "phantom-wan",
+            model,
+            cache=cache,
+            store=Store(),
+            remembered=remembered,
+            attention=Attention(KERNELS["torch"]),
+        )
 
     def component(role: str) -> Component:
         return Component(role, lambda: torch.nn.Linear(1, 1), 8, role=role, precision="bfloat16", notes=(f"of {role}",))

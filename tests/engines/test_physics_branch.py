@@ -134,7 +134,10 @@ def test_what_the_couplings_compute_is_the_written_formula() -> None:
     value = answering[0] @ coupling.v.weight.T + coupling.v.bias
     heard = []
     for head in (slice(0, 16), slice(16, 32)):
-        q, k = rotated(query[None, None, :, head], turns[0])[0, 0], rotated(key[None, None, :, head], turns[1])[0, 0]
+        q, k = (
+            rotated(query[None, :, None, head], turns[0])[0, :, 0],
+            rotated(key[None, :, None, head], turns[1])[0, :, 0],
+        )
         heard.append(torch.softmax(q @ k.T / 4, -1) @ value[:, head])
     expected = torch.cat(heard, 1) @ coupling.o.weight.T + coupling.o.bias
     torch.testing.assert_close(made, expected, atol=1e-5, rtol=1e-5)

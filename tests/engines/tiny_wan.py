@@ -97,6 +97,7 @@ class CountingContext:
     def __init__(self, files: dict[str, tuple[Path, ...]]) -> None:
         self.files = files
         self.precisions: dict[str, str] = {}
+        self.computed: dict[str, str] = {}
         self.notes: list[str] = []
         self.modules: dict[str, torch.nn.Module] = {}
         self.remembered: dict[str, Any] = {}
