@@ -11,7 +11,7 @@ import threading
 
 from engines.errors import StudioError
 from engines.wording import printable
-from studio import browser_files
+from studio import browser_files, speech
 from studio.jobs.worker_process import require_devices
 from studio.paths import reason
 from studio.settings import BadSetting, Settings, check_attention, check_models_folder
@@ -37,6 +37,7 @@ def run(settings: Settings) -> None:
             raise BadSetting(f'A file "{name}" stands where the studio keeps a folder.', hint="Move it elsewhere.")
     if settings.devices and not settings.in_event:
         require_devices(settings.devices)
+    speech.say("Kinora is starting.")
     from studio.jobs.in_event import InEventExecutor
     from studio.jobs.local import LocalExecutor
     from studio.page import ui
@@ -64,12 +65,22 @@ def run(settings: Settings) -> None:
                 raise BadSetting(
                     "The page could not be served.", hint="This machine may be too busy: try again."
                 ) from error
+            speech.say(f"Kinora is at {address(settings)} (Ctrl+C ends it).")
             while not stopped.wait(_LOOK_S):  # without an end, Windows would not let a signal through
                 continue
             page.close(verbose=False)
     finally:
         studio.executor.close()
         studio.store.close()
+
+
+def address(settings: Settings) -> str:
+    """Where a browser on this machine finds the page; behind a proxy that serves it elsewhere, where that is."""
+    if settings.root_path.startswith("http"):
+        return settings.root_path
+    host = settings.host.strip("[]")
+    host = {"0.0.0.0": "127.0.0.1", "::": "localhost"}.get(host, host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
 def check_address(host: str, port: int) -> None:

@@ -1,7 +1,8 @@
 """A richer prompt by plain rules: no language model, no network, no torch, the same answer every time.
 
-The rules only add. Every word of the prompt stays, nothing is said about people but what was written, and what is said
-about a picture was measured in it. The user sees the suggestion and its reasons, and accepts it or not.
+For the built-in models, whose world is small, the prompt is said in their own words instead: see small_world.py. For
+all others the rules only add. Every word of the prompt stays, nothing is said about people but what was written, and
+what is said about a picture was measured in it. The user sees the suggestion and its reasons, and accepts it or not.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ from engines.events import Answer
 from engines.media.framing import cut_out
 from engines.media.pictures import open_picture
 from engines.messages import Ask
+from engines.prompting import small_world
 from engines.request import MAX_PROMPT_CHARACTERS
-from engines.training.words import unknown
-from engines.wording import both, some
+from engines.training import words as world
+from engines.wording import both, either, some
 
 BY = "rules"
+WORDS_IT_KNOWS = "The words it knows:"
+"""How the reason begins that lists a model's whole vocabulary."""
 NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "first": 1, "second": 2, "third": 3, "fourth": 4}
 
 # Upper hue of each colour in degrees; above the last it is red again.
@@ -82,16 +86,13 @@ def refine(prompt: str, *, pictures: Sequence[Path] = (), words: str = "") -> An
     """A suggestion for `prompt` with these reference pictures, in their order; one that cannot be read says nothing.
 
     Args:
-        words: ModelSpec.words of the model; where it names any, nothing is added that the model would not understand.
+        words: ModelSpec.words of the model; where it names any, the prompt is said in these words and nothing is added.
     """
     text = _tidied(prompt)
     if not text:
         return Answer(text="", reasons=("Write first what the subject does: an action cannot be guessed.",), by=BY)
     if words:
-        reasons = [f"This model understands only its own small world: {words}."]
-        if strange := unknown(prompt):
-            reasons.append(f"It was not taught {some(strange)}.")
-        return Answer(text=prompt.strip(), reasons=tuple(reasons), by=BY)
+        return _in_its_words(prompt, words)
     reasons = [] if text == prompt.strip() else ["Spaces and punctuation were tidied."]
     if not _is_english(text):
         left = "Only English prompts are extended; yours was left in its language."
@@ -107,6 +108,38 @@ def refine(prompt: str, *, pictures: Sequence[Path] = (), words: str = "") -> An
         text = f"{text} {addition}"
         reasons.append(reason)
     return Answer(text=text, reasons=tuple(reasons), by=BY)
+
+
+def remark(prompt: str, words: str) -> str:
+    """What to say of a prompt while it is written, in a sentence; "" for nothing.
+
+    Args:
+        words: ModelSpec.words of the model; one that names none understands free text.
+    """
+    strange = small_world.unknown(prompt) if words else []
+    if not strange:
+        return ""
+    if not _is_english(prompt):
+        return "This model reads English only, and few words of it: see what Refine prompt says."
+    return f"This model was not taught {some(strange)}: see what Refine prompt says."
+
+
+def _in_its_words(prompt: str, words: str) -> Answer:
+    """The prompt as a model of few words understands it, and what of it the model was never taught."""
+    text, replaced = small_world.translated(prompt.strip())
+    reasons = []
+    if replaced:
+        reasons.append("This model was taught few words: yours became the ones that mean about the same.")
+    strange = world.unknown(text)
+    if not _is_english(text):
+        reasons.append("It reads English only.")
+    elif strange:
+        reasons.append(f"It was not taught {some(strange)}: say it in other words.")
+    if not any(motion in text for motion in world.MOTIONS) and "camera" not in text:
+        reasons.append(f"Say what the subject does: it {either(world.MOTIONS[:3])}, for example.")
+    if strange or (not replaced and reasons):
+        reasons.append(f"{WORDS_IT_KNOWS} {words}.")
+    return Answer(text=text, reasons=tuple(reasons or ("This prompt is fine as it is.",)), by=BY)
 
 
 def _tidied(prompt: str) -> str:

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from engines.errors import Problem
 
+_LONG_SENTENCE = 240
+
 Kind = Literal["empty", "waiting", "running", "done", "failed", "cancelled"]
 Change = Literal["", "del", "ins"]
 """What becomes of some words: they stay, go or come; named as HTML names it."""
@@ -100,8 +102,16 @@ def suggestion(changes: Iterable[tuple[Change, str]], reasons: Iterable[str]) ->
     """A suggestion, where it changes something, with what goes and comes marked, and the reasons below."""
     marked = [f"<{tag}>{escape(text)}</{tag}>" if tag else escape(text) for tag, text in changes if text]
     text = f"<p class='suggestion'>{' '.join(marked)}</p>" if marked else ""
-    why = "".join(f"<li>{escape(reason)}</li>" for reason in reasons)
+    why = "".join(f"<li>{_folded(reason)}</li>" for reason in reasons)
     return f"<div class='refinement' role='status'>{text}<ul>{why}</ul></div>"
+
+
+def _folded(sentence: str) -> str:
+    """A sentence; one that goes on for long behind its colon shows what is there when it is opened."""
+    head, colon, rest = sentence.partition(": ")
+    if not colon or len(sentence) <= _LONG_SENTENCE:
+        return escape(sentence)
+    return f"<details><summary>{escape(head)}</summary>{escape(rest)}</details>"
 
 
 def figure(png: bytes, *, alt: str, caption: str) -> str:

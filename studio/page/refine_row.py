@@ -15,11 +15,13 @@ from gradio.components import Component
 
 from engines.errors import StudioError
 from engines.events import Answer
+from engines.prompting import rules
+from engines.request import MAX_PROMPT_CHARACTERS
 from engines.types import EngineSpec
 from engines.validation import text_problem
 from studio.page import markup
 from studio.page.markup import Change
-from studio.page.plumbing import HIDDEN, PRIVATE, Updates, script
+from studio.page.plumbing import HIDDEN, PRIVATE, Updates, page, script
 from studio.page.uploads import received
 from studio.service import Studio
 
@@ -47,6 +49,7 @@ class Refining:
     """The row's components.
 
     Attributes:
+        remark: what is to be said of the prompt while it is written.
         ask: the button for a suggestion, `stop` the one that ends the writing, `back` for the prompt before one.
         shown: the suggestion with its reasons, `choice` the buttons to take or to leave it.
         suggested: the suggestion as text, and who wrote it; `before` the prompt that it replaced.
@@ -54,6 +57,7 @@ class Refining:
 
     studio: Studio
     spec: EngineSpec
+    remark: gr.HTML
     ask: gr.Button
     stop: gr.Button
     back: gr.Button
@@ -88,6 +92,11 @@ class Refining:
         self.back.click(
             self._undone, [self.before, prompt.written, prompt.refined_by], [*prompt.components, self.back], **HIDDEN
         )
+        loaded = page().load
+        gr.on(
+            [loaded, prompt.text.change, model.change], self._remark, [prompt.text, model], self.remark,
+            trigger_mode="always_last", **HIDDEN,
+        )  # fmt: skip
         # Undo would throw away what is written from here on.
         prompt.text.input(None, None, self.back, js=script("constant", gr.update(visible=False)), **PRIVATE)
 
@@ -115,6 +124,11 @@ class Refining:
             instead = gr.update(value=markup.lines([markup.Line(str(error), "problem")]), visible=True)
             yield ready | {self.suggested: "", self.shown: instead, self.choice: gr.update(visible=False)}
 
+    def _remark(self, text: Any, name: Any) -> str:
+        words = next((model.words for model in self.spec.models if model.name == name), "")
+        said = rules.remark(text, words) if isinstance(text, str) and len(text) <= MAX_PROMPT_CHARACTERS else ""
+        return markup.lines([markup.Line(said)])
+
     def _answered(self, before: str, answer: Answer) -> Updates:
         changes = answer.text != before.strip()
         told = answer.reasons or ((f"Written by {answer.by}.",) if changes else ())
@@ -139,6 +153,7 @@ class Refining:
 
 def render(studio: Studio, spec: EngineSpec) -> Refining:
     """Draw the row of an engine's tab."""
+    remark = gr.HTML(elem_id=f"{spec.name}-prompt-remark", elem_classes="hint")
     with gr.Row(elem_classes="pills"):
         ask = gr.Button("Refine prompt", size="sm", min_width=60, elem_id=f"{spec.name}-refine")
         stop = gr.Button("Stop writing", size="sm", min_width=60, visible=False, elem_id=f"{spec.name}-refine-stop")
@@ -148,7 +163,7 @@ def render(studio: Studio, spec: EngineSpec) -> Refining:
         accept = gr.Button("Use this", size="sm", min_width=60, elem_id=f"{spec.name}-refine-accept")
         leave = gr.Button("Keep mine", size="sm", min_width=60)
     suggested, by, before = (gr.Textbox(visible=False) for _ in range(3))
-    return Refining(studio, spec, ask, stop, back, shown, choice, accept, leave, suggested, by, before)
+    return Refining(studio, spec, remark, ask, stop, back, shown, choice, accept, leave, suggested, by, before)
 
 
 def explained(before: str, after: str, reasons: tuple[str, ...]) -> str:

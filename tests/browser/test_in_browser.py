@@ -179,6 +179,10 @@ def test_another_engine_takes_over_what_was_said(page, picture: Path) -> None:
     page.locator("#phantom-wan-references-1 img").wait_for()
 
 
+def test_the_terminal_says_where_the_page_is(page, server) -> None:
+    assert f"Kinora is at {server.url} (Ctrl+C ends it)." in server.log.read_text(encoding="utf-8").splitlines()
+
+
 def test_the_page_fits_a_phone(page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     page.wait_for_timeout(500)
@@ -191,12 +195,20 @@ def test_the_page_fits_a_phone(page) -> None:
 
 def test_a_prompt_is_refined_accepted_and_taken_back(page) -> None:
     prompt = page.get_by_label("Prompt", exact=True)
-    prompt.fill("a red star spins")
-    page.get_by_role("button", name="Refine prompt").click()
     suggestion = page.locator("#phantom-wan-refinement")
-    suggestion.get_by_text("small world").wait_for()
+    page.get_by_role("button", name="Refine prompt").click()
+    suggestion.get_by_text("fine as it is").wait_for()
     assert not page.get_by_role("button", name="Use this").is_visible(), "nothing to accept where nothing changes"
 
+    prompt.fill("A crimson ball goes to the right on the lawn with a dog")
+    page.locator("#phantom-wan-prompt-remark").get_by_text("not taught dog").wait_for()
+    page.get_by_role("button", name="Refine prompt").click()
+    suggestion.locator("ins", has_text="red circle moves").wait_for()
+    suggestion.locator("summary", has_text="The words it knows").wait_for()
+    page.get_by_role("button", name="Use this").click()
+    page.wait_for_function("() => document.querySelector('#phantom-wan-prompt textarea').value.includes('green floor')")
+
+    prompt.fill("a red star spins")
     page.locator("#phantom-wan-model input").click()
     page.get_by_role("option", name=re.compile("1.3B")).first.click()
     page.get_by_text("The published 1.3B model").or_(page.get_by_text("not installed")).first.wait_for()

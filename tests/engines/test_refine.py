@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import cycle, product
 from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw
 
-from engines.prompting.rules import main_colours, refine
+from engines.prompting import small_world
+from engines.prompting.rules import main_colours, refine, remark
 from engines.registry import SPECS
 from engines.request import MAX_PROMPT_CHARACTERS
-from engines.training import words
+from engines.training import words as world
+from engines.types import EngineSpec
+from studio import examples
 
 PLAIN = " The camera stays still. Soft, even light. Smooth motion, sharp detail."
 
@@ -151,15 +155,75 @@ def test_the_limit_is_kept() -> None:
     assert "as long as it may be" in refined.reasons[-1]
 
 
-def test_a_model_of_few_words_is_given_no_others() -> None:
-    starter = SPECS["phantom-wan"].model("starter")
-    refined = refine("a red star spins", words=starter.words)
-    assert refined.text == "a red star spins"
-    assert starter.words in refined.reasons[0]
+STARTER = SPECS["phantom-wan"].model("starter")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("A crimson ball goes to the right on the lawn", "A red circle moves right on a green floor"),
+        ("a scarlet sphere is bouncing in the night", "a red circle bounces on a black background"),
+        ("an azure box rotates over the ocean.", "a blue square spins on a dark blue background."),
+        ("a golden ball jumps on the snow, the camera moves to the left",
+         "a yellow circle bounces on a white floor, the camera pans left"),
+        ("a dark blue disc rolls from left to right", "a blue circle moves right"),
+        ("a spotted donut gets bigger in a forest", "a dotted ring grows on a dark green background"),
+        ("an emerald triangle, ultramarine star", "a green triangle, blue star"),
+        ("two balls", "two circles"),
+    ],
+)  # fmt: skip
+def test_a_model_of_few_words_is_spoken_to_in_them(prompt: str, said: str) -> None:
+    refined = refine(prompt, words=STARTER.words)
+    assert refined.text == said
+    assert world.unknown(said) == []
+    again = refine(said, words=STARTER.words)
+    assert again.text == said
+
+
+@pytest.mark.parametrize("spec", [spec for spec in SPECS.values() if "starter" in spec.models[0].name])
+def test_every_shipped_example_is_fine_as_it_is(spec: EngineSpec) -> None:
+    for example in examples.of(spec):
+        if prompt := example.values["prompt"]:
+            refined = refine(prompt, words=spec.models[0].words)
+            assert refined.text == prompt and refined.reasons == ("This prompt is fine as it is.",)
+            assert remark(prompt, spec.models[0].words) == ""
+
+
+def test_every_sentence_of_the_world_stays_in_its_words() -> None:
+    """Whatever training wrote is understood: it is left, or said in words that mean the same."""
+    for (colour, shape), motion in zip(product(world.COLOURS, world.SHAPES), cycle(world.MOTIONS), strict=False):
+        for scene in [f", {name} background" for name in world.BACKGROUNDS]:
+            prompt = f"a {colour} {shape} {motion}{scene}".replace("a orange", "an orange")
+            assert small_world.translated(prompt) == (prompt, [])
+    for motion, phrases in world.MOTION_SYNONYMS.items():
+        for phrase in phrases:
+            assert small_world.translated(f"a red star {phrase}")[0] == f"a red star {motion}"
+    for shape, nouns in world.SHAPE_SYNONYMS.items():
+        for noun in nouns:
+            assert small_world.translated(f"the {noun}")[0] == f"the {shape}"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "named"), [("a dog", "dog"), ("a fox and a red star", "fox"), ("a ball on the lawn sneezes", "sneezes")]
+)
+def test_only_the_words_that_it_was_not_taught_are_named(prompt: str, named: str) -> None:
+    refined = refine(prompt, words=STARTER.words)
+    assert f"It was not taught {named}: say it in other words." in refined.reasons
+    assert STARTER.words in refined.reasons[-1]
+    assert named in remark(prompt, STARTER.words) and remark(prompt, "") == ""
+
+
+@pytest.mark.parametrize("prompt", ["狐狸在雪地里奔跑。", "Лиса бежит по снегу.", "🦊🦊"])
+def test_other_languages_are_told_apart(prompt: str) -> None:
+    refined = refine(prompt, words=STARTER.words)
+    assert refined.text == prompt
+    assert "🦊" in prompt or (
+        "It reads English only." in refined.reasons and "English" in remark(prompt, STARTER.words)
+    )
 
 
 def test_the_starter_names_every_word_of_its_world() -> None:
     named = SPECS["phantom-wan"].model("starter").words
-    groups = (words.COLOURS, words.SHAPES, words.MOTIONS, words.BACKGROUNDS, words.FLOORS, words.PATTERNS)
+    groups = (world.COLOURS, world.SHAPES, world.MOTIONS, world.BACKGROUNDS, world.FLOORS, world.PATTERNS)
     missing = [word for group in groups for word in group if word not in named]
     assert not missing

@@ -302,7 +302,7 @@ for words, env in json.load(sys.stdin):
     os.environ.pop("KINORA_PASSWORD", None)
     os.environ.update(env)
     err = io.StringIO()
-    with contextlib.redirect_stderr(err):
+    with contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
         code = main(["serve", "--port={free_port()}", *words])
     print(json.dumps([code, err.getvalue()]))
 """
@@ -335,6 +335,19 @@ def test_other_addresses_need_one(host: str) -> None:
     with pytest.raises(BadSetting, match="needs a password"):
         Settings(host=host)
     assert Settings(host=host, password="x").auth == ("kinora", "x")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, "http://127.0.0.1:7860"),
+        ({"host": "::1", "port": 80}, "http://[::1]:80"),
+        ({"host": "0.0.0.0", "password": "x"}, "http://127.0.0.1:7860"),
+        ({"root_path": "https://studio.example/kinora"}, "https://studio.example/kinora"),
+    ],
+)
+def test_the_address_that_is_told_can_be_opened(given: dict[str, Any], told: str) -> None:
+    assert serving.address(Settings(**given)) == told
 
 
 def test_an_unbound_terminal_ends_the_command(here: Path) -> None:
