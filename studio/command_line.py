@@ -12,18 +12,20 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from engines.errors import IncompatibleCheckpoint, InvalidRequest, MissingWeights, Problem, StudioError
+from engines.events import Clip
 from engines.inputs import media_fields
 from engines.loading.store import parse_override
 from engines.registry import SPECS, find
 from engines.types import EngineSpec, Size
 from engines.validation import build_request
 from engines.wording import both, either, gigabytes, printable
-from studio import kept_files, models, one_answer, one_clip, refining, speech
+from studio import batch, kept_files, models, one_answer, one_clip, refining, remote, speech
 from studio.jobs.worker_process import require_devices
 from studio.paths import absolute, reason
 from studio.settings import SOURCES, BadSetting, Settings, check_attention, check_models_folder, from_environment
 
 FAILED, BAD_REQUEST, CANCELLED = 1, 2, 130
+_MAKING = ("models", "devices", "memory_gb", "attention")  # settings of commands that make clips
 _REQUESTS_FAULT = (InvalidRequest, MissingWeights, IncompatibleCheckpoint, BadSetting, one_clip.BadOutput)
 
 
@@ -66,6 +68,8 @@ def generate(options: argparse.Namespace) -> int:
     """Make one clip."""
     spec = find(options.engine)
     values = _values(spec, options)
+    if options.server:
+        return _elsewhere(spec, values, options)
     request = build_request(spec, values)
     overrides = tuple(_override(spec, request.model, text) for text in options.weights)
     settings = _settings(options, overrides=overrides)
@@ -75,11 +79,65 @@ def generate(options: argparse.Namespace) -> int:
         settings.files().require(spec.name, spec.model(request.model))
         device = require_devices(settings.devices)[0]
         result = one_clip.make(spec, request, target=target, settings=settings, device=device, quiet=options.json)
-    if options.json:
-        speech.say(json.dumps(result.model_dump(mode="json", exclude={"poster"})))
+    return _say_clip(result, as_json=options.json)
+
+
+def _elsewhere(spec: EngineSpec, values: dict[str, Any], options: argparse.Namespace) -> int:
+    """Make one clip in the studio at --server, with that machine's models."""
+    if options.weights:
+        raise InvalidRequest([Problem("weights", "Files for --weights cannot be sent: leave it out, or --server.")])
+    with one_clip.Target(options.out) as target:
+        studio = remote.Studio(options.server, login=_settings(options).auth)
+        try:
+            result = studio.make(spec, values, target=target, quiet=options.json)
+        finally:
+            studio.close()
+    return _say_clip(result, as_json=options.json)
+
+
+def _say_clip(made: Clip, *, as_json: bool) -> int:
+    if as_json:
+        speech.say(json.dumps(made.model_dump(mode="json", exclude={"poster"})))
     else:
-        speech.say(f"{result.video} (seed {result.request['seed']}, {result.seconds.get('total', 0):.1f} s)")
+        speech.say(f"{made.video} (seed {made.request['seed']}, {made.seconds.get('total', 0):.1f} s)")
     return 0
+
+
+def make_batch(options: argparse.Namespace) -> int:
+    """Make the clips of a file of JSON lines; those that are there already are left as they are."""
+    settings, folder = _settings(options), absolute(options.out)
+    check_models_folder(settings)
+    check_attention(settings)
+    lines = batch.read(absolute(options.file), folder)
+    files = settings.files()
+    for line in lines:
+        files.require(line.spec.name, line.spec.model(line.request.model))
+    left = [line for line in lines if not line.out.exists()]
+    if options.dry_run:
+        for line in lines:
+            speech.say(f"{line.out.name} {'is to be made' if line in left else 'is there'}: {line.summary}")
+        return 0
+    folder.mkdir(parents=True, exist_ok=True)
+    return _make_lines(left, settings=settings, folder=folder, as_json=options.json)
+
+
+def _make_lines(lines: Sequence[batch.Line], *, settings: Settings, folder: Path, as_json: bool) -> int:
+    """One after the other by one worker; a clip that fails is said, and the others are made all the same."""
+    device, failed = require_devices(settings.devices)[0], 0
+    with (
+        one_clip.Target(folder / "batch.mp4") as place,  # for its hidden folder alone
+        one_clip.Workshop(settings, device, folder=place.as_text(str(place.folder)), log=place.log) as workshop,
+    ):
+        for line in lines:
+            try:
+                with one_clip.Target(line.out) as target:
+                    made = workshop.make(line.spec, line.request, target=target, quiet=as_json)
+                _say_clip(made, as_json=as_json)
+            except StudioError as error:
+                failed += 1
+                kind = getattr(error, "kind", type(error).__name__)
+                _report(kind, f"Line {line.number}: {error}", as_json=as_json, code=FAILED)
+    return FAILED if failed else 0
 
 
 def refine(options: argparse.Namespace) -> int:
@@ -246,7 +304,16 @@ def _parser() -> Parser:
         help="the clip to be made; an earlier one of this name is replaced",
     )
     command.add_argument("--json", action="store_true", help="print the result, or the error, as JSON")
-    _setting_flags(command, "models", "devices", "memory_gb", "attention")
+    command.add_argument("--server", metavar="URL", help="the studio that makes it, instead of this machine")
+    _setting_flags(command, *_MAKING)
+
+    command = commands.add_parser("batch", help="make the clips of a file", description=make_batch.__doc__)
+    command.set_defaults(run=make_batch)
+    command.add_argument("file", type=Path, metavar="FILE.jsonl", help="a JSON object of settings in each line")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder for the clips")
+    command.add_argument("--dry-run", action="store_true", help="check every line and say what would be made")
+    command.add_argument("--json", action="store_true", help="print every result, or error, as JSON")
+    _setting_flags(command, *_MAKING)
 
     command = commands.add_parser("refine", help="suggest a better prompt", description=refine.__doc__)
     command.set_defaults(run=refine)

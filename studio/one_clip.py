@@ -112,11 +112,10 @@ class Target:
         changes = {"video": str(self.path), "sidecar": sidecar, "beside": tuple(beside), "notes": notes}
         return result.model_copy(update=changes)
 
-    def keep_log(self) -> str:
+    def keep_log(self, log: Path) -> str:
         """Put the worker's log beside the clip that is not to be; returns its name, "" where it could not be kept."""
         try:
-            said = self.log.read_bytes()
-            self.log.write_bytes(metadata.LOG_MARK + said)
+            self.log.write_bytes(metadata.LOG_MARK + log.read_bytes())
             return self._place(self.log, ".log").name
         except OSError:
             return ""
@@ -151,51 +150,89 @@ def _remove_abandoned(folder: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
+class Workshop:
+    """A worker process that makes clips one after the other, and is started again when it died. A context manager.
+
+    Args:
+        folder: where it writes what is not finished, as text; on the file system of the clips.
+        log: where it writes what only a developer wants to read.
+    """
+
+    def __init__(self, settings: Settings, device: DeviceState, *, folder: str, log: Path) -> None:
+        self._settings, self._log = settings.runtime(device.name, outputs=Path(folder), log=_LOG), log
+        self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._worker: WorkerProcess | None = None
+
+    def make(self, spec: EngineSpec, request: Request, *, target: Target, quiet: bool) -> Clip:
+        """The clip of `request`, under its name.
+
+        Raises:
+            StudioError: there is no clip; says why.
+            KeyboardInterrupt: the user pressed Ctrl-C; the worker has ended and nothing is left behind.
+        """
+        # An exception out of a signal can be lost inside a callback of some library; an entry in the queue cannot.
+        for number in _SIGNALS:
+            signal.signal(number, lambda *_: self._events.put(Cancelled()))
+        worker = self._started()
+        job, values = secrets.token_hex(8), target.as_text(request.model_dump(mode="json"))
+        try:
+            with suppress(OSError):  # it ended at once, which is about to be said
+                worker.send(Generate(job=job, engine=spec.name, request=values))
+            result = target.take(_follow(worker, self._events, quiet=quiet))
+        except KeyboardInterrupt:
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+            _cancel(worker, job, self._events)
+            raise
+        except JobFailed as failed:
+            self.close()
+            if failed.logged and (name := target.keep_log(self._log)):
+                failed.hint = f"{failed.hint} The details are in {name}.".strip()
+            raise
+        for note in target.notes:
+            speech.say(f"Note: {note}", sys.stderr)
+        return result
+
+    def close(self) -> None:
+        """End the process; what it still says is of no clip."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker, self._events = None, queue.SimpleQueue()
+
+    def _started(self) -> WorkerProcess:
+        if self._worker is not None and self._worker.usable:
+            return self._worker
+        self.close()
+        events = self._events
+
+        def take(_worker: WorkerProcess, message: Any) -> None:
+            if isinstance(message, JobEvent):
+                events.put(message.event)
+
+        self._worker = WorkerProcess(
+            self._settings,
+            command=WORKER,
+            log=BoundedLog(self._log),
+            on_message=take,
+            on_exit=lambda _worker: events.put(_DEAD),
+        )
+        return self._worker
+
+    def __enter__(self) -> Workshop:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
 def make(
     spec: EngineSpec, request: Request, *, target: Target, settings: Settings, device: DeviceState, quiet: bool
 ) -> Clip:
-    """The clip of `request`, under its name.
-
-    Raises:
-        StudioError: there is no clip; says why.
-        KeyboardInterrupt: the user pressed Ctrl-C; the worker has ended and nothing is left behind.
-    """
-    events: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    # An exception out of a signal can be lost inside a callback of some library; an entry in the queue cannot.
-    for number in _SIGNALS:
-        signal.signal(number, lambda *_: events.put(Cancelled()))
-
-    def take(_worker: WorkerProcess, message: Any) -> None:
-        if isinstance(message, JobEvent):
-            events.put(message.event)
-
-    worker = WorkerProcess(
-        settings.runtime(device.name, outputs=Path(target.as_text(str(target.folder))), log=_LOG),
-        command=WORKER,
-        log=BoundedLog(target.log),
-        on_message=take,
-        on_exit=lambda _worker: events.put(_DEAD),
-    )
-    job, values = secrets.token_hex(8), target.as_text(request.model_dump(mode="json"))
-    try:
-        with suppress(OSError):  # it ended at once, which is about to be said
-            worker.send(Generate(job=job, engine=spec.name, request=values))
-        result = target.take(_follow(worker, events, quiet=quiet))
-    except KeyboardInterrupt:
-        for number in _SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-        _cancel(worker, job, events)
-        raise
-    except JobFailed as failed:
-        worker.close()
-        if failed.logged and (name := target.keep_log()):
-            failed.hint = f"{failed.hint} The details are in {name}.".strip()
-        raise
-    finally:
-        worker.close()
-    for note in target.notes:
-        speech.say(f"Note: {note}", sys.stderr)
-    return result
+    """One clip by a worker of its own, as `Workshop.make` makes it."""
+    with Workshop(settings, device, folder=target.as_text(str(target.folder)), log=target.log) as workshop:
+        return workshop.make(spec, request, target=target, quiet=quiet)
 
 
 def _follow(worker: WorkerProcess, events: queue.SimpleQueue[Any], *, quiet: bool) -> Clip:

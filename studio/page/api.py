@@ -1,4 +1,4 @@
-"""The studio as an API: five typed functions for gradio's clients. Their docstrings are what callers read."""
+"""The studio as an API: six typed functions for gradio's and MCP clients. Their docstrings are what callers read."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 
 import gradio as gr
 
+from engines import __version__
 from engines.errors import InvalidRequest, Problem, StudioError
 from engines.inputs import Media, entries, media_fields
 from engines.types import EngineSpec
 from engines.wording import given
 from studio import kept_files
 from studio.jobs.store import Job
-from studio.page.uploads import received, served
+from studio.page.uploads import DATA_URL, received, served, written_out
 from studio.page.visitor import CALLERS, caller, connection
 from studio.service import Studio
 
@@ -27,7 +28,7 @@ _ID = re.compile(r"[\w-]{1,100}", re.ASCII)
 def expose(studio: Studio) -> None:
     """Add the functions to the page that is being built."""
     calls = Calls(studio)
-    for function in (calls.generate, calls.job, calls.cancel, calls.refine, calls.models):
+    for function in (calls.generate, calls.job, calls.cancel, calls.refine, calls.models, calls.status):
         gr.api(function, api_name=function.__name__, queue=False)
 
 
@@ -48,20 +49,21 @@ class Calls:
     ) -> list[str]:
         """Queue a clip and return the ids of its jobs, one for each variation.
 
+        Files are given as handle_file() makes them, or as data URLs. Among the settings, a clip to be continued is
+        named by the id of its job, and a part of a file by its own name: "references.2.keep_background".
+
         Args:
-            engine: which engine makes it, for example "phantom-wan".
+            engine: which engine makes it, for example "phantom-wan"; see models.
             prompt: what happens in the clip.
-            references: reference pictures, as handle_file() gives them; may be empty.
-            settings: any other setting by name: model, seed, width, height, frames, steps, ...; a clip to be
-                continued is named by the id of its job, a file is given as handle_file() makes it, and a part of a
-                file by its own name: "picture.position", "references.2.keep_background".
+            references: reference pictures; may be empty.
+            settings: any other setting by name: model, seed, width, height, frames, steps, picture, ...
             variations: how many clips with seeds one after another.
         """
         try:
             spec = self._studio.spec(_of(str, "engine", engine))
             _of(list, "references", references), _of(dict, "settings", settings)
-            files = [{"path": path} for path in map(received, references)]
-            values = {"prompt": prompt} | _with_uploads(spec, settings)
+            files = [{"path": path} for path in map(self._received, references)]
+            values = {"prompt": prompt} | self._with_uploads(spec, settings)
             values |= kept_files.as_values(spec, files) if files else {}
             owner, here = caller(self._studio, request), connection(self._studio.settings, request)
             jobs = self._studio.submit(engine, values, owner=owner, connection=here, variations=variations)
@@ -112,11 +114,11 @@ class Calls:
         Args:
             engine: which engine the prompt is for.
             prompt: the prompt as it is.
-            references: the pictures that go with it, as handle_file() gives them; may be empty.
+            references: the pictures that go with it, given as to generate; may be empty.
             model: which of the engine's models; by default its first.
         """
         try:
-            files = [received(file) for file in _of(list, "references", references)]
+            files = [self._received(file) for file in _of(list, "references", references)]
             if None in files:
                 raise InvalidRequest([Problem("references", 'Give "references" as handle_file() makes them.')])
             pictures = [Path(file) for file in files if file]
@@ -140,6 +142,17 @@ class Calls:
                 )
         return listed
 
+    def status(self) -> dict[str, Any]:
+        """Tell how the studio is: its version, how many clips wait and are made, and its devices. Names no job."""
+        active = self._studio.store.active()
+        waiting = sum(job.state == "queued" for job in active)
+        devices = [
+            {"name": device.name, "title": device.title, "busy": device.busy}
+            | {"free_bytes": device.free_bytes, "total_bytes": device.total_bytes, "held_bytes": device.held_bytes}
+            for device in self._studio.executor.devices()
+        ]
+        return {"version": __version__, "waiting": waiting, "running": len(active) - waiting, "devices": devices}
+
     def _known(self, id: Any) -> Job:
         """The job of some program: who knows its id may ask for it."""
         job = self._studio.store.get(id) if isinstance(id, str) and _ID.fullmatch(id) else None
@@ -147,29 +160,40 @@ class Calls:
             raise gr.Error("There is no job with this id.", title="Unknown job", print_exception=False)
         return job
 
+    def _received(self, file: Any) -> str | None:
+        """Path of an uploaded file, or of one that came as a data URL."""
+        if _is_data(file):
+            return written_out(file, most_bytes=self._studio.settings.most_upload_bytes)
+        return received(file)
+
+    def _with_uploads(self, spec: EngineSpec, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings with uploaded files in the fields that hold files; raises InvalidRequest for any other path."""
+        values = dict(settings)
+        for name, declared in media_fields(spec.request_type).items():
+            value = values.get(name)
+            by_id = isinstance(value, str) and not _is_data(value)  # of a job, looked up for its owner
+            if declared.kind == "earlier job" or not value or by_id:
+                continue
+            given = [self._upload(name, declared, entry) for entry in entries(value)]
+            values[name] = given if declared.most > 1 else given[0]
+        return values
+
+    def _upload(self, name: str, declared: Media, entry: Any) -> dict[str, Any]:
+        """An uploaded file, alone or as the "path" of an object with its parts."""
+        parts = entry if isinstance(entry, Mapping) else {}
+        file = parts.get("path")
+        path = self._received(file if isinstance(file, Mapping) or _is_data(file) else entry)
+        if path is None:
+            raise InvalidRequest([Problem(name, f'Give the files of "{name}" as handle_file() makes them.')])
+        return {"path": path} | {part: parts[part] for part in declared.parts if part in parts}
+
+
+def _is_data(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith(DATA_URL)
+
 
 def _of(kind: type, name: str, value: Any) -> Any:
     """`value`, if it is of this kind; raises InvalidRequest."""
     if not isinstance(value, kind):
         raise InvalidRequest([Problem(name, f'"{name}" must be {_KINDS[kind]}; you gave {given(value)}.')])
     return value
-
-
-def _with_uploads(spec: EngineSpec, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with uploaded files in the fields that hold files; raises InvalidRequest for any other path."""
-    values = dict(settings)
-    for name, declared in media_fields(spec.request_type).items():
-        if declared.kind == "earlier job" or not values.get(name) or isinstance(values[name], str):
-            continue  # the id of a job, which is looked up for its owner
-        given = [_upload(name, declared, entry) for entry in entries(values[name])]
-        values[name] = given if declared.most > 1 else given[0]
-    return values
-
-
-def _upload(name: str, declared: Media, entry: Any) -> dict[str, Any]:
-    """An uploaded file, alone or as the "path" of an object with its parts."""
-    file = entry.get("path") if isinstance(entry, Mapping) else None
-    path = received(file if isinstance(file, Mapping) else entry)
-    if path is None:
-        raise InvalidRequest([Problem(name, f'Give the files of "{name}" as handle_file() makes them.')])
-    return {"path": path} | {part: entry[part] for part in declared.parts if part in entry}

@@ -8,7 +8,9 @@ is taken from another origin. The order of the second check is that of Go's net/
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
+import secrets
 from collections import Counter
 from urllib.parse import urlsplit
 
@@ -22,8 +24,10 @@ from studio.settings import Settings, is_loopback
 log = logging.getLogger(__name__)
 
 API = "/gradio_api"
+MCP = f"{API}/mcp"
 _UNREAD = 422  # how FastAPI says that a body is of another shape
 MOST_JSON_BYTES = 500_000  # no form of the page comes near; uploads have gradio's own limit
+MOST_MCP_BYTES = 20_000_000  # pictures come inside, as text
 MOST_UPLOAD_BYTES = 50_000_000  # of one file
 GUESS_S = 1.0  # what a wrong password costs
 MOST_GUESSES = 4  # tries of one address that wait for their turn
@@ -47,9 +51,12 @@ class Gate:
             return
         self._unprefix(scope)
         headers, path = Headers(scope=scope), scope["path"].rstrip("/")
-        answer = self._stranger(headers) or self._foreign(scope["method"], headers) or self._locked(path, scope)
+        tools = path == MCP or path.startswith(f"{MCP}/")
+        answer = self._stranger(headers) or self._foreign(scope["method"], headers)
+        if answer is None and not (tools and await self._knows(headers, scope)):
+            answer = self._locked(path, scope)
         if answer is None and scope["method"] not in _READING and path != f"{API}/upload":
-            receive, answer = await _bounded(receive, headers)
+            receive, answer = await _bounded(receive, headers, MOST_MCP_BYTES if tools else MOST_JSON_BYTES)
         if answer is None and scope["method"] == "POST" and path == f"{API}/upload":
             answer = await self._full(headers)
         if answer is not None:
@@ -104,6 +111,20 @@ class Gate:
         if any(given.get(name) in app.tokens for name in names):
             return None
         return _refusal(401, "Log in first.")
+
+    async def _knows(self, headers: Headers, scope: Scope) -> bool:
+        """Whether a program tells the password with its request: it has no page to log in on."""
+        scheme, _, told = headers.get("authorization", "").partition(" ")
+        if not self.settings.auth or scheme.lower() != "basic":
+            return False
+        address = scope["client"][0] if scope["client"] else ""
+        async with self._guessing.setdefault(address, asyncio.Lock()):
+            wanted = base64.b64encode(":".join(self.settings.auth).encode())
+            if secrets.compare_digest(wanted, told.strip().encode()):
+                return True
+            log.warning("a wrong password from %s", address)
+            await asyncio.sleep(GUESS_S)
+        return False
 
     async def _full(self, headers: Headers) -> Response | None:
         """Refuses an upload that would be too much together with those that are here."""
@@ -167,10 +188,10 @@ class Gate:
         return {self.settings.host.strip("[]"), *self.settings.names, *([served] if served else [])}
 
 
-async def _bounded(receive: Receive, headers: Headers) -> tuple[Receive, Response | None]:
+async def _bounded(receive: Receive, headers: Headers, most: int) -> tuple[Receive, Response | None]:
     """The body of a request read whole, if it is no longer than any form of the page."""
     length = headers.get("content-length", "0")
-    if length.isdecimal() and int(length[:15]) > MOST_JSON_BYTES:
+    if length.isdecimal() and int(length[:15]) > most:
         return receive, _refusal(413, "This is too much at once: shorten the texts.")
     body = bytearray()
     while True:
@@ -178,7 +199,7 @@ async def _bounded(receive: Receive, headers: Headers) -> tuple[Receive, Respons
         if message["type"] != "http.request":
             return _again([message]), None
         body += message.get("body", b"")
-        if len(body) > MOST_JSON_BYTES:
+        if len(body) > most:
             return receive, _refusal(413, "This is too much at once: shorten the texts.")
         if not message.get("more_body"):
             return _again([{"type": "http.request", "body": bytes(body), "more_body": False}], then=receive), None

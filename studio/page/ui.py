@@ -71,6 +71,7 @@ def launch(studio: Studio, page: gr.Blocks) -> Any:
         quiet=True,
         ssr_mode=False,
         run_history=False,
+        mcp_server=True,  # the functions of api.py as tools, at /gradio_api/mcp
         footer_links=["api"],
         max_file_size=MOST_UPLOAD_BYTES,
         state_session_capacity=MOST_SESSIONS,

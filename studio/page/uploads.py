@@ -5,13 +5,18 @@ Only names in gradio's folder are handed out, and only uploads to it are taken: 
 
 from __future__ import annotations
 
+import binascii
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gradio.processing_utils import save_base64_to_cache
 from gradio.utils import get_upload_folder
 
+from engines.errors import StudioError
 from studio import browser_files
+
+DATA_URL = "data:"
 
 
 def served(path: str | Path) -> str:
@@ -42,4 +47,22 @@ def received(payload: Any) -> str | None:
         inside = file != folder and file.is_relative_to(folder)
         return path if inside and (file.is_file() or not file.exists()) else None
     except (OSError, ValueError, RuntimeError):  # no path at all, too long, or links in a circle
+        return None
+
+
+def written_out(url: str, *, most_bytes: int) -> str | None:
+    """Path of a file that was sent as a data URL, now one of gradio's uploads; None where it cannot be decoded.
+
+    Raises:
+        StudioError: the uploads would take more than `most_bytes` together.
+    """
+    folder = Path(get_upload_folder())
+    if not browser_files.make_room(folder, incoming=len(url), most_bytes=most_bytes):
+        raise StudioError("This studio holds as many uploads as it may.", hint="Try again later.")
+    head, comma, _ = url.partition(",")
+    if not comma or not head.endswith(";base64"):
+        return None
+    try:
+        return save_base64_to_cache(url, str(folder))
+    except binascii.Error:
         return None

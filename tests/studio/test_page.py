@@ -54,10 +54,24 @@ def test_the_page_is_served_without_torch_and_tells_nothing_of_this_machine(serv
             assert secret not in text, f"{address} shows {secret}"
 
 
-def test_only_the_five_functions_are_public(server: Server) -> None:
+def test_only_the_six_functions_are_public(server: Server) -> None:
     info = json.loads(_get(f"{server.url}/gradio_api/info"))
-    assert set(info["named_endpoints"]) == {"/generate", "/job", "/cancel", "/models", "/refine"}
+    assert set(info["named_endpoints"]) == {"/generate", "/job", "/cancel", "/models", "/refine", "/status"}
     assert not info["unnamed_endpoints"]
+
+
+def test_the_functions_are_described_for_programs_of_any_kind(server: Server) -> None:
+    described = json.loads(_get(f"{server.url}/gradio_api/openapi.json"))
+    assert described["openapi"].startswith("3.")
+    paths = " ".join(described["paths"])
+    assert all(f"/{name}" in paths for name in ("generate", "job", "cancel", "models", "refine", "status"))
+    assert not any(secret in json.dumps(described) for secret in _secrets(server))
+
+
+def test_the_status_counts_and_names_nobody(client: Client) -> None:
+    status = client.predict(api_name="/status")
+    assert set(status) == {"version", "waiting", "running", "devices"}
+    assert status["devices"][0]["name"] == "cpu" and status["waiting"] >= 0
 
 
 def test_a_client_makes_a_clip(client: Client, picture: Path, tmp_path: Path) -> None:

@@ -1,0 +1,118 @@
+"""A batch for the command line: a file of JSON lines, one clip in each, all checked before the first is made."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engines.errors import InvalidRequest, MediaError, Problem
+from engines.inputs import entries, media_fields
+from engines.registry import SPECS
+from engines.request import Request
+from engines.types import EngineSpec
+from engines.validation import build_request
+from engines.wording import either, given, number, printable
+from studio.paths import absolute, reason
+
+MOST_BYTES = 10_000_000
+MOST_LINES = 10_000
+_NAME = re.compile(r"[^/\\\0]{1,200}\.mp4", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One clip of a batch: its request, checked, and the file it will be."""
+
+    number: int
+    spec: EngineSpec
+    request: Request
+    out: Path
+
+    @property
+    def summary(self) -> str:
+        """What it will be, in a few words."""
+        asked = self.request
+        return f"{self.spec.name}/{asked.model}, {asked.width}x{asked.height}, {asked.frames} frames"
+
+
+def read(path: Path, folder: Path) -> list[Line]:
+    """The clips that a file asks for, to be made in `folder`.
+
+    Each line is an object of request values with "engine", and with "out" where the clip is to have a name of its own;
+    pictures and clips are named from the folder of the file. Empty lines are none.
+
+    Raises:
+        MediaError: the file cannot be read.
+        InvalidRequest: with one problem for everything that is wrong in any line.
+    """
+    lines, problems, names = list[Line](), list[Problem](), dict[str, int]()
+    for index, text in _numbered(path):
+        try:
+            line = _line(index, text, home=path.parent, folder=folder)
+            first = names.setdefault(line.out.name.lower(), index)
+            if first != index:
+                raise InvalidRequest([Problem("out", f"Line {first} has the same name: give this clip another.")])
+            lines.append(line)
+        except InvalidRequest as error:
+            problems += [Problem(found.field, f"Line {index}: {found.message}") for found in error.problems]
+    if problems:
+        raise InvalidRequest(problems)
+    if not lines:
+        raise InvalidRequest([Problem("", f'There is no clip in "{printable(path.name)}": write one in each line.')])
+    return lines
+
+
+def _numbered(path: Path) -> Iterator[tuple[int, str]]:
+    name = printable(path.name)
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise MediaError(f'"{name}" is too long for a batch.', hint=f"At most {number(MOST_BYTES)} bytes are read.")
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise MediaError(f'"{name}" is no text:', hint="write one JSON object in each line, in UTF-8.") from None
+    except OSError as error:
+        raise MediaError(f'"{name}" cannot be read: {reason(error)}.', hint="Choose another file.") from None
+    written = [(index, line) for index, line in enumerate(text.splitlines(), 1) if line.strip()]
+    if len(written) > MOST_LINES:
+        raise MediaError(f'"{name}" has too many lines.', hint=f"A batch has at most {number(MOST_LINES)}.")
+    return iter(written)
+
+
+def _line(index: int, text: str, *, home: Path, folder: Path) -> Line:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise InvalidRequest([Problem("", 'write a JSON object such as {"engine": "phantom-wan", "prompt": "..."}.')])
+    engine, out = values.pop("engine", None), values.pop("out", f"{index:04}.mp4")
+    if not isinstance(engine, str) or engine not in SPECS:
+        said = f"you gave {given(engine)}" if engine is not None else "there is none"
+        raise InvalidRequest([Problem("engine", f'"engine" must be {either([*SPECS])}; {said}.')])
+    if not isinstance(out, str) or not _NAME.fullmatch(out):
+        raise InvalidRequest([Problem("out", f'"out" must be a file name that ends with .mp4; you gave {given(out)}.')])
+    spec = SPECS[engine]
+    return Line(index, spec, build_request(spec, _with_files(spec, values, home)), folder / out)
+
+
+def _with_files(spec: EngineSpec, values: Mapping[str, Any], home: Path) -> dict[str, Any]:
+    """`values` with files that were named from `home` named wholly."""
+    found = dict(values)
+    for name, declared in media_fields(spec.request_type).items():
+        if declared.kind == "earlier job" or not found.get(name):
+            continue
+        files = [_file(entry, home) for entry in entries(found[name])]
+        found[name] = files if declared.most > 1 else files[0]
+    return found
+
+
+def _file(entry: Any, home: Path) -> Any:
+    if isinstance(entry, str):
+        return {"path": str(home / absolute(entry) if entry.startswith("~") else home / entry)}
+    if isinstance(entry, Mapping) and isinstance(entry.get("path"), str):
+        return dict(entry) | _file(entry["path"], home)
+    return entry
