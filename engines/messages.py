@@ -50,6 +50,13 @@ class Cancel(_Message):
     keep: bool = False
 
 
+class Hold(_Message):
+    """Let the job wait between two steps, or go on. It keeps what it has made, and its memory."""
+
+    command: Literal["hold"] = "hold"
+    held: bool
+
+
 class Free(_Message):
     """Give back the memory that weights hold."""
 
@@ -62,7 +69,7 @@ class Shutdown(_Message):
     command: Literal["shutdown"] = "shutdown"
 
 
-Command = Annotated[Generate | Ask | Cancel | Free | Shutdown, Field(discriminator="command")]
+Command = Annotated[Generate | Ask | Cancel | Hold | Free | Shutdown, Field(discriminator="command")]
 
 
 class Ready(_Message):

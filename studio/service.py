@@ -50,26 +50,50 @@ class Studio:
         Raises:
             InvalidRequest: with every problem; nothing was queued.
         """
-        spec = self.spec(engine)
-        request = build_request(spec, continuing.resolved(self, spec, values, owner=owner))
-        if reason := self.availability(spec, request.model).reason:
-            raise InvalidRequest([Problem("model", reason)])
-        self.files.require(spec.name, spec.model(request.model))
         if type(variations) is not int or not 1 <= variations <= MAX_VARIATIONS:
             words = f"Choose 1 to {MAX_VARIATIONS} variations; you gave {given(variations)}."
             raise InvalidRequest([Problem("seed", words)])
-        self._check_limits(owner, connection, variations)
+        self.check_limits(variations, owner=owner, connection=connection)
+        spec = self.spec(engine)
+        request = self.prepared(engine, continuing.resolved(self, spec, values, owner=owner))
+        wanted = [request.model_copy(update={"seed": seed}) for seed in seeds(request.seed, variations)]
+        parents = continuing.parents(spec, values)
+        return self.queue(engine, wanted, parents=parents, owner=owner, connection=connection)
+
+    def prepared(self, engine: str, values: Mapping[str, Any]) -> Request:
+        """The checked request of these values, its files kept; every file is named by its path.
+
+        Raises:
+            InvalidRequest: with every problem, or the reason why the model cannot run.
+            StudioError: the disk is full, or a file cannot be kept.
+        """
+        spec = self.spec(engine)
+        request = build_request(spec, values)
+        if reason := self.availability(spec, request.model).reason:
+            raise InvalidRequest([Problem("model", reason)])
+        self.files.require(spec.name, spec.model(request.model))
         check_room(self.settings.outputs)
         try:
-            request = kept_files.keep(request, self.settings.pictures)
+            return kept_files.keep(request, self.settings.pictures)
         except OSError as error:
             raise media_error(error) from error
+
+    def queue(
+        self,
+        engine: str,
+        requests: Sequence[Request],
+        *,
+        parents: Sequence[str] = (),
+        owner: str = "",
+        connection: str = "",
+    ) -> list[Job]:
+        """Queue prepared requests as one batch, all or none of them; `parents` are the jobs that they come from."""
         batch = secrets.token_hex(8)
         jobs = self.store.add(
-            Job(engine=engine, request=_stored(request, seed), id=_new_id(), batch=batch, owner=owner)
-            for seed in seeds(request.seed, variations)
+            Job(engine=engine, request=request.model_dump(mode="json"), id=_new_id(), batch=batch, owner=owner)
+            for request in requests
         )
-        Shelf(self.store).born([job.id for job in jobs], continuing.parents(spec, values))
+        Shelf(self.store).born([job.id for job in jobs], parents)
         self.limits.note(jobs, connection=connection)
         self.executor.wake()
         return jobs
@@ -167,7 +191,8 @@ class Studio:
             public=self.settings.public,
         )
 
-    def _check_limits(self, owner: str, connection: str, count: int) -> None:
+    def check_limits(self, count: int, *, owner: str = "", connection: str = "") -> None:
+        """Raise StudioError where a visitor's next `count` clips are too many for the queue."""
         active = self.store.active()
         if len(active) + count > self.settings.queue_limit:
             raise StudioError("The queue is full.", hint="Try again when some clips are done.")
@@ -185,10 +210,6 @@ def open_studio(settings: Settings, executor_type: Any, **options: Any) -> Studi
     files = settings.files()
     store = JobStore(settings.database)
     return Studio(settings, store, executor_type(settings, store, **options), registry.SPECS, files)
-
-
-def _stored(request: Request, seed: int) -> dict[str, Any]:
-    return request.model_copy(update={"seed": seed}).model_dump(mode="json")
 
 
 def _new_id() -> str:

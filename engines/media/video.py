@@ -118,6 +118,17 @@ class VideoWriter:
         return stream
 
 
+def frame_count(path: Path) -> int:
+    """How many frames the clip at `path` says that it has; raises MediaError for what is no clip."""
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            return int(container.streams.video[0].frames)
+    except (OSError, av.FFmpegError, IndexError) as error:
+        raise MediaError("This is no clip that can be read.") from error
+
+
 def read_frames(path: Path) -> Generator[np.ndarray, None, None]:
     """The frames of a clip one by one, uint8 [H, W, 3], in its own colours (BT.709 for ours).
 

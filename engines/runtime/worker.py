@@ -27,6 +27,7 @@ from engines.messages import (
     Cancel,
     Free,
     Generate,
+    Hold,
     JobEvent,
     Leaving,
     Ready,
@@ -44,6 +45,7 @@ EXIT_DEVICE_LOST = 3
 
 _GRACE_S = 2.0
 _PARENT_EVERY_S = 1.0
+_HELD_LOOK_S = 0.1
 _MOST_ANSWERS = 8
 
 
@@ -63,6 +65,7 @@ class Worker:
         self._cancelled: set[str] = set()
         self._kept: set[str] = set()
         self._stopping = threading.Event()
+        self._held = False
         self._preload = preload.imports() if settings.preload else iter(())
 
     def serve(self, lines: Iterable[str]) -> int:
@@ -122,6 +125,8 @@ class Worker:
                 self._quick.put(command)
             case Cancel():
                 (self._kept if command.keep else self._cancelled).add(command.id)
+            case Hold():
+                self._held = command.held
             case Free():
                 self._commands.put(self._free)
             case Shutdown():
@@ -139,6 +144,9 @@ class Worker:
                     self._send(Leaving())
             self._send(JobEvent(job=order.job, event=event))
             self._answer_asked()
+            while self._held and not isinstance(event, TERMINAL) and not self._asked_to_end(order.job):
+                time.sleep(_HELD_LOOK_S)
+                self._answer_asked()
         self._send(self.service.status())
 
     def _answer_asked(self) -> None:

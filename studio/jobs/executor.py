@@ -51,6 +51,17 @@ class Executor(Protocol):
         """
         ...
 
+    def hold(self, *, now: bool) -> None:
+        """The store says that jobs are paused, or no longer: obey it. With `now` running ones wait between two steps.
+
+        What is held keeps its work and its memory; it goes on once jobs are no longer paused.
+        """
+        ...
+
+    def expected(self, job: Job) -> float | None:
+        """Seconds that a waiting job will take by what was measured; None where nobody knows."""
+        ...
+
     def ask(self, question: Ask) -> Iterator[Words | Answer]:
         """Words of an answer as they are written and the whole Answer last, also while a clip is made.
 

@@ -98,6 +98,12 @@ class InEventExecutor:
             with suppress(WrongState):
                 self._store.move(job_id, "cancelled")
 
+    def hold(self, *, now: bool) -> None:
+        """Nothing waits here: a job runs in the event that asked for it."""
+
+    def expected(self, job: Job) -> float | None:
+        return self._active.plan(job).seconds
+
     def progress(self, job_id: str) -> Progress | None:
         return self._active.progress(job_id)
 

@@ -15,7 +15,7 @@ from engines import registry
 from engines.errors import StudioError
 from engines.events import TERMINAL, Answer, Cancelled, Done, Failed, Words
 from engines.media.output import check_room, remove_leftovers
-from engines.messages import Ask, AskEvent, Cancel, Free, Generate, JobEvent, Status
+from engines.messages import Ask, AskEvent, Cancel, Free, Generate, Hold, JobEvent, Status
 from engines.prompting.tasks import TASKS
 from studio.jobs import outputs
 from studio.jobs.asking import PATIENCE_S, NoAnswer, pieces
@@ -125,6 +125,18 @@ class LocalExecutor:
             elif not keep:
                 self._tell(process, Cancel(id=job_id))
 
+    def hold(self, *, now: bool) -> None:
+        paused = self._store.paused
+        with self._condition:
+            if now or not paused:
+                for process in self._usable():
+                    self._tell(process, Hold(held=paused))
+                self._active.hold(paused)
+            self.wake()
+
+    def expected(self, job: Job) -> float | None:
+        return self._active.plan(job).seconds
+
     def ask(self, question: Ask) -> Iterator[Words | Answer]:
         asked = self._put(question)
         known = TASKS.get(question.task)
@@ -176,6 +188,9 @@ class LocalExecutor:
 
     def _recover(self) -> None:
         """Take up what an earlier studio left, once that can be written down."""
+        for job in self._store.active():
+            if job.state == "running" and (clip := outputs.whole_clip(self._settings.outputs, job)) is not None:
+                self._store.move(job.id, "done", result=clip)
         self._store.recover()
         self._recovered = True
         outputs.clean(self._settings.outputs, self._store)
@@ -224,7 +239,7 @@ class LocalExecutor:
     def _begin_one(self) -> bool:
         """Begin the first waiting job that some idle device should make; False if there is none."""
         with self._condition:
-            if self._closing:
+            if self._closing or self._store.paused:
                 return False
             candidates = [device.candidate for device in self._devices.values()]
             if all(candidate.busy for candidate in candidates):
@@ -238,8 +253,12 @@ class LocalExecutor:
             check_room(self._settings.outputs)
             device = self._devices[chosen.name]
             try:
-                job = self._active.begin(job, device=device.state.title)
+                cold = _needs(job).model not in dict(device.candidate.warm)
+                job = self._active.begin(job, device=device.state.title, cold=cold)
             except WrongState:
+                return True
+            if job.starts > 1 and (clip := outputs.whole_clip(self._settings.outputs, job)) is not None:
+                self._end(job, Done(result=clip))  # a worker that outlived its studio for a moment had finished it
                 return True
             process = self._ensure_process(device)
             if process is None:

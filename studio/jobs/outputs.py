@@ -7,8 +7,12 @@ import re
 import shutil
 from pathlib import Path
 
+from engines.errors import MediaError
+from engines.events import Clip
+from engines.media import metadata
 from engines.media.output import remove_leftovers
-from studio.jobs.store import JobStore
+from engines.media.video import frame_count
+from studio.jobs.store import Job, JobStore
 from studio.settings import FOR_BROWSERS, PICTURES
 
 log = logging.getLogger(__name__)
@@ -39,6 +43,29 @@ def clean(folder: Path, store: JobStore) -> None:
     for path in (folder / PICTURES).glob("[!.]*"):
         if path not in needed:
             _remove(path)
+
+
+def whole_clip(folder: Path, job: Job) -> Clip | None:
+    """The clip of a job whose files all have their names, though nobody heard that it was done; None without one."""
+    video, sidecar, poster = (folder / f"{job.id}{suffix}" for suffix in (".mp4", ".json", ".png"))
+    if not (video.is_file() and poster.is_file()):  # the video gets its name last
+        return None
+    try:
+        told = metadata.Metadata.model_validate_json(sidecar.read_text(encoding="utf-8"))
+        frames = frame_count(video)
+    except (OSError, ValueError, MediaError):
+        return None
+    return Clip(
+        video=str(video),
+        sidecar=str(sidecar),
+        poster=str(poster),
+        request=dict(job.request),
+        seconds=told.seconds,
+        peak_bytes=told.peak_bytes,
+        frames=frames,
+        notes=tuple(told.notes),
+        beside=tuple(str(path) for path in sorted(folder.glob(f"{job.id}.*")) if path not in (video, sidecar, poster)),
+    )
 
 
 def withdraw(folder: Path, job_id: str) -> None:

@@ -112,4 +112,20 @@ def _shelf(db: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_first, _positions, _relative_names, _shelf)
+def _paces_and_switches(db: sqlite3.Connection) -> None:
+    """What clips took, stage by stage; and what somebody switched on for all jobs."""
+    db.execute(
+        "CREATE TABLE paces (engine TEXT NOT NULL, model TEXT NOT NULL, device TEXT NOT NULL, cold INTEGER NOT NULL, "
+        "spans TEXT NOT NULL, volume INTEGER NOT NULL, steps INTEGER NOT NULL, noted REAL NOT NULL, "
+        "PRIMARY KEY (engine, model, device, cold))"
+    )
+    db.execute("CREATE TABLE switches (name TEXT PRIMARY KEY)")
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    _first,
+    _positions,
+    _relative_names,
+    _shelf,
+    _paces_and_switches,
+)

@@ -30,6 +30,8 @@ TRANSITIONS: dict[State, tuple[State, ...]] = {
     "cancelled": (),
 }
 ACTIVE: tuple[State, ...] = tuple(state for state, following in TRANSITIONS.items() if following)
+ENDED: tuple[State, ...] = ("failed", "cancelled")
+"""Over without a clip: such a job can be queued again."""
 MAX_STARTS = 2
 
 _COLUMNS = "number, id, batch, owner, engine, request, state, starts, created, finished, result, failure, position"
@@ -120,7 +122,7 @@ class JobStore:
     def add(self, jobs: Iterable[Job]) -> list[Job]:
         """Queue new jobs, in order, behind all others."""
         added = []
-        with self._transaction() as db:
+        with self.transaction() as db:
             (last,) = db.execute("SELECT COALESCE(MAX(position), 0) FROM jobs").fetchone()
             for position, job in enumerate(jobs, start=last + 1):
                 request = schema.packed(dict(job.request), self._folder)
@@ -158,12 +160,12 @@ class JobStore:
 
     def unsuccessful(self, *, owner: str | None = None, limit: int = 200) -> list[Job]:
         """Failed and cancelled jobs, newest first. They keep their prompt and pictures until they are deleted."""
-        where = f"WHERE state IN ('failed', 'cancelled'){_of(owner)}{NOT_TRASHED} ORDER BY finished DESC LIMIT ?"
-        return self._select(where, *_given(owner), limit)
+        where = f"WHERE state IN (?, ?){_of(owner)}{NOT_TRASHED} ORDER BY finished DESC LIMIT ?"
+        return self._select(where, *ENDED, *_given(owner), limit)
 
     def reorder(self, job_id: str, to: Literal["up", "down", "top"], *, owner: str | None = None) -> None:
         """Move a waiting job among the waiting ones, or among those of its owner alone; others keep their places."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             where = f"WHERE state = 'queued'{_of(owner)} ORDER BY position"
             waiting = db.execute(f"SELECT id, position FROM jobs {where}", _given(owner)).fetchall()
             order, places = [name for name, _ in waiting], [place for _, place in waiting]
@@ -172,6 +174,39 @@ class JobStore:
             before = order.index(job_id)
             order.insert({"up": max(0, before - 1), "down": before + 1, "top": 0}[to], order.pop(before))
             db.executemany("UPDATE jobs SET position = ? WHERE id = ?", zip(places, order, strict=True))
+
+    def rewrite(self, job_id: str, *, engine: str, request: Mapping[str, Any]) -> Job:
+        """Make a waiting job another one, in its place; raises WrongState for one that does not wait."""
+        return self._change(
+            "UPDATE jobs SET engine = ?, request = ? WHERE id = ? AND state = 'queued'",
+            engine,
+            schema.packed(dict(request), self._folder),
+            job_id,
+        )
+
+    def again(self, job_id: str, *, request: Mapping[str, Any]) -> Job:
+        """Queue a job that ended without a clip once more, behind all others; raises WrongState for any other."""
+        self.catch_up()
+        return self._change(
+            "UPDATE jobs SET state = 'queued', starts = 0, finished = NULL, failure = NULL, request = ?, "
+            "position = (SELECT MAX(position) + 1 FROM jobs) WHERE id = ? AND state IN (?, ?)",
+            schema.packed(dict(request), self._folder),
+            job_id,
+            *ENDED,
+        )
+
+    @property
+    def paused(self) -> bool:
+        """Whether no waiting job may begin; kept over restarts."""
+        with self.transaction() as db:
+            return bool(db.execute("SELECT 1 FROM switches WHERE name = 'paused'").fetchone())
+
+    def pause(self, paused: bool) -> None:
+        """Let no waiting job begin, or let them."""
+        change = "INSERT OR IGNORE INTO" if paused else "DELETE FROM"
+        rest = "(name) VALUES ('paused')" if paused else "WHERE name = 'paused'"
+        with self.transaction() as db:
+            db.execute(f"{change} switches {rest}")
 
     def move(
         self,
@@ -233,7 +268,7 @@ class JobStore:
         job = self.get(job_id)
         if job is not None and job.active:
             raise WrongState("a job that waits or runs cannot be deleted")
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
             db.execute("DELETE FROM shelf WHERE job = ?", (job_id,))
             self._unwritten.pop(job_id, None)
@@ -249,12 +284,12 @@ class JobStore:
             "SELECT DISTINCT tree.value FROM jobs, json_tree(jobs.request) AS tree "
             "WHERE tree.key = ? AND jobs.id != ? AND (NOT ? OR jobs.state IN ('queued', 'running'))"
         )
-        with self._transaction() as db:
+        with self.transaction() as db:
             return {self._folder / name for (name,) in db.execute(query, (schema.IN_OUTPUTS, without, active))}
 
     def ids(self) -> dict[str, State]:
         """Every job's id and state."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             known: dict[str, State] = dict(db.execute("SELECT id, state FROM jobs"))
         return known | {job_id: end[0] for job_id, end in self._unwritten.items()}
 
@@ -268,7 +303,7 @@ class JobStore:
         self, job_id: str, state: State, result: Clip | None, failure: Failed | None, *, started: int = 0
     ) -> Job:
         before = [name for name, following in TRANSITIONS.items() if state in following]
-        with self._transaction() as db:
+        with self.transaction() as db:
             changed = db.execute(
                 "UPDATE jobs SET state = ?, starts = starts + ?, finished = ?, result = ?, failure = ? "
                 f"WHERE id = ? AND state IN ({', '.join('?' * len(before))})",
@@ -287,15 +322,18 @@ class JobStore:
             raise WrongState(f"a job that is {job.state if job else 'unknown'} cannot become {state}")
         return job
 
-    def _select(self, where: str, *values: Any) -> list[Job]:
-        with self._transaction() as db:
-            return [self._job(row) for row in db.execute(f"SELECT {_COLUMNS} FROM jobs {where}", values)]
+    def _change(self, statement: str, *values: Any) -> Job:
+        """One job changed, where it is in the state that the statement asks for; raises WrongState."""
+        with self.transaction() as db:
+            row = db.execute(f"{statement} RETURNING id", values).fetchone()
+        job = self.get(row[0]) if row else None
+        if job is None:
+            raise WrongState("this clip does not wait any more")
+        return job
 
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """The connection for one transaction of a neighbour that keeps its rows in the same file."""
-        with self._transaction() as db:
-            yield db
+    def _select(self, where: str, *values: Any) -> list[Job]:
+        with self.transaction() as db:
+            return [self._job(row) for row in db.execute(f"SELECT {_COLUMNS} FROM jobs {where}", values)]
 
     def several(self, ids: Sequence[str]) -> list[Job]:
         """The jobs with these ids that there are, in the order of the ids."""
@@ -326,7 +364,8 @@ class JobStore:
         return replace(job, state=state, result=clip, failure=failed)
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One transaction, also of neighbours that keep their rows in the same file; raises StoreError."""
         with self._lock, _told():
             if self._db.in_transaction:  # one that failed so badly that it could not even be taken back
                 self._db.rollback()

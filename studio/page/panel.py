@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engines.types import EngineSpec
-from studio import models
+from studio import models, queue
 from studio.jobs.progress import Progress
 from studio.jobs.store import Job
 from studio.measures import clip_length, frame_size, time_span
@@ -58,11 +58,12 @@ def view(studio: Studio, spec: EngineSpec, batch: str, *, owner: str) -> View:
     place = f"Clip {len(jobs) - len(active) + 1} of {len(jobs)} · " if len(jobs) > 1 and active else ""
     begun = next((job for job in active if job.state == "running"), None)
     if begun is not None:
-        progress = studio.executor.progress(begun.id) or Progress(started=time.time())
+        now = time.time()
+        progress = studio.executor.progress(begun.id) or Progress(started=now, now=now, stage_began=now)
+        together = queue.outlook(studio, owner=owner).done_in_s[active[-1].id] if len(active) > 1 else None
         keepable = bool(progress.playback) and not progress.keeping and not progress.cancelling
-        return View(
-            running(progress, place), progress.preview, progress.playback, None, len(active), keepable, size, small
-        )  # fmt: skip
+        card = running(progress, place, together_s=together)
+        return View(card, progress.preview, progress.playback, None, len(active), keepable, size, small)
     if active:
         return View(_waiting(studio, active[0], place), clip=clip, active=len(active), own_pixels=small)
     last = jobs[-1]
@@ -110,20 +111,23 @@ def own_pixels_line(job: Job) -> str:
     )
 
 
-def running(progress: Progress, place: str = "") -> Card:
-    """How far a clip is; `place` says which of several it is. Nothing is promised of one that is being ended."""
-    now = time.time()
+def running(progress: Progress, place: str = "", *, together_s: float | None = None) -> Card:
+    """How far a clip is; `place` says which of several it is, `together_s` in how many seconds the last one is done.
+
+    Nothing is promised of one that is being ended or held.
+    """
     ending = "Cancelling…" if progress.cancelling else "Keeping what is finished…" if progress.keeping else ""
-    parts = [f"{time_span(now - progress.started)} so far"]
-    if progress.ends is not None and not ending:
-        parts.append(f"about {time_span(max(1, progress.ends - now))} left{' of this clip' if place else ''}")
+    doing = ending or ("Paused" if progress.held else "")
+    parts = [f"{time_span(progress.elapsed_s)} so far"]
+    if progress.left_s is not None:
+        parts.append(f"about {time_span(max(1, progress.left_s))} left{' of this clip' if place else ''}")
+        if place and together_s is not None:
+            parts[-1] += f", {time_span(max(1, together_s))} of all"
     if progress.device:
         parts.append(progress.device)
-    stage = place + (ending or progress.stage)
-    if not progress.total:
-        return Card("running", stage, " · ".join(parts), notes=tuple(progress.notes))
-    step = "" if ending else f"{progress.index} of {progress.total}"
-    return Card("running", stage, " · ".join(parts), step, progress.index / progress.total, tuple(progress.notes))
+    step = f"{progress.index} of {progress.total}" if progress.total and not doing else ""
+    share = None if ending else progress.share
+    return Card("running", place + (doing or progress.stage), " · ".join(parts), step, share, tuple(progress.notes))
 
 
 def facts(spec: EngineSpec | None, job: Job) -> list[Row]:

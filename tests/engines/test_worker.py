@@ -404,3 +404,31 @@ def test_a_job_can_be_stopped_and_kept(warm):
     assert done.result.notes[-1].startswith("Stopped after ")
     assert {"kept.json", "kept.mp4", "kept.png"} <= set(warm.files())
     warm.until("status")
+
+
+def test_a_held_job_waits_between_two_steps_and_goes_on_where_it_was(warm: Process) -> None:
+    warm.generate("held", steps=6, pause_s=0.05)
+    warm.until("step")
+    warm.send(messages.Hold(held=True))
+    said = []
+    with pytest.raises(queue.Empty):
+        while True:
+            said.append(messages.parse(warm.lines.get(timeout=1.0)))
+    assert not any(getattr(message.event, "type", "") == "done" for message in said)
+    warm.ask("meanwhile", "count", "3")
+    assert warm.until("answer")
+    warm.send(messages.Hold(held=False))
+    events = [message.event for message in [*said, *warm.until("done")] if message.message == "event"]
+    steps = [event.index for event in events if event.type == "step" and event.total == 6]
+    assert steps == sorted(steps) and steps[-1] == 6
+    warm.until("status")
+
+
+def test_a_held_job_can_be_cancelled(warm: Process) -> None:
+    warm.generate("dropped", steps=50, pause_s=0.05)
+    warm.until("step")
+    warm.send(messages.Hold(held=True))
+    warm.send(messages.Cancel(id="dropped"))
+    assert warm.until("cancelled")
+    warm.send(messages.Hold(held=False))
+    warm.until("status")

@@ -45,7 +45,7 @@ def test_a_job_becomes_a_clip(studio: Studio, picture: Path) -> None:
     with av.open(done.result.video) as container:
         assert sum(1 for _ in container.decode(video=0)) == 9
     assert {"Denoising", "Decoding"} & {progress.stage for progress in seen}
-    assert any(progress.total == 6 and progress.ends for progress in seen)
+    assert any(progress.total == 6 and progress.left_s for progress in seen)
     assert any(progress.preview.startswith(b"RIFF") for progress in seen)
     assert studio.executor.progress(job.id) is None
 

@@ -12,7 +12,6 @@ import gradio as gr
 import pytest
 
 from engines.errors import StudioError
-from engines.events import Stage, Step
 from engines.registry import SPECS
 from engines.types import EngineSpec
 from studio.jobs.progress import Progress
@@ -148,12 +147,17 @@ def test_a_text_that_is_too_long_to_be_made_is_too_long_to_be_read(idle: Studio)
 
 
 def test_time_left_is_told_only_where_it_is_known() -> None:
-    known = Progress(stage="Making the video").after(Step(index=19, total=20, eta_s=30.0))
+    known = Progress(stage="Making the video", index=19, total=20, left_s=30.0, share=0.7)
     assert "about 30 s left" in panel.running(known).text
-    assert "about 30 s left of this clip" in panel.running(known, "Clip 1 of 3 · ").text
+    text = panel.running(known, "Clip 1 of 3 · ", together_s=95.0).text
+    assert "about 30 s left of this clip, 1 min 35 s of all" in text
     assert panel.running(known, "Clip 1 of 3 · ").step == "19 of 20"
-    for later in (replace(known, cancelling=True), replace(known, keeping=True), known.after(Stage(name="Decoding"))):
-        assert "left" not in panel.running(later).text
+    assert panel.running(known).share == 0.7, "one bar over all stages"
+    ending = replace(known, left_s=None)
+    for later in (replace(ending, cancelling=True), replace(ending, keeping=True), replace(ending, held_since=1.0)):
+        assert "left" not in panel.running(later).text and not panel.running(later).step
+    assert panel.running(replace(ending, cancelling=True)).share is None
+    assert panel.running(replace(ending, held_since=1.0)).title == "Paused"
 
 
 def test_a_waiting_clip_of_an_engine_that_is_gone_can_be_ended(idle: Studio, picture: Path) -> None:
