@@ -73,7 +73,7 @@ class GivenClip(_Given):
 
 
 class Adapter(_Given):
-    """A file that changes a network's weights, such as a LoRA."""
+    """A file that changes a network's weights, such as a LoRA, and over which share of the steps it does."""
 
     strength: float = parameter(
         1.0,
@@ -83,6 +83,24 @@ class Adapter(_Given):
         minimum=-2,
         maximum=2,
         step=0.05,
+    )
+    begin: float = parameter(
+        0.0,
+        label="From",
+        help="From which share of the steps on it counts: 0 the first step.",
+        group="quality",
+        minimum=0,
+        maximum=1,
+        step=0.01,
+    )
+    end: float = parameter(
+        1.0,
+        label="To",
+        help="Up to which share of the steps it counts: 1 the last step.",
+        group="quality",
+        minimum=0,
+        maximum=1,
+        step=0.01,
     )
 
 
@@ -210,3 +228,23 @@ def with_parts(request_type: type[Request], values: Mapping[str, Any]) -> dict[s
         plain[field] = held[0] if declared[field].most == 1 else held
         del plain[name]
     return plain
+
+
+MAX_ADAPTERS = 8
+
+
+class AdaptableRequest(Request):
+    """What every engine whose network takes adapters is asked with."""
+
+    adapters: tuple[Adapter, ...] = media(
+        "adapter",
+        label="Adapters",
+        help=(
+            "LoRA files that change the model: a style, a subject, fewer steps. Several add up; "
+            "a file may be given twice, to count differently in other steps."
+        ),
+        parts=("strength", "begin", "end"),
+        most=MAX_ADAPTERS,
+        group="quality",
+        advanced=True,
+    )

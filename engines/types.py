@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
@@ -260,6 +260,8 @@ class Component:
         notes: what people should know of its weights, a sentence each.
         streamed: the same network from its file, block by block; None if it cannot.
         in_turns: whether its blocks take turns even where there is room for all of them, for memory ran out before.
+        adapted: (module) -> the block in which the job's adapters are on it. They are no part of the key: what is kept
+            warm is the network without them.
     """
 
     key: str
@@ -272,6 +274,7 @@ class Component:
     notes: tuple[str, ...] = ()
     streamed: Streamed | None = None
     in_turns: bool = False
+    adapted: Callable[[Any], AbstractContextManager[Any]] = nullcontext
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from typing import Any, get_args
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from engines.adapters.files import adapter_problem
 from engines.errors import InvalidRequest, Problem
-from engines.inputs import Media, entries, files, media_fields, media_of, with_parts
+from engines.inputs import Adapter, Media, entries, files, media_fields, media_of, with_parts
 from engines.media.clips import clip_problem
-from engines.media.files import file_problem
+from engines.media.files import shown_name
 from engines.media.pictures import picture_problem
 from engines.request import Request, bounds
 from engines.types import EngineSpec, ModelSpec
@@ -94,8 +95,17 @@ def _file_problem(declared: Media, item: Any, request: Request, *, pixels: bool)
         case "clip":
             return clip_problem(item.path)
         case "adapter":
-            return file_problem(item.path, "file")
+            return adapter_problem(item.path) or _span_problem(item)
     return None
+
+
+def _span_problem(adapter: Adapter) -> str | None:
+    if adapter.begin < adapter.end:
+        return None
+    return (
+        f"{shown_name(adapter.path)} would count in no step: it counts from {adapter.begin:g} to {adapter.end:g}. "
+        "Let it end after it begins."
+    )
 
 
 def _switches_for_numbers(spec: EngineSpec, values: Mapping[str, Any]) -> list[Problem]:

@@ -25,7 +25,7 @@ from studio.paths import absolute, reason
 from studio.settings import SOURCES, BadSetting, Settings, check_attention, check_models_folder, from_environment
 
 FAILED, BAD_REQUEST, CANCELLED = 1, 2, 130
-_MAKING = ("models", "devices", "memory_gb", "attention")  # settings of commands that make clips
+_MAKING = ("models", "adapters", "devices", "memory_gb", "attention")  # settings of commands that make clips
 _REQUESTS_FAULT = (InvalidRequest, MissingWeights, IncompatibleCheckpoint, BadSetting, one_clip.BadOutput)
 
 
@@ -236,9 +236,25 @@ def _values(spec: EngineSpec, options: argparse.Namespace) -> dict[str, Any]:
             values |= Size.parse(options.size)._asdict()
         except ValueError as error:
             raise InvalidRequest([Problem("width", str(error))]) from None
+    if options.adapter_files:
+        given_ = [_adapter(options, words) for words in options.adapter_files]
+        values["adapters"] = [*values.get("adapters", ()), *given_]
     if options.references:
         values |= kept_files.as_values(spec, options.references)
     return values
+
+
+def _adapter(options: argparse.Namespace, words: Sequence[str]) -> dict[str, Any]:
+    """An adapter from FILE, its strength and its share of the steps; a name in the folder of adapters is a file too."""
+    file, *rest = words
+    path, folder = absolute(file), _settings(options).adapter_folder
+    if not path.is_file() and folder is not None and (folder / file).is_file():
+        path = folder / file
+    given: dict[str, Any] = {"path": str(path)}
+    for word in rest:
+        begin, dash, end = word.partition("-") if "-" in word[1:] else (word, "", "")
+        given |= {"begin": begin, "end": end} if dash else {"strength": word}
+    return given
 
 
 def _override(spec: EngineSpec, model: str, text: str) -> str:
@@ -291,6 +307,15 @@ def _parser() -> Parser:
             type=partial(_reference, keep_background=keep),
             help=f"a reference picture{words}; may be given several times",
         )
+    command.add_argument(
+        "--adapter",
+        dest="adapter_files",
+        action="append",
+        nargs="+",
+        default=[],
+        metavar=("FILE", "STRENGTH"),
+        help="a LoRA, its strength (0.8) and over which share of the steps (0-0.5); may be given several times",
+    )
     command.add_argument("--seed", metavar="N", help="the same seed and settings give the same clip")
     command.add_argument("--size", metavar="WxH", help="width and height of the clip in pixels")
     command.add_argument("--frames", metavar="N", help="length of the clip in frames")

@@ -138,7 +138,7 @@ class Studio:
 
         found = {name: value for name, value in values.items() if name != "prompt"}
         for name, declared in media_fields(spec.request_type).items():
-            if declared.kind != "earlier job" and found.get(name):
+            if declared.kind not in ("earlier job", "adapter") and found.get(name):
                 sent = [send(entry) for entry in entries(found[name])]
                 found[name] = sent if declared.most > 1 else sent[0]
         return found

@@ -18,7 +18,7 @@ from engines.request import Request, seeds
 from engines.types import EngineSpec
 from engines.validation import build_request
 from engines.wording import given
-from studio import browser_files, continuing, kept_files, models, refining
+from studio import adapters, browser_files, continuing, kept_files, models, refining
 from studio.jobs.executor import Executor
 from studio.jobs.shelf import Shelf
 from studio.jobs.store import Job, JobStore
@@ -68,7 +68,7 @@ class Studio:
             StudioError: the disk is full, or a file cannot be kept.
         """
         spec = self.spec(engine)
-        request = build_request(spec, values)
+        request = build_request(spec, adapters.resolved(self.settings.adapter_folder, spec, values))
         if reason := self.availability(spec, request.model).reason:
             raise InvalidRequest([Problem("model", reason)])
         self.files.require(spec.name, spec.model(request.model))

@@ -16,6 +16,7 @@ from engines.prompting.tasks import REFINERS
 from engines.runtime.attention import AUTO, CHOICES, unusable
 from engines.runtime.settings import MachineSettings
 from engines.wording import either, given, printable
+from studio import adapters
 from studio.paths import absolute, reason
 
 MOST_GB = 100_000
@@ -37,6 +38,7 @@ class Settings(MachineSettings):
     """Everything a studio is told when it starts. What its workers must know too stands in MachineSettings.
 
     Attributes:
+        adapters: where adapters are that people choose by name; None for the folder of this name among the models.
         outputs: where clips, their settings, uploaded pictures and the job list are kept.
         devices: names such as "cpu" or "cuda:0", one worker process each; empty finds them.
         names: other names under which a proxy or the network knows this machine.
@@ -49,6 +51,7 @@ class Settings(MachineSettings):
     """
 
     outputs: Path = Path("outputs")
+    adapters: Path | None = None
     devices: tuple[str, ...] = ()
     host: str = "127.0.0.1"
     port: int = 7860
@@ -67,11 +70,18 @@ class Settings(MachineSettings):
         object.__setattr__(self, "outputs", Path(os.path.realpath(absolute(self.outputs))))
         if self.models is not None:
             object.__setattr__(self, "models", Path(os.path.realpath(absolute(self.models))))
+        if self.adapters is not None:
+            object.__setattr__(self, "adapters", Path(os.path.realpath(absolute(self.adapters))))
         if not is_loopback(self.host) and not self.password and not self.public:
             raise BadSetting(
                 f"Serving on {self.host} lets other machines in, so it needs a password:",
                 hint="set KINORA_PASSWORD (the user name is kinora), or serve on 127.0.0.1.",
             )
+
+    @property
+    def adapter_folder(self) -> Path | None:
+        """Where adapters are chosen from; None where no folder is named."""
+        return self.adapters or (self.models / adapters.FOLDER if self.models is not None else None)
 
     @property
     def auth(self) -> tuple[str, str] | None:
@@ -216,6 +226,8 @@ class Source:
 SOURCES = (
     Source("outputs", "--outputs", ("KINORA_OUTPUTS",), Path, "DIR", "folder of clips and job list", "outputs"),
     Source("models", "--models", ("KINORA_MODELS",), Path, "DIR", "folder with downloaded checkpoints"),
+    Source("adapters", "--adapters", ("KINORA_ADAPTERS",), Path, "DIR", "folder of LoRA files to choose from",
+           "adapters in the models folder"),
     Source("devices", "--device", ("KINORA_DEVICES",), _devices, "NAME", "cpu, mps, cuda:0, ...; several with commas",
            "the best there is"),
     Source("memory_gb", "--memory-gb", ("KINORA_MEMORY_GB",), _gigabytes, "X", "use at most X GB of the device"),

@@ -13,6 +13,7 @@ from PIL import Image
 from engines.bindweave.conditions import MASK_CHANNELS, clip_pixels
 from engines.bindweave.keys import BINDWEAVE
 from engines.bindweave.reading import reference_patches
+from engines.inputs import Adapter
 from engines.loading.networks import Fit, Network, Networks, networks
 from engines.loading.tokenizers import load_tokenizer, tokenizer_file
 from engines.memory.fitting import Use
@@ -71,8 +72,8 @@ class BindWeaveModel:
     mllm_tokenizer: Path
 
     @classmethod
-    def find(cls, context: Context) -> BindWeaveModel:
-        """The model's files as the context has them; nothing is loaded.
+    def find(cls, context: Context, *, adapters: Sequence[Adapter] = ()) -> BindWeaveModel:
+        """The model's files as the context has them, its transformer with adapters; nothing is loaded.
 
         Raises:
             MissingWeights: a file is missing.
@@ -81,7 +82,7 @@ class BindWeaveModel:
         kinds = {"transformer": BINDWEAVE, "image_encoder": IMAGE_ENCODER, "mllm": QWEN}
         found = networks(context, kinds, fits=FITS)
         return cls(
-            wan=WanModel.find(context, transformer_kind=BINDWEAVE),
+            wan=WanModel.find(context, transformer_kind=BINDWEAVE, adapters=adapters),
             image_encoder=found["image_encoder"],
             mllm=found["mllm"],
             mllm_tokenizer=tokenizer_file(context, "mllm_tokenizer"),

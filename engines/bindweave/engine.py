@@ -38,7 +38,7 @@ class BindWeave:
     @torch.no_grad()
     def generate(self, request: BindWeaveRequest, context: Context) -> Iterator[Any]:
         """Yields Stage, Note, LatentStep and Frames; closing it leaves nothing behind."""
-        model = BindWeaveModel.find(context)
+        model = BindWeaveModel.find(context, adapters=request.adapters)
         size = {"width": request.width, "height": request.height}
         decoding = model.wan.decoder(context, **size)
         if (request.width, request.height) != (made_for := context.model.geometry.sizes[0]):

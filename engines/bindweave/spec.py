@@ -6,9 +6,8 @@ guidance 5).
 
 from __future__ import annotations
 
-from engines.inputs import Reference
+from engines.inputs import AdaptableRequest, Reference
 from engines.parameters import guidance_scale, published_pictures, reference_pictures, timestep_shift
-from engines.request import Request
 from engines.types import UNVERIFIED, EngineSpec, ModelSpec, Weights
 from engines.validation import prompt_problems
 from engines.wan.weights import NEGATIVE_ENGLISH, PUBLISHED_PRESETS, published_geometry
@@ -22,7 +21,7 @@ NEGATIVE_PROMPT = f"{NEGATIVE_ENGLISH}, split screen, divided frame, frame split
 NEGATIVE_READ_ON = ",motionless, frozen, still image, no movement, stationary, unmoving"
 
 
-class BindWeaveRequest(Request):
+class BindWeaveRequest(AdaptableRequest):
     """Subjects from one to four reference pictures act out the prompt, which a model reads together with them."""
 
     references: tuple[Reference, ...] = reference_pictures(

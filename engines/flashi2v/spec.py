@@ -5,9 +5,9 @@ Defaults: FlashI2V configs/infer (49 frames of 832x480 at 16 fps, 50 steps, shif
 
 from __future__ import annotations
 
-from engines.inputs import Reference, media
+from engines.inputs import AdaptableRequest, Reference, media
 from engines.parameters import guidance_scale, published_pictures, timestep_shift
-from engines.request import Request, parameter
+from engines.request import parameter
 from engines.training.words import SENTENCE as STARTER_WORDS
 from engines.types import UNVERIFIED, EngineSpec, ModelSpec, Weights
 from engines.validation import prompt_problems
@@ -15,7 +15,7 @@ from engines.wan.starter import STARTER_DEFAULTS, STARTER_NOTE, STARTER_PRESETS,
 from engines.wan.weights import NEGATIVE_ENGLISH, PUBLISHED, PUBLISHED_PRESETS, published_geometry
 
 
-class FlashI2VRequest(Request):
+class FlashI2VRequest(AdaptableRequest):
     """One picture becomes the first frame of a clip, and the prompt says what happens in it."""
 
     picture: Reference | None = media(

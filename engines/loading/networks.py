@@ -6,14 +6,17 @@ import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+from engines.adapters import matching
+from engines.adapters.applying import applied
 from engines.errors import IncompatibleCheckpoint
+from engines.inputs import Adapter
 from engines.loading.checkpoints import Blueprint, fill, outline
 from engines.loading.integrity import odd
 from engines.loading.key_rules import Architecture
@@ -34,6 +37,7 @@ class Network:
         role: which part of the model it is.
         identity: names the files' present content; two networks of the same identity are the same.
         empty: the network on the meta device.
+        adapters: what changes it for the job at hand.
     """
 
     role: str
@@ -43,6 +47,7 @@ class Network:
     blueprint: Blueprint
     empty: torch.nn.Module
     identity: str
+    adapters: tuple[matching.FittedAdapter, ...] = ()
 
     @property
     def name(self) -> str:
@@ -91,9 +96,13 @@ class Network:
         )
 
     def planned(self, context: Context, working: Callable[[torch.dtype], int] = lambda dtype: 0) -> Use:
-        """The component in the precision of this context, and `working` in it."""
-        precision = self.precision(context, working)
-        return Use(self.component(precision), working(precision.compute))
+        """The component in the precision of this context, and `working` in it; adapters are part of a run's memory."""
+
+        def whole(dtype: torch.dtype) -> int:
+            return working(dtype) + sum(adapter.bytes_in(dtype) for adapter in self.adapters)
+
+        precision = self.precision(context, whole)
+        return Use(self.component(precision), whole(precision.compute))
 
     def ways(self, context: Context, working: Callable[[torch.dtype], int]) -> list[Use]:
         """How a run can be made on the context's device, best first: makeshift precisions come with a note."""
@@ -123,7 +132,6 @@ class Network:
 
     def component(self, precision: Precision) -> Component:
         """The network in a precision, read from its files when it is first used."""
-        # Adapters, once there are any, are further words of the key.
         return Component(
             key=" ".join((self.role, self.identity, precision.name)),
             build=lambda: self._build(precision),
@@ -136,7 +144,19 @@ class Network:
             streamed=Streamed(lambda: self._stream(precision), self.streamed_bytes(precision))
             if self.streams
             else None,
+            adapted=partial(applied, self.adapters),
         )
+
+    def with_adapters(self, given: Sequence[Adapter]) -> Network:
+        """The network as these adapters change it; those of no strength are left out.
+
+        Raises:
+            MissingWeights, IncompatibleCheckpoint: one is gone, damaged, or was made for another network.
+        """
+        shapes = {name: tuple(tensor.shape) for name, tensor in self.empty.state_dict().items()}
+        counting = (adapter for adapter in given if adapter.strength)
+        fitted = [matching.fit(one, self.architecture, shapes, network=self.name) for one in counting]
+        return replace(self, adapters=tuple(fitted))
 
     def _build(self, precision: Precision) -> torch.nn.Module:
         checkpoint = self.checkpoint if self.checkpoint.mapped else open_checkpoint(self.paths)
@@ -181,13 +201,20 @@ class Fit:
 
 
 def networks(
-    context: Context, architectures: Mapping[str, Architecture], *, fits: Sequence[Fit] = ()
+    context: Context,
+    architectures: Mapping[str, Architecture],
+    *,
+    fits: Sequence[Fit] = (),
+    adapters: Sequence[Adapter] = (),
 ) -> dict[str, Network]:
     """The networks of a model by role, as the context has their files; nothing is loaded.
 
+    Args:
+        adapters: what changes the network of the role "transformer".
+
     Raises:
         MissingWeights: a file is missing.
-        IncompatibleCheckpoint: a file is damaged, of another network, or does not fit the others.
+        IncompatibleCheckpoint: a file is damaged, of another network, or does not fit the others; an adapter likewise.
     """
     found = {role: find_network(role, context.paths(role), kind) for role, kind in architectures.items()}
     for fit in fits:
@@ -197,6 +224,8 @@ def networks(
                 f"{found[fit.role].name} has {has} {fit.what}, but {found[fit.wanted_by].name} was made for {wants}.",
                 hint="Use the files that were published together.",
             )
+    if adapters:
+        found["transformer"] = found["transformer"].with_adapters(adapters)
     return found
 
 

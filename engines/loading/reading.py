@@ -36,6 +36,7 @@ class Checkpoint:
         tensors: {key: tensor}; views of a memory map, so nothing is read until it is used. Tensors in nested
             dictionaries have their keys joined by dots.
         metadata: what this project's trainer wrote into the file, empty for published files.
+        notes: what others wrote into its header, as text.
         mapped: whether every tensor is an untouched view of a mapped file.
         config: arguments of its class, from the metadata or from a file beside it; None where only shapes tell.
     """
@@ -45,6 +46,7 @@ class Checkpoint:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     mapped: bool = False
     config: Mapping[str, Any] | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 def open_checkpoint(paths: Sequence[Path], *, config_file: str = "") -> Checkpoint:
@@ -62,6 +64,7 @@ def open_checkpoint(paths: Sequence[Path], *, config_file: str = "") -> Checkpoi
     name = paths[0].name + (f" (with {len(paths) - 1} more files)" if len(paths) > 1 else "")
     tensors: dict[str, torch.Tensor] = {}
     metadata: dict[str, Any] = {}
+    notes: dict[str, str] = {}
     mapped = True
     for path in paths:
         if not path.is_file():
@@ -70,9 +73,9 @@ def open_checkpoint(paths: Sequence[Path], *, config_file: str = "") -> Checkpoi
         # torch takes this suffix at its word; a file object it cannot map.
         misnamed = kind != "safetensors" and path.suffix == ".safetensors"
         if kind == "safetensors":
-            part, facts = _read_safetensors(path)
+            part, facts, told = _read_safetensors(path)
         else:
-            part, facts = _read_pickle(path, archive=kind == "archive", mapped=not misnamed), {}
+            part, facts, told = _read_pickle(path, archive=kind == "archive", mapped=not misnamed), {}, {}
         if twice := sorted(part.keys() & tensors.keys()):
             raise IncompatibleCheckpoint(
                 f"{path.name} repeats tensors of another file of the model: {some(twice)}.",
@@ -80,6 +83,7 @@ def open_checkpoint(paths: Sequence[Path], *, config_file: str = "") -> Checkpoi
             )
         tensors |= part
         metadata |= facts
+        notes |= told
         mapped = mapped and kind != "pickle" and not misnamed
     config = metadata.get("config")
     for path in documents:
@@ -88,7 +92,7 @@ def open_checkpoint(paths: Sequence[Path], *, config_file: str = "") -> Checkpoi
         raise odd(name, "class")
     if config is not None and not (isinstance(config, dict) and _plausible(config, layers=len(tensors))):
         raise odd(name, "config")
-    return Checkpoint(name, tensors, metadata, mapped, config)
+    return Checkpoint(name, tensors, metadata, mapped, config, notes)
 
 
 def _read_json(path: Path) -> Any:
@@ -115,13 +119,15 @@ def _plausible(value: Any, *, layers: int, name: str = "") -> bool:
     return abs(value) <= (MOST_POSITIONS if re.search("max_size|seq_len", name) else 2**32)
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Views of the file's tensors, and what this project wrote into its header."""
+def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any], dict[str, str]]:
+    """Views of the file's tensors, what this project wrote into its header, and what others did."""
     header, _ = safetensors_header(path)
     facts = facts_of(header, path)
+    notes = header.get("__metadata__")
+    told = {str(key): text for key, text in notes.items() if isinstance(text, str)} if isinstance(notes, dict) else {}
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, facts  # noqa: SIM118 (no mapping)
+            return {key: file.get_tensor(key) for key in file.keys()}, facts, told  # noqa: SIM118 (no mapping)
     except (SafetensorError, ValueError, OSError, RuntimeError, AttributeError, KeyError) as error:
         raise damaged(path) from error
 

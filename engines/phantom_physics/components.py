@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 
 from engines.errors import IncompatibleCheckpoint
+from engines.inputs import Adapter
 from engines.loading.networks import Network, find_network
 from engines.media.metadata import cheap_sha256
 from engines.memory.fitting import Use
@@ -44,17 +46,18 @@ class PhysicsModel:
     told: str
 
     @classmethod
-    def find(cls, context: Context, *, with_physics: bool) -> PhysicsModel:
+    def find(cls, context: Context, *, with_physics: bool, adapters: Sequence[Adapter] = ()) -> PhysicsModel:
         """The model's files as the context has them; nothing is loaded.
 
         Args:
             with_physics: whether the branch is to run, where the model has one.
+            adapters: of the pictures' transformer.
 
         Raises:
             MissingWeights: a file is missing.
             IncompatibleCheckpoint: a file is damaged, of another network, or does not fit the others.
         """
-        wan = WanModel.find(context, transformer_kind=VISUAL)
+        wan = WanModel.find(context, transformer_kind=VISUAL, adapters=adapters)
         settings = PhysicsSettings()
         if "physics" not in {weights.role for weights in context.model.weights}:
             return cls(wan, None, None, settings, "Made by the base model alone: it has no physics branch.")

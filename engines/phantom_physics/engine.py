@@ -40,7 +40,7 @@ class PhantomPhysics:
     @torch.no_grad()
     def generate(self, request: PhantomPhysicsRequest, context: Context) -> Iterator[Any]:
         """Yields Stage, Note, LatentStep and Frames; closing it leaves nothing behind."""
-        model = PhysicsModel.find(context, with_physics=request.physics_scale > 0)
+        model = PhysicsModel.find(context, with_physics=request.physics_scale > 0, adapters=request.adapters)
         yield Note(message=model.told)
         for warning in model.warnings:
             yield Note(message=warning)

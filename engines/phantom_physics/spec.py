@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Literal
 
 from engines.errors import MediaError, Problem
-from engines.inputs import GivenClip, Reference, media
+from engines.inputs import AdaptableRequest, GivenClip, Reference, media
 from engines.media.clips import look_at
 from engines.media.excerpt import frames_at, too_short
 from engines.parameters import guidance_scale
-from engines.request import Request, parameter
+from engines.request import parameter
 from engines.types import EngineSpec, Geometry, ModelSpec, Weights
 from engines.validation import prompt_problems
 from engines.wan.weights import NEGATIVE_CHINESE, PUBLISHED, PUBLISHED_PRESETS
@@ -30,7 +30,7 @@ NO_PUBLIC_WEIGHTS = (
 )
 
 
-class PhantomPhysicsRequest(Request):
+class PhantomPhysicsRequest(AdaptableRequest):
     """A clip from a prompt, from a picture, or from a clip that it goes on from, its physics denoised beside it."""
 
     picture: Reference | None = media(

@@ -5,9 +5,8 @@ Defaults: Phantom README and generate.py (s2v-1.3B, s2v-14B); reference pictures
 
 from __future__ import annotations
 
-from engines.inputs import Reference
+from engines.inputs import AdaptableRequest, Reference
 from engines.parameters import guidance_scale, published_pictures, reference_pictures, timestep_shift
-from engines.request import Request
 from engines.training.words import SENTENCE as STARTER_WORDS
 from engines.types import EngineSpec, ModelSpec, Weights
 from engines.validation import prompt_problems
@@ -15,7 +14,7 @@ from engines.wan.starter import STARTER_DEFAULTS, STARTER_NOTE, STARTER_PRESETS,
 from engines.wan.weights import NEGATIVE_CHINESE, PUBLISHED, PUBLISHED_PRESETS, published_geometry
 
 
-class PhantomWanRequest(Request):
+class PhantomWanRequest(AdaptableRequest):
     """Subjects from one to four reference pictures act out the prompt."""
 
     references: tuple[Reference, ...] = reference_pictures(most=4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 
 from engines.errors import IncompatibleCheckpoint
+from engines.inputs import Adapter
 from engines.loading.key_rules import Architecture
 from engines.loading.networks import Fit, Network, networks
 from engines.loading.reading import open_checkpoint
@@ -92,8 +93,8 @@ class PyramidModel:
     rgb_factors: Mapping[str, Any] | None
 
     @classmethod
-    def find(cls, context: Context) -> PyramidModel:
-        """The model's files as the context has them; nothing is loaded.
+    def find(cls, context: Context, *, adapters: Sequence[Adapter] = ()) -> PyramidModel:
+        """The model's files as the context has them, its transformer with adapters; nothing is loaded.
 
         Raises:
             MissingWeights: a file is missing.
@@ -112,7 +113,7 @@ class PyramidModel:
             "text_encoder": keys.T5 if clips else TEXT_ENCODER,
             **clips,
         }
-        found = networks(context, roles, fits=_fits(tuple(clips) or ("text_encoder",), family))
+        found = networks(context, roles, fits=_fits(tuple(clips) or ("text_encoder",), family), adapters=adapters)
         transformer, vae = found["transformer"], found["vae"]
         published_suffix = "" if transformer.checkpoint.metadata else PROMPT_SUFFIX
         return cls(

@@ -58,7 +58,7 @@ class PyramidFlow:
     @torch.no_grad()
     def generate(self, request: PyramidFlowRequest, context: Context) -> Iterator[Any]:
         """Yields Stage, Note, LatentStep and, unit by unit, Frames; closing it leaves nothing behind."""
-        model = PyramidModel.find(context)
+        model = PyramidModel.find(context, adapters=request.adapters)
         units = storyboard.units_of(request.frames)
         size = (request.height // SPACE, request.width // SPACE)
         component, room = model.denoiser(context, LONGEST_CALL * size[0] * size[1] // PATCH**2)

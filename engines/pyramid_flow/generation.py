@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from engines.adapters.applying import at_step
 from engines.pyramid_flow.history import history, pyramid
 from engines.pyramid_flow.noise import block_noise, coarsest, next_stage
 from engines.pyramid_flow.packing import PATCH, Text, join
@@ -93,6 +94,7 @@ def make_unit(
                 velocity = network(rows, join(batch), times).float()
                 return velocity.unflatten(0, (len(batch), -1))
 
+            at_step(network, (sum(unit.steps[:stage]) + index) / sum(unit.steps))
             step = SamplingStep(index, unit.steps[stage], schedule.sigmas[index].item())
             velocity = guidance.guided(predict, texts, weights(unit.scale), batched=tokens <= BATCHED_TOKENS, step=step)
             velocity = finite(velocity, role="transformer", when=f"at step {index + 1} of stage {stage + 1}")

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from engines.errors import Problem
-from engines.inputs import Reference, media
+from engines.inputs import AdaptableRequest, Reference, media
 from engines.loading.integrity import FACTS_KEY
 from engines.parameters import guidance_scale, presets, step_count
 from engines.pyramid_flow import storyboard
-from engines.request import MAX_PROMPT_CHARACTERS, Request, parameter
+from engines.request import MAX_PROMPT_CHARACTERS, parameter
 from engines.training.words import SENTENCE as STARTER_WORDS
 from engines.types import EngineSpec, Geometry, ModelSpec, Size, Weights
 from engines.validation import prompt_problems
@@ -28,7 +28,7 @@ LATENTS_SUFFIX = ".latents.safetensors"
 MAX_STORYBOARD_CHARACTERS = 10 * MAX_PROMPT_CHARACTERS
 
 
-class PyramidFlowRequest(Request):
+class PyramidFlowRequest(AdaptableRequest):
     """A long video from text, from a picture or from an earlier video's latents, with a prompt per time range."""
 
     first_picture: Reference | None = media(

@@ -63,7 +63,7 @@ class WorkerContext:
 
     @contextmanager
     def use(self, component: Component, *, working_bytes: int = 0) -> Iterator[Any]:
-        """The module on the device for the length of the block; what it computes in is recorded."""
+        """The module on the device for the length of the block, with its adapters; what it computes in is recorded."""
         self._used(component.key)
         kernel = self._attention.within(half=component.half)
         notes = (*component.notes, kernel.note) if kernel.note and component.role in _DENOISING else component.notes
@@ -73,6 +73,7 @@ class WorkerContext:
         with (
             self._cache.use(component, working_bytes=working_bytes) as module,
             self._attention.active(half=component.half),
+            component.adapted(module),
         ):
             yield module
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from engines.inputs import Adapter
 from engines.loading.key_rules import Architecture
 from engines.loading.networks import Fit, Network, networks
 from engines.loading.tokenizers import TextLen, load_tokenizer, tokenizer_file
@@ -68,15 +69,17 @@ class WanModel:
     rgb_factors: Mapping[str, Any] | None
 
     @classmethod
-    def find(cls, context: Context, *, transformer_kind: Architecture = TRANSFORMER) -> WanModel:
-        """The model's files as the context has them; nothing is loaded.
+    def find(
+        cls, context: Context, *, transformer_kind: Architecture = TRANSFORMER, adapters: Sequence[Adapter] = ()
+    ) -> WanModel:
+        """The model's files as the context has them, its transformer with adapters; nothing is loaded.
 
         Raises:
             MissingWeights: a file is missing.
             IncompatibleCheckpoint: a file is damaged, of another network, or does not fit the others.
         """
         roles = {"transformer": transformer_kind, "vae": VAE, "text_encoder": TEXT_ENCODER}
-        found = networks(context, roles, fits=FITS)
+        found = networks(context, roles, fits=FITS, adapters=adapters)
         text_len = PUBLISHED_TEXT_LEN
         for role in ("text_encoder", "transformer"):
             text_len = found[role].fact("text_len", TextLen, text_len)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from diffusers import WanTransformer3DModel
 
+from engines.adapters.applying import at_step
 from engines.sampling.guidance import NetworkCall
 
 # Below this many tokens a pass leaves the device half idle, and several passes are faster as one batch.
@@ -48,7 +49,12 @@ def predict(
 
 
 def told(network: WanTransformer3DModel, call: NetworkCall | None) -> AbstractContextManager[Any]:
-    """Tells the network's caches, where it has any, what it is called for: a batch of passes is one of its own."""
+    """Tells the network's adapters and caches, where it has any, what it is called for.
+
+    A batch of passes is one pass of its own to caches.
+    """
+    if call is not None:
+        at_step(network, call.step.index / call.step.total)
     if call is None or not network.is_cache_enabled:
         return nullcontext()
     step = call.step

@@ -50,7 +50,8 @@ class Calls:
         """Queue a clip and return the ids of its jobs, one for each variation.
 
         Files are given as handle_file() makes them, or as data URLs. Among the settings, a clip to be continued is
-        named by the id of its job, and a part of a file by its own name: "references.2.keep_background".
+        named by the id of its job, and a part of a file by its own name: "references.2.keep_background". Adapters are
+        names in the studio's folder, or objects: {"path": "style.safetensors", "strength": 0.8, "begin": 0, "end": 1}.
 
         Args:
             engine: which engine makes it, for example "phantom-wan"; see models.
@@ -172,7 +173,7 @@ class Calls:
         for name, declared in media_fields(spec.request_type).items():
             value = values.get(name)
             by_id = isinstance(value, str) and not _is_data(value)  # of a job, looked up for its owner
-            if declared.kind == "earlier job" or not value or by_id:
+            if declared.kind in ("earlier job", "adapter") or not value or by_id:
                 continue
             given = [self._upload(name, declared, entry) for entry in entries(value)]
             values[name] = given if declared.most > 1 else given[0]

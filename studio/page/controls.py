@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -38,8 +39,8 @@ class Controls:
 class _Fields:
     """Puts each field of a request on the page once, by the group it was declared in."""
 
-    def __init__(self, form: Form, values: Mapping[str, Any]) -> None:
-        self.form, self.values = form, values
+    def __init__(self, form: Form, values: Mapping[str, Any], adapters: Path | None) -> None:
+        self.form, self.values, self.adapters = form, values, adapters
         self.readings: dict[str, gr.HTML] = {}
         self._groups: dict[str, list[str]] = {}
         for name, declared in form.spec.request_type.model_fields.items():
@@ -53,7 +54,7 @@ class _Fields:
         """Draw the fields of a group, none if they are drawn already."""
         spec = self.form.spec
         for name in self._groups.pop(group, ()):
-            self.form.controls.append(fields.render(spec, name, values=self.values))
+            self.form.controls.append(fields.render(spec, name, values=self.values, adapters=self.adapters))
             if name in spec.readings:
                 self.readings[name] = gr.HTML(elem_id=f"{spec.name}-{name}-reading", elem_classes="hint")
 
@@ -67,7 +68,7 @@ def render(studio: Studio, spec: EngineSpec) -> Controls:
     """Draw the column of `spec` and wire what needs nothing beyond it."""
     form, shown = Form(spec), examples.of(spec)
     values = spec.default_values(model_list.first(studio, spec)) | (shown[0].values if shown else {})
-    put = _Fields(form, values)
+    put = _Fields(form, values, studio.settings.adapter_folder)
     put.put("picture")
     refine = _prompt(studio, put)
     tries = _examples(shown)

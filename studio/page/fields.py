@@ -23,7 +23,7 @@ from engines.request import bounds, control
 from engines.types import EngineSpec, ModelSpec, Size
 from studio import continuing
 from studio.measures import frame_size
-from studio.page import first_frame, markup, parts, slots
+from studio.page import adapter_list, first_frame, markup, parts, slots
 from studio.page.uploads import received, served
 
 Read = Callable[[Sequence[Any]], dict[str, Any]]
@@ -51,8 +51,12 @@ class Control:
     newest: gr.Button | None = None
 
 
-def render(spec: EngineSpec, name: str, *, values: Mapping[str, Any]) -> Control:
-    """Put the control of field `name` on the page, holding `values` of the engine's first model."""
+def render(spec: EngineSpec, name: str, *, values: Mapping[str, Any], adapters: Path | None = None) -> Control:
+    """Put the control of field `name` on the page, holding `values` of the engine's first model.
+
+    Args:
+        adapters: the folder that adapters are chosen from.
+    """
     info, model = spec.request_type.model_fields[name], spec.model(values["model"])
     kind, optional = _kind(info)
     common = {"label": info.title, "elem_id": f"{spec.name}-{name}", "interactive": True}
@@ -60,7 +64,10 @@ def render(spec: EngineSpec, name: str, *, values: Mapping[str, Any]) -> Control
         return _size(common, values, model)
     if name == "frames":
         return _frames(common, values, model)
-    if declared := media_of(info):
+    declared = media_of(info)
+    if declared and declared.kind == "adapter" and declared.most > 1:
+        return _adapters(spec, name, info, declared, values, adapters)
+    if declared:
         return _files(spec, name, info, declared, values, common)
     if kind is bool:
         box = gr.Checkbox(value=values[name], info=info.description, **common)
@@ -224,6 +231,27 @@ def _first_frame(spec: EngineSpec, name: str, info: FieldInfo, declared: Media, 
         show=lambda values, model: first_frame.show(values[name], declared),
         follows_model=False,
         board=board,
+    )
+
+
+def _adapters(
+    spec: EngineSpec, name: str, info: FieldInfo, declared: Media, values: Mapping[str, Any], folder: Path | None
+) -> Control:
+    """Files of the studio's folder, each with its strength and its steps."""
+    drawn = adapter_list.render(
+        f"{spec.name}-{name}",
+        declared,
+        label=info.title or name,
+        help_=info.description or "",
+        adapters=entries(values[name]),
+        folder=folder,
+    )
+    return Control(
+        (name,),
+        drawn.components,
+        read=lambda raw: {name: drawn.read(raw)},
+        show=lambda values, model: drawn.show(entries(values[name])),
+        follows_model=False,
     )
 
 

@@ -18,7 +18,7 @@ def render(declared: Media, values: dict[str, Any], *, elem_id: str) -> dict[str
 
 def shown(info: FieldInfo, value: Any) -> Any:
     """What the component of a part holds for `value`: shares are shown in percent."""
-    return round(100 * value) if _is_share(info) else value
+    return round(100 * value) if is_share(info) else value
 
 
 def value_of(info: FieldInfo, held: Any) -> Any:
@@ -26,7 +26,7 @@ def value_of(info: FieldInfo, held: Any) -> Any:
     default = info.get_default()
     if isinstance(default, bool):
         return bool(held)
-    value = held / 100 if _is_share(info) and _is_number(held) else held
+    value = held / 100 if is_share(info) and _is_number(held) else held
     low, high = bounds(info)
     inside = _is_number(value) and (low is None or value >= low) and (high is None or value <= high)
     return value if inside else default
@@ -36,13 +36,14 @@ def _component(info: FieldInfo, value: Any, elem_id: str) -> Any:
     common = {"value": shown(info, value), "elem_id": elem_id, "interactive": True}
     if isinstance(info.get_default(), bool):
         return gr.Checkbox(label=info.title, container=False, elem_classes="keep", **common)
-    if _is_share(info):
+    if is_share(info):
         return gr.Slider(0, 100, step=1, label=f"{info.title} (%)", **common)
     low, high = bounds(info)
     return gr.Slider(low, high, step=control(info)["step"], label=info.title, **common)
 
 
-def _is_share(info: FieldInfo) -> bool:
+def is_share(info: FieldInfo) -> bool:
+    """Whether a part is a share of a whole, which is shown in percent."""
     return bounds(info) == (0, 1)
 
 

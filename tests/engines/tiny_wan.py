@@ -123,7 +123,8 @@ class CountingContext:
             self.builds[role] += 1
         self.in_use.append(role)
         try:
-            yield self.modules[component.key]
+            with component.adapted(self.modules[component.key]):
+                yield self.modules[component.key]
         finally:
             self.in_use.remove(role)
 
