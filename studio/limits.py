@@ -1,4 +1,4 @@
-"""How much one visitor may ask of a studio that strangers share."""
+"""How much one visitor may ask of a studio that strangers share, and how long it is kept."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from engines.errors import StudioError
 from studio.jobs.store import Job
 
 MOST_OF_VISITOR = 2
+KEPT_S = 3600.0
+"""How long a shared studio keeps what is over: its disk is small, and nobody comes back to it."""
 MOST_OF_CONNECTION = 4
 """More than of a visitor, for people share connections; bounded all the same, for visitors can be invented."""
 

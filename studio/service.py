@@ -22,7 +22,7 @@ from studio import adapters, browser_files, continuing, kept_files, models, refi
 from studio.jobs.executor import Executor
 from studio.jobs.shelf import Shelf
 from studio.jobs.store import Job, JobStore
-from studio.limits import Limits
+from studio.limits import KEPT_S, Limits
 from studio.settings import Settings
 
 MAX_VARIATIONS = 8
@@ -133,6 +133,13 @@ class Studio:
         jobs = self.store.unsuccessful(owner=owner)
         for job in jobs:
             self.delete(job.id, owner=owner)
+        return len(jobs)
+
+    def forget_old(self, *, now: float) -> int:
+        """Remove everybody's jobs that were over KEPT_S before `now`, with their files; returns how many."""
+        jobs = self.store.over(before=now - KEPT_S)
+        for job in jobs:
+            self.delete(job.id, owner=job.owner)
         return len(jobs)
 
     def refine(self, engine: str, prompt: str, *, model: str = "", pictures: Sequence[Path] = ()) -> Answer:

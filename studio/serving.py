@@ -8,15 +8,18 @@ import os
 import signal
 import socket
 import threading
+import time
 
 from engines.errors import StudioError
 from engines.wording import printable
 from studio import browser_files, speech
 from studio.jobs.worker_process import require_devices
 from studio.paths import reason
+from studio.service import Studio, open_studio
 from studio.settings import BadSetting, Settings, check_attention, check_models_folder
 
 _LOOK_S = 0.5
+_SWEEP_S = 300.0
 
 
 def run(settings: Settings) -> None:
@@ -41,7 +44,6 @@ def run(settings: Settings) -> None:
     from studio.jobs.in_event import InEventExecutor
     from studio.jobs.local import LocalExecutor
     from studio.page import ui
-    from studio.service import open_studio
 
     try:
         studio = open_studio(settings, InEventExecutor if settings.in_event else LocalExecutor)
@@ -66,12 +68,25 @@ def run(settings: Settings) -> None:
                     "The page could not be served.", hint="This machine may be too busy: try again."
                 ) from error
             speech.say(f"Kinora is at {address(settings)} (Ctrl+C ends it).")
+            if settings.password_made:
+                speech.say(f"Log in as {settings.user} with {settings.password}, made for this run.")
+            swept = 0.0
             while not stopped.wait(_LOOK_S):  # without an end, Windows would not let a signal through
-                continue
+                if settings.public and time.monotonic() - swept > _SWEEP_S:
+                    swept = time.monotonic()
+                    _sweep(studio)
             page.close(verbose=False)
     finally:
         studio.executor.close()
         studio.store.close()
+
+
+def _sweep(studio: Studio) -> None:
+    """Remove what a shared studio has kept long enough."""
+    try:
+        studio.forget_old(now=time.time())
+    except StudioError:  # a full disk, a busy list: the next sweep finds it again
+        logging.getLogger(__name__).exception("what is old could not be removed")
 
 
 def address(settings: Settings) -> str:

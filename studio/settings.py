@@ -6,6 +6,7 @@ import ipaddress
 import math
 import os
 import re
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,7 @@ class Settings(MachineSettings):
         devices: names such as "cpu" or "cuda:0", one worker process each; empty finds them.
         names: other names under which a proxy or the network knows this machine.
         root_path: where a proxy serves the page: a path, or a whole address.
+        password_made: nobody chose the password: it was made for this run, and whoever started the studio is told it.
         public: strangers use this studio (a Hugging Face Space): each sees only their own clips, and limits apply.
         hosted: all requests come through a proxy that tells where from (a Hugging Face Space).
         in_event: run jobs inside the page's event instead of a worker process (ZeroGPU demands it).
@@ -59,6 +61,7 @@ class Settings(MachineSettings):
     root_path: str = ""
     user: str = "kinora"
     password: str = field(default="", repr=False)
+    password_made: bool = False
     public: bool = False
     hosted: bool = False
     in_event: bool = False
@@ -252,6 +255,8 @@ SOURCES = (
 def from_environment(**flags: object) -> Settings:
     """Settings from the environment as SOURCES lists it; a flag that is not None wins, its text is read alike.
 
+    Where other machines are let in and nobody chose a password, one is made.
+
     Raises:
         BadSetting: naming the flag or variable, what it must be and what it is.
     """
@@ -270,6 +275,8 @@ def from_environment(**flags: object) -> Settings:
         values["public"] = True
     if values.get("public"):
         values.setdefault("queue_limit", 10)
+    elif not is_loopback(values.get("host", Settings.host)) and not values.get("password"):
+        values |= {"password": secrets.token_urlsafe(9), "password_made": True}
     return Settings(**values)
 
 

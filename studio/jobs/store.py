@@ -163,6 +163,10 @@ class JobStore:
         where = f"WHERE state IN (?, ?){_of(owner)}{NOT_TRASHED} ORDER BY finished DESC LIMIT ?"
         return self._select(where, *ENDED, *_given(owner), limit)
 
+    def over(self, *, before: float) -> list[Job]:
+        """Jobs that were over before a moment, in whatever way."""
+        return self._select("WHERE finished < ?", before)
+
     def reorder(self, job_id: str, to: Literal["up", "down", "top"], *, owner: str | None = None) -> None:
         """Move a waiting job among the waiting ones, or among those of its owner alone; others keep their places."""
         with self.transaction() as db:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,13 @@ from studio.page.machine import Machine
 from studio.page.plumbing import HIDDEN
 from studio.page.theme import THEME
 from studio.service import Studio
+from studio.settings import Settings
 
 HERE = Path(__file__).parent
 # What gradio keeps of a browser, or of a program that calls, is half a megabyte: the oldest is forgotten first.
 MOST_SESSIONS = 32
 STYLES, SCRIPTS = ("page.css", "compare.css"), ("page.js", "compare.js")
+SHARED = "This studio is shared: clips are kept for an hour, so download those you want to keep."
 LOGO = (HERE / "logo.svg").read_text(encoding="utf-8")
 
 
@@ -34,6 +38,8 @@ def build(studio: Studio) -> gr.Blocks:
         with gr.Row(elem_classes="top"):
             gr.HTML(markup.brand(LOGO, name="Kinora", motto="Pictures in, moving pictures out."), elem_classes="brand")
             here.chip()
+        if studio.settings.public:
+            gr.HTML(markup.lines([markup.Line(SHARED)]), elem_classes="hint")
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
             titles = engine_tabs.by_title(studio.specs.values())
             drawn = [engine_tabs.render(studio, title, specs, browser=browser) for title, specs in titles.items()]
@@ -59,6 +65,11 @@ def launch(studio: Studio, page: gr.Blocks) -> Any:
     """
     settings = studio.settings
     page.queue(default_concurrency_limit=8)
+    with contextlib.redirect_stdout(io.StringIO()):  # gradio tells of MCP's address even where it is to be quiet
+        return _launch(page, settings)
+
+
+def _launch(page: gr.Blocks, settings: Settings) -> Any:
     return page.launch(
         server_name=f"[{settings.host}]" if ":" in settings.host else settings.host,
         server_port=settings.port,

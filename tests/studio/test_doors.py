@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -283,7 +285,6 @@ SERVE: dict[str, tuple[list[str], str]] = {
     "a job list of another program": (["--outputs=damaged"], "studio.sqlite3"),
     "no address": (["--host=nowhere..example"], "no address"),
     "another machine's address": (["--host=192.0.2.1"], "no address of this machine"),
-    "an address for everybody": (["--host=0.0.0.0"], "password"),
     "no device": (["--device=tpu"], "--device must be"),
     "a device that is not there": (["--device=cuda:99"], 'no device "cuda:99"'),
     "models a file": (["--models=star.png"], "is a file"),
@@ -306,8 +307,7 @@ for words, env in json.load(sys.stdin):
         code = main(["serve", "--port={free_port()}", *words])
     print(json.dumps([code, err.getvalue()]))
 """
-    asked = [(words, "" if "--host=0.0.0.0" in words else "x") for words, _ in SERVE.values()]
-    calls = [(words, {"KINORA_PASSWORD": password}) for words, password in asked]
+    calls = [(words, {"KINORA_PASSWORD": "x"}) for words, _ in SERVE.values()]
     done = subprocess.run(
         [sys.executable, "-c", driver], input=json.dumps(calls).encode(), cwd=here, env=os.environ | QUICK,
         capture_output=True, timeout=120,
@@ -335,6 +335,44 @@ def test_other_addresses_need_one(host: str) -> None:
     with pytest.raises(BadSetting, match="needs a password"):
         Settings(host=host)
     assert Settings(host=host, password="x").auth == ("kinora", "x")
+
+
+def test_a_password_is_made_where_other_machines_are_let_in_and_nobody_chose_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("KINORA_PASSWORD", "KINORA_HOST", "KINORA_PUBLIC", "SPACE_ID"):
+        monkeypatch.delenv(name, raising=False)
+    made = [from_environment(host="0.0.0.0") for _ in range(2)]
+    assert all(settings.password_made and len(settings.password) >= 12 for settings in made)
+    assert made[0].password != made[1].password
+    assert made[0].password not in repr(made[0])
+    monkeypatch.setenv("KINORA_PASSWORD", "mine")
+    chosen = from_environment(host="0.0.0.0")
+    assert (chosen.password, chosen.password_made) == ("mine", False)
+    assert from_environment().auth is not None  # a password also counts where only this machine is let in
+    monkeypatch.delenv("KINORA_PASSWORD")
+    assert from_environment(host="localhost").auth is None
+
+
+def test_the_password_that_was_made_is_told_and_opens_the_page(tmp_path: Path) -> None:
+    port = free_port()
+    words = [sys.executable, "-m", "studio", "serve", "--host", "0.0.0.0", "--port", str(port), "--device", "cpu"]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("KINORA_", "GRADIO_"))}
+    env = kept | {"KINORA_OUTPUTS": str(tmp_path / "outputs"), "KINORA_PRELOAD": "0"}
+    with subprocess.Popen(words, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True) as served:
+        try:
+            assert served.stdout is not None
+            told = next(line for line in served.stdout if line.startswith("Log in as"))
+            user, password = told.split()[3], told.split()[5].rstrip(",")
+            for given, status in ((password, True), ("wrong", False)):
+                body = f"username={user}&password={given}".encode()
+                try:
+                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/login", body, timeout=30) as answer:
+                        assert status and answer.status == 200
+                except urllib.error.HTTPError as error:
+                    assert not status and error.code == 400
+        finally:
+            served.terminate()
 
 
 @pytest.mark.parametrize(
@@ -369,6 +407,7 @@ def test_serve_takes_every_flag(source: Source, monkeypatch: pytest.MonkeyPatch)
     given: list[Settings] = []
     monkeypatch.setattr(serving, "run", given.append)
     texts = {"port": "7999", "memory_gb": "3", "devices": "cpu", "refiner": "qwen-3b", "root_path": "/kinora"}
+    texts |= {"attention": "torch"}
     text = texts.get(source.setting, "elsewhere.localhost")
     assert main(["serve", source.flag, text]) == 0
     assert getattr(given[0], source.setting) != getattr(Settings(), source.setting)

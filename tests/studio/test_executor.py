@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import sys
@@ -17,13 +18,14 @@ import pytest
 
 from engines import messages, registry
 from engines.events import Failed
+from studio.jobs import in_event
 from studio.jobs.in_event import InEventExecutor
 from studio.jobs.local import LocalExecutor
 from studio.jobs.store import Job
 from studio.jobs.worker_process import environment
 from studio.page.api import Calls
 from studio.service import Studio, open_studio
-from studio.settings import Settings
+from studio.settings import Settings, from_environment
 from tests.engines.tiny import TINY, write_checkpoint
 from tests.studio.conftest import values, wait_for
 
@@ -190,6 +192,20 @@ def test_inside_an_event_the_same_job_runs_as_a_generator(settings: Settings, sp
     event.close()  # the visitor left
     assert studio.store.get(jobs[0].id).state == "cancelled"
     studio.store.close()
+
+
+def test_the_function_that_needs_a_gpu_is_the_one_that_zerogpu_is_told_of() -> None:
+    """The package is the real one, which lends no GPU outside of ZeroGPU and leaves the function as it is."""
+    import spaces
+
+    assert in_event.spaces is spaces
+    assert in_event.on_gpu is in_event.run and inspect.isgeneratorfunction(in_event.run)
+
+
+@pytest.mark.parametrize(("said", "in_an_event"), [("1", True), ("true", True), ("0", False), ("", False)])
+def test_zerogpu_is_noticed_by_itself(monkeypatch: pytest.MonkeyPatch, said: str, in_an_event: bool) -> None:
+    monkeypatch.setenv("SPACES_ZERO_GPU", said)
+    assert from_environment().in_event is in_an_event
 
 
 def test_inside_an_event_nothing_waits_for_somebody_who_is_gone(settings: Settings, specs: dict, picture: Path) -> None:

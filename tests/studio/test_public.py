@@ -10,7 +10,7 @@ import pytest
 import starlette.requests
 
 from engines.errors import StudioError
-from studio.limits import MOST_OF_CONNECTION, MOST_OF_VISITOR
+from studio.limits import KEPT_S, MOST_OF_CONNECTION, MOST_OF_VISITOR
 from studio.page import panel
 from studio.page.api import Calls
 from studio.page.visitor import CALLERS, caller, connection, visitor
@@ -101,3 +101,19 @@ def test_where_a_visitor_comes_from_cannot_be_invented(public: Studio) -> None:
     assert connection(hosted, asked_from("10.0.0.1", "nonsense")) == "10.0.0.1"
     assert connection(public.settings, asked_from("192.0.2.1", "8.8.8.8")) == "192.0.2.1"
     assert connection(public.settings, None) == ""
+
+
+def test_what_is_over_is_kept_for_an_hour(public: Studio, picture: Path) -> None:
+    over, young, waits = (public.submit("phantom-wan", wanted(picture), owner=name)[0] for name in ("a", "b", "c"))
+    public.cancel(over.id, owner="a")
+    ended = public.job(over.id, owner="a").finished
+    public.cancel(young.id, owner="b")
+    assert public.forget_old(now=ended + KEPT_S) == 0
+    assert public.forget_old(now=ended + KEPT_S + 1e-3) >= 1
+    assert public.job(over.id, owner="a") is None
+    public.forget_old(now=ended + 10 * KEPT_S)
+    assert public.job(young.id, owner="b") is None
+    assert public.job(waits.id, owner="c").state == "queued"  # however long it waits
+    public.cancel(waits.id, owner="c")
+    public.forget_old(now=ended + 10 * KEPT_S)
+    assert not list(public.settings.pictures.iterdir())  # the pictures of what is gone are gone
