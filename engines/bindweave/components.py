@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import Field
+from tokenizers import Tokenizer
 
 from engines.bindweave.conditions import MASK_CHANNELS, clip_pixels
 from engines.bindweave.keys import BINDWEAVE
@@ -21,12 +24,15 @@ from engines.memory.remembered import content_key
 from engines.qwen.chat import read, text_then_pictures, tokenise
 from engines.qwen.chat import working_bytes as chat_bytes
 from engines.qwen.keys import QWEN
-from engines.qwen.pictures import Patches, look
+from engines.qwen.pictures import MAX_PIXELS, MIN_PIXELS, Patches, look
 from engines.types import Context
 from engines.wan.components import WanModel
 from engines.wan.encoder_keys import IMAGE_ENCODER
 from engines.wan.image import encode_image
 from engines.wan.vae import encode_grey
+
+# Pixels of the largest picture that the multimodal model is shown, as a file of a small one may say.
+MaxPixels = Annotated[int, Field(ge=MIN_PIXELS, le=MAX_PIXELS)]
 
 
 def _image_tokens(found: Networks) -> int:
@@ -129,16 +135,24 @@ class BindWeaveModel:
                 content_key("features", component.key, *seen), lambda: self._look(context, pictures)
             )
             tokens = Patches(features, grids).tokens
-            ids = tokenise(load_tokenizer(self.mllm_tokenizer), text_then_pictures(text, tokens))
+            ids = tokenise(self.tokenizer(), text_then_pictures(text, tokens))
             reader, room = self._reader(context, tokens=ids.shape[1])
             with context.use(reader, working_bytes=room) as network:
                 return read(network, ids, features, grids).cpu()
 
         return context.remember(key, read_on)
 
+    def tokenizer(self) -> Tokenizer:
+        """The multimodal model's tokenizer."""
+        return load_tokenizer(self.mllm_tokenizer)
+
+    def patches(self, pictures: Sequence[Image.Image]) -> Patches:
+        """RGB pictures as the multimodal model is shown them."""
+        return reference_patches(pictures, max_pixels=self.mllm.fact("max_pixels", MaxPixels, MAX_PIXELS))
+
     def _look(self, context: Context, pictures: Sequence[Image.Image]) -> tuple[torch.Tensor, torch.Tensor]:
         """The pictures' features [tokens,D] and the grids of their patches [R,3]."""
-        patches = reference_patches(pictures)
+        patches = self.patches(pictures)
         reader, room = self._reader(context, tokens=0, patches=len(patches.values))
         with context.use(reader, working_bytes=room) as network:
             return look(network, patches).cpu(), patches.grids

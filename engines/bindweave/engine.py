@@ -16,7 +16,7 @@ import torch
 from engines.bindweave.components import BindWeaveModel
 from engines.bindweave.conditions import clip_states, latent_mask, reference_frames, with_clip_frames
 from engines.bindweave.denoising import Reading, sample
-from engines.bindweave.spec import MAX_REFERENCES, NEGATIVE_READ_ON, BindWeaveRequest
+from engines.bindweave.spec import MAX_REFERENCES, BindWeaveRequest, read_on
 from engines.events import Note, Stage
 from engines.media.framing import Masked, boxed_subject, letterbox
 from engines.media.pictures import open_picture
@@ -41,14 +41,16 @@ class BindWeave:
         model = BindWeaveModel.find(context, adapters=request.adapters)
         size = {"width": request.width, "height": request.height}
         decoding = model.wan.decoder(context, **size)
-        if (request.width, request.height) != (made_for := context.model.geometry.sizes[0]):
+        made_for = context.model.geometry.sizes[0]
+        # The starter, which knows few words, was trained on clips of several sizes.
+        if not context.model.words and (request.width, request.height) != made_for:
             published = "x".join(map(str, made_for))
             yield Note(message=f"This model was published for {published} alone: other sizes are unverified.")
         weights = guidance.text_weights(request.guidance)
         # What the text encoder reads, and what the multimodal model reads.
         texts = {
             "cond": (request.prompt, request.prompt),
-            "uncond": (request.negative_prompt, f"{request.negative_prompt}{NEGATIVE_READ_ON}".removeprefix(",")),
+            "uncond": (request.negative_prompt, read_on(request.negative_prompt)),
         }
         texts = {name: texts[name] for name in guidance.needed(weights)}
 

@@ -74,7 +74,13 @@ class SplitContextProcessor(WanAttnProcessor):
     """Cross-attention to a context whose first `image_tokens` go through the image branch, the others through text's.
 
     diffusers' own processor counts the image tokens as all but the last 512. Both parts are views of the context.
+
+    Attributes:
+        kept: bool [B,1,1,L], True for the tokens of the text branch that count; None, as when sampling, for all.
+            A batch of texts of several lengths, as in training, has some that do not.
     """
+
+    kept: torch.Tensor | None = None
 
     def __init__(self, image_tokens: int) -> None:
         super().__init__()
@@ -98,9 +104,13 @@ class SplitContextProcessor(WanAttnProcessor):
                 query,
                 keys.unflatten(2, (attn.heads, -1)),
                 values.unflatten(2, (attn.heads, -1)),
+                attn_mask=kept,
                 backend=self._attention_backend,
             )
-            for keys, values in ((attn.norm_k(key), value), (attn.norm_added_k(image_key), image_value))
+            for keys, values, kept in (
+                (attn.norm_k(key), value, self.kept),
+                (attn.norm_added_k(image_key), image_value, None),
+            )
         ]
         summed = sum(attended).flatten(2, 3).type_as(query)
         return attn.to_out[1](attn.to_out[0](summed))

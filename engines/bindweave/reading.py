@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from engines.qwen.pictures import Patches, patches
+from engines.qwen.pictures import MAX_PIXELS, Patches, patches
 
 # Pictures of more pixels than the published clip's frame are reduced to the first share of their sides, others to the
 # second.
@@ -22,6 +22,10 @@ def reduced_size(width: int, height: int) -> tuple[int, int]:
     return int(width * share), int(height * share)
 
 
-def reference_patches(images: Sequence[Image.Image]) -> Patches:
-    """RGB pictures as they are, neither padded nor cropped, resized twice as published (Pillow's bicubic)."""
-    return patches([image.resize(reduced_size(*image.size)) for image in images])
+def reference_patches(images: Sequence[Image.Image], *, max_pixels: int = MAX_PIXELS) -> Patches:
+    """RGB pictures as they are, neither padded nor cropped, resized twice as published (Pillow's bicubic).
+
+    Args:
+        max_pixels: in which larger pictures are seen.
+    """
+    return patches([image.resize(reduced_size(*image.size)) for image in images], max_pixels=max_pixels)

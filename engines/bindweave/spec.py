@@ -6,10 +6,22 @@ guidance 5).
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from engines.inputs import AdaptableRequest, Reference
+from engines.loading.store import ASSETS
 from engines.parameters import guidance_scale, published_pictures, reference_pictures, timestep_shift
+from engines.training.words import SENTENCE as STARTER_WORDS
 from engines.types import UNVERIFIED, EngineSpec, ModelSpec, Weights
 from engines.validation import prompt_problems
+from engines.wan.starter import (
+    STARTER_DEFAULTS,
+    STARTER_NOTE,
+    STARTER_PRESETS,
+    starter_geometry,
+    starter_parts,
+    starter_weights,
+)
 from engines.wan.weights import NEGATIVE_ENGLISH, PUBLISHED_PRESETS, published_geometry
 
 MAX_REFERENCES = 4
@@ -19,6 +31,11 @@ QWEN = "Qwen/Qwen2.5-VL-7B-Instruct"
 # The published defaults, character for character: what the text encoder reads, and what the multimodal model reads on.
 NEGATIVE_PROMPT = f"{NEGATIVE_ENGLISH}, split screen, divided frame, frame split, multiple parts, separated"
 NEGATIVE_READ_ON = ",motionless, frozen, still image, no movement, stationary, unmoving"
+
+
+def read_on(negative_prompt: str) -> str:
+    """What the multimodal model reads in the pass without the prompt."""
+    return f"{negative_prompt}{NEGATIVE_READ_ON}".removeprefix(",")
 
 
 class BindWeaveRequest(AdaptableRequest):
@@ -36,6 +53,40 @@ class BindWeaveRequest(AdaptableRequest):
     )
     shift: float = timestep_shift(3.0)
     published_pictures: bool = published_pictures()
+
+
+# The networks of the starter that are not those of every starter on Wan, by role.
+STARTER_FILES = {
+    "transformer": "bindweave.safetensors",
+    "image_encoder": "bindweave_clip.safetensors",
+    "mllm": "bindweave_mllm.safetensors",
+}
+
+
+def starter(folder: Path = ASSETS / "starter") -> ModelSpec:
+    """The built-in model as its files in `folder` are; there may be none yet."""
+    transformer = STARTER_FILES["transformer"]
+    others = {role: name for role, name in STARTER_FILES.items() if role != "transformer"}
+    return ModelSpec(
+        name="starter",
+        title="Starter (built in, runs anywhere)",
+        note=STARTER_NOTE,
+        weights=(
+            *starter_weights(transformer, folder=folder),
+            *starter_parts(others, folder=folder),
+            Weights("mllm_tokenizer", ("starter/chat_tokenizer/tokenizer.json",)),
+        ),
+        geometry=starter_geometry(transformer, folder=folder),
+        defaults=STARTER_DEFAULTS | {"shift": 3.0, "guidance": 3.0},
+        presets=STARTER_PRESETS,
+        words=STARTER_WORDS,
+    )
+
+
+def shipped(folder: Path = ASSETS / "starter") -> tuple[ModelSpec, ...]:
+    """The starter, once training has made its files."""
+    there = all((folder / name).is_file() for name in STARTER_FILES.values())
+    return (starter(folder),) if there else ()
 
 
 BINDWEAVE_14B = ModelSpec(
@@ -69,7 +120,7 @@ BINDWEAVE = EngineSpec(
     purpose="Subjects from your pictures act out a prompt that is read together with them.",
     tab="Subject references",
     request_type=BindWeaveRequest,
-    models=(BINDWEAVE_14B,),
+    models=(*shipped(), BINDWEAVE_14B),
     implementation="engines.bindweave.engine:BindWeave",
     advice="The video model reads the pictures with the prompt: name each subject once, by traits seen in its "
     "picture, and say how all of them move together in one scene.",

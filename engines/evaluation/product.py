@@ -1,6 +1,7 @@
 """Clips through the product's own generation path: files from the store, the engine, its published defaults."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from engines.inputs import PICTURES, Reference, media_fields
 from engines.loading.store import ASSETS, Store
 from engines.registry import SPECS, implementation
 from engines.runtime.session import Session
-from engines.types import Frames
+from engines.types import Frames, ModelSpec
 from engines.wan.starter import facts_of
 
 
@@ -18,6 +19,7 @@ class Product:
     """One engine's model, kept warm between clips.
 
     Args:
+        model: its name, or a model that the engine does not list.
         folder: replaces the shipped starter files.
         transformer: replaces the model's transformer, and its autoencoder by the one that it was trained on.
     """
@@ -26,16 +28,19 @@ class Product:
         self,
         engine: str,
         *,
-        model: str = "starter",
+        model: str | ModelSpec = "starter",
         folder: Path | None = None,
         transformer: Path | None = None,
         device: str = "cpu",
     ) -> None:
         self.spec = SPECS[engine]
-        self.model = self.spec.model(model)
-        overrides = {(engine, model, "transformer"): transformer} if transformer else {}
+        if isinstance(model, ModelSpec):
+            self.spec = replace(self.spec, models=(model,))
+        self.model = model if isinstance(model, ModelSpec) else self.spec.model(model)
+        name = self.model.name
+        overrides = {(engine, name, "transformer"): transformer} if transformer else {}
         if transformer and "vae" in (facts := facts_of(transformer)):
-            overrides[engine, model, "vae"] = (folder or ASSETS / "starter") / facts["vae"]
+            overrides[engine, name, "vae"] = (folder or ASSETS / "starter") / facts["vae"]
         store = Store(assets=folder.parent, overrides=overrides) if folder else Store(overrides=overrides)
         self.session = Session(device, store=store)
         self.engine = implementation(self.spec)

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from tqdm import tqdm
 
+from engines.bindweave import spec as bindweave
 from engines.training.data import fit_on_canvas
 from engines.training.files import read_facts
 from engines.training.latents import to_levels, to_unit
@@ -55,7 +57,7 @@ class Outcome:
 
 def _size(folder: Path, *files: Path) -> Figure:
     """All that an engine reads: these files, and what reads the prompt."""
-    read = (*files, folder / "text_encoder.safetensors", *(folder / "tokenizer").glob("*"))
+    read = {*files, folder / "text_encoder.safetensors", *(folder / "tokenizer").glob("*")}
     total = sum(file.stat().st_size for file in read)
     return Figure(name="size of its files", value=total / 1e6, unit="MB", target=MEGABYTES_TARGET, lower=True)
 
@@ -187,6 +189,46 @@ def evaluate_flashi2v(options: Options) -> Outcome:
     return Outcome(figures=figures, facts=facts, clips=[pair.made for pair in pairs], references=shown)
 
 
+def evaluate_bindweave(options: Options) -> Outcome:
+    """Several subjects, each with its own motion, through the product's own engine, and by Phantom's starter."""
+    from . import own_motions
+    from .product import Product
+
+    count = options.count or 40
+    two, three = own_motions.requests(count), own_motions.requests(max(1, count // 4), three=True)
+    files = {"folder": options.folder, "device": options.device}
+    model = bindweave.starter(options.folder)
+    product = Product("bindweave", model=model, transformer=options.transformer, **files)
+    made, says = [], []
+    for index, request in enumerate(tqdm([*two, *three], desc="bindweave", disable=None)):
+        made.append(product.make(request.clip.caption, request.pictures, seed=index))
+        says += own_motions.says_right(product, request, [Image.fromarray(picture) for picture in request.pictures])
+    other = Product("phantom-wan", **files)
+    others = [
+        other.make(request.clip.caption, request.pictures, seed=index)
+        for index, request in enumerate(tqdm(two, desc="phantom-wan", disable=None))
+    ]
+
+    def right(name: str, videos: list[np.ndarray], asked: list[own_motions.Request], **told: float) -> Figure:
+        pairs = zip(videos, asked, strict=False)
+        return share(name, [hit for video, one in pairs for hit in own_motions.moves_right(video, one.clip)], **told)
+
+    compared = right("the same of Phantom's starter", others, two)
+    pairs = zip(made, two, strict=False)
+    hits = [hit for video, one in pairs for hit in scores.reference_hits(video, one.case)]
+    figures = [
+        right("two subjects, each with its own motion", made, two, target=max(75.0, compared.value)),
+        compared,
+        right("three subjects, each with its own motion", made[len(two) :], three),
+        share("right reference of 8, two subjects", hits),
+        share("pictures whose motion its multimodal model says", says),
+        _size(options.folder, *(options.folder.parent / name for part in model.weights for name in part.files)),
+    ]
+    facts = {"two_subjects": len(two), "three_subjects": len(three), "defaults": dict(model.defaults)}
+    shown = [list(request.pictures) for request in (*two, *three)]
+    return Outcome(figures=figures, facts=facts, clips=made, references=shown)
+
+
 def evaluate_pyramid(options: Options, *, model: str = "starter") -> Outcome:
     """Held-out captions and first pictures of four seconds through the product's own engine."""
     from . import long_clips
@@ -238,6 +280,7 @@ EVALUATIONS: dict[str, Callable[[Options], Outcome]] = {
     "wan-t2v": evaluate_text_to_video,
     "phantom-wan": evaluate_phantom,
     "flashi2v": evaluate_flashi2v,
+    "bindweave": evaluate_bindweave,
     "pyramid-flow": evaluate_pyramid,
     "pyramid-flow-sd3": partial(evaluate_pyramid, model="starter-sd3"),
     "speed": evaluate_speed,

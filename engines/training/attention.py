@@ -20,11 +20,14 @@ def plain_attention(
     scale: float | None = None,
     **_: object,
 ) -> torch.Tensor:
-    """Softmax attention over [B,H,N,D] without mask or dropout."""
-    if attn_mask is not None or dropout_p or is_causal:
-        raise ValueError("plain_attention takes no mask, no dropout and is not causal.")
+    """Softmax attention over [B,H,N,D] without dropout; a mask says True where a key counts, and broadcasts."""
+    if dropout_p or is_causal or (attn_mask is not None and attn_mask.dtype != torch.bool):
+        raise ValueError("plain_attention takes a mask of True and False, no dropout and is not causal.")
     query = query.contiguous() * (query.shape[-1] ** -0.5 if scale is None else scale)
-    weights = torch.matmul(query, key.contiguous().transpose(-1, -2)).softmax(-1, dtype=torch.float32)
+    weights = torch.matmul(query, key.contiguous().transpose(-1, -2))
+    if attn_mask is not None:
+        weights = weights.masked_fill(~attn_mask, float("-inf"))
+    weights = weights.softmax(-1, dtype=torch.float32)
     return torch.matmul(weights.to(value.dtype), value.contiguous())
 
 

@@ -94,7 +94,7 @@ class Everything:
         progress.step, progress.minutes = trainer.step, round(progress.minutes + trainer.clock.read()[0] / 60, 1)
         made = self.out / job.recipe / "export" / job.file
         if self.stopped:
-            _replace(made, self.folder / NEXT / job.file)
+            _replace(job, made, self.folder / NEXT)
         else:
             with _folder_with(self.folder, job, made) as folder:
                 rows = self.measured(job, folder, made, self.device)
@@ -117,7 +117,7 @@ class Everything:
             if begun:
                 trainer.resume()
             elif source is not None:
-                trainer.adopt(_named(trainer, read_network(source)[0]), step=read_facts(source)["recipe"]["step"])
+                trainer.adopt(_named(trainer, job, source), step=read_facts(source)["recipe"]["step"])
             trainer.begin_leg()
             trainer.run()
         return trainer
@@ -128,34 +128,43 @@ class Everything:
         return dataclasses.replace(recipe, **{"stages": stages, "steps": 10**9, "minutes": minutes, **self.changes})
 
     def _ship(self, job: Job, made: Path) -> None:
-        progress, shipped, waiting = self.state.jobs[job.recipe], self.folder / job.file, self.folder / NEXT / job.file
+        progress, shipped = self.state.jobs[job.recipe], self.folder / job.file
         if progress.measured != digest(shipped):
             rows = self.measured(job, self.folder, shipped, self.device) if shipped.is_file() else []
             progress.shipped, progress.measured = round(score(rows), 4) if rows else None, digest(shipped)
         if progress.shipped is None or progress.trained > progress.shipped + MARGIN:
-            _replace(made, shipped)
-            waiting.unlink(missing_ok=True)
+            _replace(job, made, self.folder)
+            for name in job.files:
+                (self.folder / NEXT / name).unlink(missing_ok=True)
             progress.shipped, progress.measured = progress.trained, digest(shipped)
             log.info("%s is better and ships: %.3f of its targets.", job.file, progress.trained)
             for path in superseded(self.folder):
                 path.unlink()
         else:
-            _replace(made, waiting)
+            _replace(job, made, self.folder / NEXT)
             log.info("%s stays: %.3f against %.3f.", job.file, progress.shipped, progress.trained)
 
 
-def _replace(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(".partial")
-    shutil.copyfile(source, partial)
-    partial.replace(target)
+def _replace(job: Job, made: Path, folder: Path) -> None:
+    """Copy all files of a job from beside `made` into a folder; each has its name only when it is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in job.files:
+        partial = (folder / name).with_suffix(".partial")
+        shutil.copyfile(made.with_name(name), partial)
+        partial.replace(folder / name)
 
 
-def _named(trainer: Trainer, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A file's tensors by the trainer's names: it holds one network, the compiled blocks' names are longer."""
+def _named(trainer: Trainer, job: Job, source: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a job's files by the trainer's names: a file holds one network, compiled blocks' names are longer.
+
+    Raises:
+        ValueError: a file lacks a tensor.
+    """
+    files = {name: read_network(source.with_name(name))[0] for name in job.files}
     found = {}
     for name, _ in trainer.parameters:
-        key = name.partition(".")[2].replace("._orig_mod", "")
+        network, _, key = name.partition(".")
+        tensors, key = files[job.parts.get(network, job.file)], key.replace("._orig_mod", "")
         if key not in tensors:
             raise ValueError(f"The file to go on from has no {key}.")
         found[name] = tensors[key]
@@ -182,7 +191,8 @@ def _folder_with(folder: Path, job: Job, made: Path):
         starter = Path(name) / "starter"
         starter.mkdir()
         for path in parts.iterdir():
-            if path.name != job.file:
+            if path.name not in job.files:
                 (starter / path.name).symlink_to(path.resolve())
-        (starter / job.file).symlink_to(made.resolve())
+        for made_name in job.files:
+            (starter / made_name).symlink_to(made.with_name(made_name).resolve())
         yield starter

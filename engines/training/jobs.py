@@ -13,13 +13,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engines.bindweave.spec import STARTER_FILES
+
 from .files import read_facts
 
 NEXT = "next"
 STATE = "training.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """One starter.
 
@@ -29,6 +31,7 @@ class Job:
         evaluations: names of the evaluations that judge it.
         share: of a session's time, relative to the others'.
         after: recipes whose files it begins from or decodes with.
+        parts: files of the other networks that are trained with that in `file`, by the trainer's names.
         batch: how many times larger a batch is on a GPU.
         first_vae: what a network decodes with that names no autoencoder; "" for an autoencoder.
     """
@@ -39,13 +42,28 @@ class Job:
     share: float
     after: tuple[str, ...] = ()
     first_vae: str = ""
+    parts: Mapping[str, str] = field(default_factory=dict)
     batch: int = 8
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that training writes."""
+        return (self.file, *self.parts.values())
 
 
 JOBS = (
     Job("vae", "wan_vae.safetensors", ("wan-vae",), 4),
     Job("text-to-video", "wan_t2v.safetensors", ("wan-t2v", "phantom-wan"), 8, ("vae",), "vae.safetensors"),
     Job("flashi2v", "flashi2v.safetensors", ("flashi2v",), 5, ("text-to-video",), "vae.safetensors"),
+    Job(
+        "bindweave",
+        STARTER_FILES["transformer"],
+        ("bindweave",),
+        5,
+        ("text-to-video",),
+        "vae.safetensors",
+        {role: name for role, name in STARTER_FILES.items() if role != "transformer"},
+    ),
     Job("pyramid-vae", "pyramid_vae32.safetensors", ("pyramid-vae",), 3),
     Job("pyramid-flow", "pyramid_flow.safetensors", ("pyramid-flow",), 5, ("pyramid-vae",), "pyramid_vae.safetensors"),
     Job(
@@ -107,10 +125,10 @@ def score(figures: Iterable[Mapping[str, Any]]) -> float:
 
 def newest(job: Job, folder: Path) -> Path | None:
     """The file to train on from: the one in `next`, else the shipped one if it is of the latents of today's recipe."""
-    if (folder / NEXT / job.file).is_file():
+    if all((folder / NEXT / name).is_file() for name in job.files):
         return folder / NEXT / job.file
     shipped = folder / job.file
-    if not shipped.is_file():
+    if not all((folder / name).is_file() for name in job.files):
         return None
     return shipped if _is_of(job, read_facts(shipped)) else None
 

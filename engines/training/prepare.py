@@ -1,6 +1,7 @@
 """What exists before any network: python -m engines.training.prepare [--out DIR]
 
-Two codes of latents and the tokenizer, all fitted to the training split with fixed seeds; what is there already stays.
+Two codes of latents, the tokenizer, all fitted to the training split with fixed seeds, and the tokenizer with the
+control tokens of chats; what is there already stays.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from . import networks
+from .bindweave import chat_tokenizer
 from .latents import BlockLatents, Blocks, fit, to_unit
 from .tokens import train_tokenizer
 from .world import Clip, WorldConfig, make_clip
@@ -65,6 +67,9 @@ def main(arguments: list[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     made = {name: lambda path, code=code: fit_latents(*code).save(path) for name, code in CODES.items()}
     made["tokenizer"] = lambda path: train_tokenizer(vocabulary=networks.VOCABULARY).save_pretrained(path)
+    made[chat_tokenizer.FOLDER] = lambda path: chat_tokenizer.write(
+        path, tokenizer=options.out / "tokenizer" / chat_tokenizer.FILE
+    )
     for name, make in made.items():
         if not (options.out / name).exists():
             make(options.out / name)

@@ -7,6 +7,7 @@ file that is replaced by a better one brings its autoencoder and its sizes along
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,12 @@ def starter_weights(
         first_vae: the autoencoder of networks that name none.
     """
     vae = facts_of(folder / transformer).get("vae", first_vae)
-    parts = (("transformer", transformer), ("vae", vae))
-    return (
-        *(Weights(role, (f"starter/{name}",), size_bytes=_size(folder / name)) for role, name in parts),
-        *STARTER_TEXT,
-    )
+    return (*starter_parts({"transformer": transformer, "vae": vae}, folder=folder), *STARTER_TEXT)
+
+
+def starter_parts(names: Mapping[str, str], *, folder: Path = ASSETS / "starter") -> tuple[Weights, ...]:
+    """Files of a starter by role, names in `folder`."""
+    return tuple(Weights(role, (f"starter/{name}",), size_bytes=_size(folder / name)) for role, name in names.items())
 
 
 def starter_geometry(transformer: str, *, folder: Path = ASSETS / "starter") -> Geometry:

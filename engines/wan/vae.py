@@ -39,7 +39,7 @@ def encode(vae: AutoencoderKLWan, video: torch.Tensor) -> torch.Tensor:
 def encode_grey(vae: AutoencoderKLWan, *, width: int, height: int, frames: int) -> torch.Tensor:
     """The normalised latents [C,F,h,w] of a clip of mid grey; one pixel of it is all the memory its video takes."""
     grey = torch.zeros(1, 1, 1, 1, 1, device=vae.device, dtype=vae.dtype)
-    return encode(vae, grey.expand(1, vae.config.in_channels, frames, height, width))[0]
+    return encode(vae, grey.expand(1, 3, frames, height, width))[0]
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ import torch
 
 from engines.training import everything, jobs, networks
 from engines.training.__main__ import main
+from engines.training.bindweave import networks as own
 from engines.training.everything import Everything
 from engines.training.files import read_facts, read_network, save_network
 from engines.training.jobs import JOBS, NEXT, State, allotted, gain, newest, ready, score, superseded
@@ -180,3 +181,28 @@ def test_every_job_is_a_recipe_with_its_evaluations(capsys: pytest.CaptureFixtur
     assert text_to_video.RECIPE.transformer_file == BASE.file
     assert main(["all", "--resume"]) == 2
     assert "goes on by itself" in capsys.readouterr().err
+
+
+def test_a_starter_of_several_networks_travels_whole(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own, "LANGUAGE", own.LANGUAGE | {"num_hidden_layers": 1})
+    job = next(job for job in JOBS if job.parts)
+    train_tokenizer(vocabulary=720, captions=100).save_pretrained(folder / "tokenizer")
+    made_by = {"recipe": {"latents_file": vae.CODE}}
+    base = networks.build_transformer()
+    save_network(folder / BASE.file, base.state_dict(), facts={"recipe": made_by, "vae": VAE.file})
+    told = {"compiled": False, "text_len": 64, "steps": 1}
+    session(folder, tmp_path / "runs", Judge(50.0), **told).step(job, 1.0)
+    first = {name: (folder / name).read_bytes() for name in job.files}
+    again = {**told, "steps": 2, "learning_rate": 0.0}
+    session(folder, tmp_path / "other", Judge(40.0), **again).step(job, 1.0)
+    assert {name: (folder / name).read_bytes() for name in job.files} == first, "what is worse does not ship"
+    for name in job.files:
+        before, after = read_network(folder / name)[0], read_network(folder / NEXT / name)[0]
+        assert all(torch.equal(before[key], after[key]) for key in before), "all networks were gone on with"
+    (folder / NEXT / job.files[-1]).unlink()
+    assert newest(job, folder) == folder / job.file, "a part alone is nothing to go on from"
+    session(folder, tmp_path / "third", Judge(60.0), **told | {"steps": 3}).step(job, 1.0)
+    assert all((folder / name).read_bytes() != first[name] for name in job.files)
+    assert not any((folder / NEXT / name).exists() for name in job.files)

@@ -8,6 +8,7 @@ MODULES = {
     "text-to-video": "text_to_video",
     "references": "references",
     "flashi2v": "flashi2v",
+    "bindweave": "bindweave",
     "pyramid-vae": "pyramid_vae",
     "pyramid-flow": "pyramid_flow",
     "pyramid-flow-sd3": "pyramid_flow_sd3",

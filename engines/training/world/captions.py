@@ -26,6 +26,14 @@ def subject_phrase(rng: np.random.Generator, *, name: str, colour: str | None, p
     return article(noun)
 
 
+def trait_phrase(rng: np.random.Generator, trait: str, value: str, *, free: bool) -> str:
+    """A subject named by one trait that its picture shows ("the striped one"); `free` allows another noun."""
+    noun = str(rng.choice(words.THINGS)) if free and rng.random() < 0.3 else "one"
+    if trait == "shape":
+        return f"the {value}"
+    return f"the {noun} {value}" if value.startswith("with") else f"the {value} {noun}"
+
+
 def motion_phrase(rng: np.random.Generator, motion: str, *, free: bool) -> str:
     """Verb phrase of a motion word; `free` allows paraphrases."""
     if free and rng.random() < 0.7:

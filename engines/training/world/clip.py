@@ -36,6 +36,8 @@ class WorldConfig:
     smallest: float = 0.21
     references: bool = False
     reference_white: float = 0.7
+    told_apart: float = 0.0  # share of clips with several subjects whose caption names each by one trait of its picture
+    own_motions: bool = False  # no two subjects of a clip move alike
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,7 @@ class Clip:
     camera: str | None
     masks: np.ndarray | None = None  # float32 [T,H,W], share of each pixel that subjects cover
     references: tuple[np.ndarray, ...] = field(default=())  # uint8 [h,w,3] each, one per subject
+    trait: str | None = None  # kind of trait (pattern, colour, shape) by which the caption tells its subjects apart
 
 
 def _choose_motion(rng: np.random.Generator, subject: sprites.Subject, config: WorldConfig) -> str:
@@ -107,7 +110,39 @@ def _cells(rng: np.random.Generator, count: int, aspect: float, ground: float) -
     return [areas[index] for index in rng.permutation(count)]
 
 
-def _clause(rng: np.random.Generator, subject: sprites.Subject, motion: str, config: WorldConfig, *, free: bool) -> str:
+def _several(rng: np.random.Generator, count: int, config: WorldConfig, background: str) -> list[sprites.Subject]:
+    """Subjects of one clip; a second try where two would have the same name."""
+    subjects: list[sprites.Subject] = []
+    for _ in range(count):
+        subject = _choose_subject(rng, config, background)
+        if any((s.name, s.colour) == (subject.name, subject.colour) for s in subjects):
+            subject = _choose_subject(rng, config, background)
+        subjects.append(subject)
+    return subjects
+
+
+def _traits(subjects: list[sprites.Subject]) -> list[str]:
+    """The kinds of trait that tell these subjects apart, each having its own."""
+    kinds = []
+    patterns = {subject.pattern for subject in subjects}
+    if all(subject.kind == "sprite" for subject in subjects) and not {"plain", "with eyes"} <= patterns:
+        kinds.append("pattern")  # a plain sprite may have eyes too
+    kinds += [kind for kind in ("colour", "shape") if all(getattr(subject, kind) for subject in subjects)]
+    return [kind for kind in kinds if len({getattr(subject, kind) for subject in subjects}) == len(subjects)]
+
+
+def _clause(
+    rng: np.random.Generator,
+    subject: sprites.Subject,
+    motion: str,
+    config: WorldConfig,
+    *,
+    free: bool,
+    trait: str | None = None,
+) -> str:
+    if trait is not None:
+        phrase = captions.trait_phrase(rng, trait, getattr(subject, trait), free=free)
+        return f"{phrase} {captions.motion_phrase(rng, motion, free=free)}"
     name, colour, pattern = subject.name, subject.colour, None
     if subject.kind == "sprite" and rng.random() < config.tell_pattern:
         pattern = subject.pattern
@@ -133,6 +168,7 @@ class Plan:
     horizon: float
     ground: float
     camera: str | None
+    trait: str | None = None
 
 
 def _radius(rng: np.random.Generator, motion: str, area: Area, count: int, config: WorldConfig) -> float:
@@ -170,22 +206,23 @@ def plan_clip(rng: np.random.Generator, config: WorldConfig) -> Plan:
         count = int(rng.integers(3, 5))
     count = config.exact_count or count
     free = rng.random() < config.paraphrase
-    subjects: list[sprites.Subject] = []
-    for _ in range(count):
-        subject = _choose_subject(rng, config, background)
-        if any((s.name, s.colour) == (subject.name, subject.colour) for s in subjects):
-            subject = _choose_subject(rng, config, background)
-        subjects.append(subject)
+    subjects, trait = _several(rng, count, config, background), None
+    if count > 1 and config.told_apart and rng.random() < config.told_apart:
+        while not (kinds := _traits(subjects)):
+            subjects = _several(rng, count, config, background)
+        trait = str(rng.choice(kinds))
 
     paths, motions, clauses = [], [], []
     areas = _cells(rng, count, aspect, ground) if count else []
     for subject, area in zip(subjects, areas, strict=True):
         motion = _choose_motion(rng, subject, config)
+        while config.own_motions and motion in motions:
+            motion = _choose_motion(rng, subject, config)
         radius = _radius(rng, motion, area, count, config)
         tilt = rng.uniform(-0.2, 0.2)
         paths.append(make_path(rng, motion, area=area, radius=radius, tilt=tilt, frames=config.frames))
         motions.append(motion)
-        clauses.append(_clause(rng, subject, motion, config, free=free))
+        clauses.append(_clause(rng, subject, motion, config, free=free, trait=trait))
     scene = captions.scene_phrase(rng, background=background, floor=floor, free=free)
     return Plan(
         caption=captions.join(rng, clauses, scene="a photograph" if empty else scene, camera=camera, free=free),
@@ -197,6 +234,7 @@ def plan_clip(rng: np.random.Generator, config: WorldConfig) -> Plan:
         horizon=horizon,
         ground=ground,
         camera=camera,
+        trait=trait,
     )
 
 
@@ -231,6 +269,7 @@ def make_clip(seed: int | tuple[int, ...], config: WorldConfig, *, with_masks: b
         camera=plan.camera,
         masks=_masks(plan, config) if with_masks else None,
         references=references,
+        trait=plan.trait,
     )
 
 

@@ -4,6 +4,7 @@ A reference that is a crop of its own clip would teach a network to paste.
 """
 
 import numpy as np
+from PIL import Image
 
 from .. import words
 from . import pictures, render, sprites
@@ -40,3 +41,17 @@ def draw_reference(
         lit=subject.is_drawn,
     )
     return np.round(np.clip(canvas, 0, 1) * 255).astype(np.uint8)
+
+
+def draw_subject_alone(
+    rng: np.random.Generator, subject: sprites.Subject, *, radius: float, height: int
+) -> tuple[Image.Image, Image.Image]:
+    """A square picture of the subject on black and its mask, L, 255 on it; `radius` in heights of a clip."""
+    reach = min(radius, 0.45) * height
+    where = {"x": height / 2, "y": height / 2, "radius": reach, "angle": rng.uniform(-0.3, 0.3)}
+    canvas, mask = np.zeros((height, height, 3), np.float32), np.zeros((height, height, 3), np.float32)
+    render.place(canvas, subject.picture, lit=subject.is_drawn, **where)
+    render.place(mask, np.ascontiguousarray(np.repeat(subject.picture[..., 3:], 4, 2)), lit=False, **where)
+    picture = np.divide(canvas, mask, out=np.zeros_like(canvas), where=mask > 1e-3)
+    seen, inside = (np.round(np.clip(part, 0, 1) * 255).astype(np.uint8) for part in (picture, mask[..., 0]))
+    return Image.fromarray(seen), Image.fromarray(inside)
