@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from engines.errors import Problem
 from engines.inputs import Kind, media_fields
+from engines.memory.planning import Room
 from engines.request import Request
 from engines.wording import either, given, gpu_memory, number
 
@@ -262,6 +263,7 @@ class Component:
         in_turns: whether its blocks take turns even where there is room for all of them, for memory ran out before.
         adapted: (module) -> the block in which the job's adapters are on it. They are no part of the key: what is kept
             warm is the network without them.
+        rung: where on its ladder (engines/memory/planning.py) this plan of it stands.
     """
 
     key: str
@@ -275,6 +277,7 @@ class Component:
     streamed: Streamed | None = None
     in_turns: bool = False
     adapted: Callable[[Any], AbstractContextManager[Any]] = nullcontext
+    rung: int = 0
 
 
 @dataclass(frozen=True)
@@ -301,12 +304,16 @@ class Context(Protocol):
     """What an engine may do to the world. Given by the worker; a test gives its own.
 
     Attributes:
-        budget_bytes: the most that networks and their working memory may take of the device.
+        lower: role -> rungs of its ladder to leave out, because memory ran out on them.
     """
 
     model: ModelSpec
     device: torch.device
-    budget_bytes: int
+    lower: Mapping[str, int]
+
+    def room(self, *, beside: int = 0) -> Room:
+        """The memory that networks and their runs may take now, with `beside` bytes left for others."""
+        ...
 
     @property
     def precisions(self) -> Mapping[str, str]:
@@ -329,10 +336,6 @@ class Context(Protocol):
 
     def use(self, component: Component, *, working_bytes: int = 0) -> AbstractContextManager[Any]:
         """The module on the device for the length of the block, with `working_bytes` kept free for activations."""
-        ...
-
-    def fits(self, component: Component, *, working_bytes: int) -> bool:
-        """Whether `use` would find the memory, once everything idle is gone."""
         ...
 
     def remember(self, key: str, compute: Callable[[], T]) -> T:

@@ -19,10 +19,10 @@ from engines.bindweave.reading import reference_patches
 from engines.inputs import Adapter
 from engines.loading.networks import Fit, Network, Networks, networks
 from engines.loading.tokenizers import load_tokenizer, tokenizer_file
+from engines.memory import activations
 from engines.memory.fitting import Use
 from engines.memory.remembered import content_key
 from engines.qwen.chat import read, text_then_pictures, tokenise
-from engines.qwen.chat import working_bytes as chat_bytes
 from engines.qwen.keys import QWEN
 from engines.qwen.pictures import MAX_PIXELS, MIN_PIXELS, Patches, look
 from engines.types import Context
@@ -113,7 +113,7 @@ class BindWeaveModel:
 
     def grey(self, context: Context, *, width: int, height: int, frames: int) -> torch.Tensor:
         """The latents [C,F,h,w] of a clip of mid grey, remembered: they stand where there is no picture."""
-        component, room = self.wan.decoder(context, width=width, height=height)
+        component, room = self.wan.encoder(context, width=width, height=height, frames=frames)
 
         def encoded() -> torch.Tensor:
             with context.use(component, working_bytes=room) as vae:
@@ -160,7 +160,7 @@ class BindWeaveModel:
     def _reader(self, context: Context, *, tokens: int, patches: int = 0) -> Use:
         """The multimodal model, and the memory for a chat of so many tokens or pictures of so many patches."""
 
-        def working(dtype: torch.dtype) -> int:
-            return chat_bytes(self.mllm.config, tokens=tokens, patches=patches, dtype=dtype)
+        def working(itemsize: int) -> int:
+            return activations.chat(self.mllm.config, tokens=tokens, patches=patches, itemsize=itemsize)
 
         return self.mllm.planned(context, working)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,8 +23,10 @@ from engines.loading.integrity import odd
 from engines.loading.key_rules import Architecture
 from engines.loading.reading import Checkpoint, open_checkpoint
 from engines.loading.streaming import block_of, stream, streamed_bytes
-from engines.memory.fitting import Use
-from engines.memory.precision import PRECISIONS, Precision, choose
+from engines.memory import planning
+from engines.memory.devices import abilities
+from engines.memory.fitting import Planned, Use, Working
+from engines.memory.precision import FLOAT32, PRECISIONS, Precision
 from engines.types import Component, Context, Streamed
 
 T = TypeVar("T")
@@ -80,42 +83,62 @@ class Network:
         except ValidationError as error:
             raise odd(self.name, name) from error
 
-    def precision(self, context: Context, working: Callable[[torch.dtype], int] = lambda dtype: 0) -> Precision:
-        """What it computes in on the context's device.
+    def precision(self, context: Context) -> Precision:
+        """What it computes in on the context's device where there is room enough."""
+        able = abilities(context.device)
+        best = self._forms(able).names[0]
+        return replace(PRECISIONS[best], instead_of=able.half if able.kind != "cpu" and best != able.half else "")
+
+    def planned(self, context: Context, working: Working = lambda itemsize: 0, *, beside: int = 0) -> Use:
+        """The component as this context has the memory for it, and what a run takes beside it.
 
         Args:
-            working: bytes of a run's activations, computed in a dtype.
+            working: bytes of a run's activations, computed in numbers of so many bytes.
+            beside: bytes to be left for what is used at the same time.
         """
-        return choose(
-            context.device,
-            self.architecture.precisions,
-            weights=self.size_bytes,
-            streamed=self.streamed_bytes if self.streams else None,
-            working=lambda precision: working(precision.compute),
-            budget_bytes=context.budget_bytes,
-        )
+        found = self.plan(context, {"": working}, beside=beside)
+        return Use(found.component, found.working_bytes)
 
-    def planned(self, context: Context, working: Callable[[torch.dtype], int] = lambda dtype: 0) -> Use:
-        """The component in the precision of this context, and `working` in it; adapters are part of a run's memory."""
+    def plan(self, context: Context, manners: Mapping[str, Working], *, beside: int = 0) -> Planned:
+        """How it runs in this context: engines/memory/planning.py chooses the form, the manner, and whether its blocks
+        take turns.
 
-        def whole(dtype: torch.dtype) -> int:
-            return working(dtype) + sum(adapter.bytes_in(dtype) for adapter in self.adapters)
-
-        precision = self.precision(context, whole)
-        return Use(self.component(precision), whole(precision.compute))
-
-    def ways(self, context: Context, working: Callable[[torch.dtype], int]) -> list[Use]:
-        """How a run can be made on the context's device, best first: makeshift precisions come with a note."""
-        best = self.planned(context, working)
-        found = [best]
-        for precision in (PRECISIONS[name] for name in self.architecture.makeshifts):
-            note = (
-                f"There was not the memory for {best.component.precision}: {self.architecture.title} computed in "
-                f"{precision.name}, so fine shades may be off."
+        Args:
+            manners: how a run can be made, the best first: "in tiles" -> bytes of its activations.
+            beside: as of `planned`.
+        """
+        able = abilities(context.device)
+        tried = self._forms(able)
+        names = dict.fromkeys((*tried.names, *self.architecture.makeshifts))
+        ways = [self._way(name, manner, working, able) for name in names for manner, working in manners.items()]
+        room = context.room(beside=beside)
+        lower = context.lower.get(self.role, 0)
+        decision = planning.plan(ways, room, turns_first=tried.turns_first, lower=lower)
+        component = self.component(PRECISIONS[decision.way.form])
+        notes = component.notes
+        if decision.way.form in self.architecture.makeshifts and decision.way.form not in tried.names:
+            notes += (
+                f"There was not the memory for {tried.names[0]}: {self.architecture.title} computed in "
+                f"{decision.way.form}, so fine shades may be off.",
             )
-            makeshift = self.component(precision)
-            found.append(Use(replace(makeshift, notes=(*makeshift.notes, note)), working(precision.compute)))
-        return found
+        in_turns = decision.mode == "turns"
+        return Planned(replace(component, notes=notes, in_turns=in_turns, rung=decision.rung), decision)
+
+    def _forms(self, able: planning.Abilities) -> planning.Forms:
+        return planning.forms(able, self.architecture.precisions, float32_bytes=self.size_bytes(FLOAT32))
+
+    def _way(self, form: str, manner: str, working: Working, able: planning.Abilities) -> planning.Way:
+        """It in a precision, with the job's adapters; where the device is RAM, blocks take turns only from its file."""
+        precision = PRECISIONS[form]
+        adapters = sum(adapter.bytes_in(precision.compute) for adapter in self.adapters)
+        way = self.counted.way(form, precision.storage.itemsize, working(precision.compute.itemsize) + adapters)
+        turns = way.turn_bytes if self.streams or not able.is_ram else None
+        return replace(way, manner=manner, turn_bytes=turns)
+
+    @cached_property
+    def counted(self) -> planning.Counted:
+        """Its weights, counted from the empty network."""
+        return counted(self.empty, self.architecture)
 
     def size_bytes(self, precision: Precision) -> int:
         """Bytes of its parameters and buffers in a precision."""
@@ -178,6 +201,23 @@ class Network:
     def _dtypes(self, precision: Precision) -> Callable[[str], torch.dtype]:
         """In which dtype a parameter computes, by its name."""
         return lambda name: torch.float32 if self.architecture.stays_float32(name) else precision.compute
+
+
+def counted(module: torch.nn.Module, architecture: Architecture) -> planning.Counted:
+    """The weights of a network, which may lie on the meta device, counted as the planner wants them."""
+    whole, blocks = Counter[bool](), dict[str, Counter[bool]]()
+    for name, parameter in module.named_parameters():
+        single = architecture.stays_float32(name)
+        whole[single] += parameter.numel()
+        blocks.setdefault(block_of(name, architecture.blocks), Counter())[single] += parameter.numel()
+    outside = blocks.pop("", Counter())
+    largest = max(blocks.values(), key=lambda numbers: numbers.total(), default=Counter())
+
+    def share(numbers: Counter[bool]) -> planning.Share:
+        return planning.Share(numbers.total(), numbers[True])
+
+    buffers = sum(buffer.numel() * buffer.element_size() for buffer in module.buffers())
+    return planning.Counted(share(whole), share(outside) if blocks else planning.NOTHING, share(largest), buffers)
 
 
 Networks = Mapping[str, Network]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from engines.errors import DeviceError
+from engines.memory.planning import Abilities
 
 if TYPE_CHECKING:
     import torch
@@ -184,6 +185,12 @@ def discover() -> list[DeviceInfo]:
     if torch.backends.mps.is_available():
         found.append(DeviceInfo("mps", "Apple GPU", *ram()))
     return [*found, DeviceInfo("cpu", "CPU", *ram())]
+
+
+def abilities(device: torch.device) -> Abilities:
+    """What a device computes in, as the planner asks."""
+    half = half_precision(device)
+    return Abilities(device.type, "" if half is None else str(half).removeprefix("torch."))
 
 
 def half_precision(device: torch.device) -> torch.dtype | None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from engines.errors import OutOfMemory
+from engines.memory.planning import Plan
 from engines.types import Component, Context, Size
 from engines.wording import either, gigabytes
+
+Working = Callable[[int], int]
+"""Bytes of one number that a network computes with -> bytes of its activations."""
 
 
 class Use(NamedTuple):
@@ -17,27 +22,39 @@ class Use(NamedTuple):
     working_bytes: int
 
 
-def first_that_fits(context: Context, ways: Callable[[Size], Sequence[Use]], size: Size, *, doing: str) -> Use:
-    """The first of the ways to make frames of `size` that this device has the memory for, whatever their number.
+@dataclass(frozen=True)
+class Planned:
+    """A network as it was planned for a run; the plan may be a refusal, which `Context.use` says."""
+
+    component: Component
+    plan: Plan
+
+    @property
+    def working_bytes(self) -> int:
+        """The memory for its activations."""
+        return self.plan.way.working_bytes
+
+    @property
+    def manner(self) -> str:
+        """Which of the manners that were offered."""
+        return self.plan.way.manner
+
+
+def planned_or_refused(context: Context, planned: Callable[[Size], Planned], size: Size, *, doing: str) -> Planned:
+    """What is planned for frames of `size`, whatever their number.
 
     Args:
-        ways: size -> how it can be done, best first.
         doing: for people: "Decoding".
 
     Raises:
-        OutOfMemory: none fits; the hint names the model's sizes that would.
+        OutOfMemory: nothing fits; the hint names the model's sizes that would.
     """
-
-    def fitting(size: Size) -> Use | None:
-        return next((way for way in ways(size) if context.fits(way.component, working_bytes=way.working_bytes)), None)
-
-    if (found := fitting(size)) is not None:
+    if (found := planned(size)).plan.possible:
         return found
-    needed = min(way.component.size_bytes + way.working_bytes for way in ways(size))
     smaller = [Size(*other) for other in context.model.geometry.sizes if Size(*other).pixels < size.pixels]
-    possible = [str(other) for other in smaller if fitting(other) is not None]
+    possible = [str(other) for other in smaller if planned(other).plan.possible]
     raise OutOfMemory(
-        f"{doing} frames of {size} needs {gigabytes(needed)} of memory but only {gigabytes(context.budget_bytes)} may "
-        "be used, for a clip of any length.",
+        f"{doing} frames of {size} needs {gigabytes(found.plan.needs_bytes)} of memory but only "
+        f"{gigabytes(context.room().budget_bytes)} may be used, for a clip of any length.",
         hint=f"Choose {either(possible)}." if possible else "Choose a smaller size, or allow more memory.",
     )

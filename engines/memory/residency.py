@@ -5,9 +5,9 @@ its own byte budget. One thread owns a cache; `state` may be read from others.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Literal
 
@@ -77,10 +77,9 @@ class ComponentCache:
             if not entry.locks and entry.where == "grouped" and not self.device.is_ram:
                 entry.device_bytes = 0
 
-    def fits(self, component: Component, *, working_bytes: int) -> bool:
-        """Whether the whole network and `working_bytes` fit beside what is in use; nothing is built or moved."""
-        busy = sum(entry.device_bytes + entry.working_bytes for entry in self._entries.values() if entry.locks)
-        return component.size_bytes + working_bytes + busy <= self.device_budget_bytes
+    def room(self, *, beside: int = 0) -> Room:
+        """The memory that there is for one more network, with `beside` bytes left for others."""
+        return self._room(self._entries.values(), beside)
 
     def free(self) -> None:
         """Drop every network that is not in use."""
@@ -194,12 +193,7 @@ class ComponentCache:
             in_turns: leave out the rung on which all of it lies on the device.
         """
         others = [entry for entry in self._entries.values() if entry is not instead_of]
-        room = Room(
-            self.device_budget_bytes,
-            busy_bytes=sum(entry.device_bytes + entry.working_bytes for entry in others if entry.locks),
-            idle_bytes=sum(entry.device_bytes for entry in others if not entry.locks),
-        )
-        decision = plan([way], room, lower=int(in_turns))
+        decision = plan([way], replace(self._room(others), ram_bytes=None), lower=int(in_turns))
         if not decision.possible:
             share = int(decision.fits * 100)
             hint = (
@@ -209,6 +203,15 @@ class ComponentCache:
             )
             raise OutOfMemory(f"{key} does not fit: {decision.reason}.", hint=hint)
         return decision
+
+    def _room(self, entries: Iterable[_Entry], beside: int = 0) -> Room:
+        held = list(entries)
+        return Room(
+            self.device_budget_bytes,
+            busy_bytes=beside + sum(entry.device_bytes + entry.working_bytes for entry in held if entry.locks),
+            idle_bytes=sum(entry.device_bytes for entry in held if not entry.locks),
+            ram_bytes=None if self.device.is_ram else self.ram_budget_bytes,
+        )
 
     def _no_ram(self, key: str, size: int) -> OutOfMemory:
         return OutOfMemory(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from engines.errors import IncompatibleCheckpoint
 from engines.inputs import Adapter
 from engines.loading.networks import Network, find_network
 from engines.media.metadata import cheap_sha256
+from engines.memory import activations
 from engines.memory.fitting import Use
 from engines.memory.remembered import content_key
 from engines.phantom_physics import latents as physics_latents
@@ -25,9 +25,6 @@ from engines.sampling.finite import finite
 from engines.types import Context
 from engines.wan import vae
 from engines.wan.components import WanModel
-from engines.wan.transformer import working_bytes
-
-TIMESTEP_COPIES = 10  # bytes a channel of each token's own modulation: in half precision, and twice in float32
 
 
 @dataclass(frozen=True)
@@ -112,7 +109,7 @@ class PhysicsModel:
         """Given frames uint8 [k,H,W,3] -> their latents alone, remembered; the physics' not yet in their statistics."""
         content = (frames.shape, frames.tobytes())
         height, width = frames.shape[1:3]
-        component, room = self.wan.decoder(context, width=width, height=height)
+        component, room = self.wan.encoder(context, width=width, height=height, frames=len(frames))
 
         def look() -> torch.Tensor:
             video = torch.from_numpy(frames.astype(np.float32)).permute(3, 0, 1, 2)[None] / 255 * 2 - 1
@@ -122,7 +119,7 @@ class PhysicsModel:
         seen = context.remember(content_key("frames", component.key, *content), look)
         if self.encoder is None:
             return Latents(seen)
-        eyes, eyes_room = self.encoder.planned(context, lambda dtype: self._encoding_bytes(dtype))
+        eyes, eyes_room = self.encoder.planned(context, self._encoding_bytes)
 
         def feel() -> torch.Tensor:
             with context.use(eyes, working_bytes=eyes_room) as network:
@@ -133,19 +130,16 @@ class PhysicsModel:
     def _features(self, encoder: VideoEncoder, frames: np.ndarray) -> torch.Tensor:
         return physics_latents.encode(encoder, frames, self.space)
 
-    def _encoding_bytes(self, dtype: torch.dtype) -> int:
-        """Activations of one window: attention's three states, the two of its feed-forward, and the residual."""
+    def _encoding_bytes(self, itemsize: int) -> int:
+        """Activations of one window."""
         assert self.encoder is not None
-        config: Any = self.encoder.config
         tokens = self.space.max_frames // 2 * (self.space.size // 16) ** 2
-        return int(tokens * config["hidden_size"] * (8 + 2 * config.get("mlp_ratio", 4.0)) * dtype.itemsize)
+        return activations.video_encoder(self.encoder.config, tokens=tokens, itemsize=itemsize)
 
 
 def _planned(network: Network, context: Context, tokens: int) -> Use:
-    width = network.config["num_attention_heads"] * network.config["attention_head_dim"]
-
-    def working(dtype: torch.dtype) -> int:
-        return working_bytes(network.config, tokens=tokens, dtype=dtype) + tokens * 6 * width * TIMESTEP_COPIES
+    def working(itemsize: int) -> int:
+        return activations.wan_transformer(network.config, tokens=tokens, itemsize=itemsize, own_timesteps=True)
 
     return network.planned(context, working)
 

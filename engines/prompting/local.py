@@ -9,19 +9,17 @@ from collections.abc import Generator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-import torch
-
 from engines.events import Answer, Words
 from engines.loading.networks import networks
 from engines.loading.tokenizers import load_tokenizer, tokenizer_file
 from engines.media.pictures import open_picture
+from engines.memory import activations
 from engines.messages import Ask
 from engines.prompting import rules
 from engines.prompting.drafts import draft_of, in_small_world
 from engines.prompting.instruction import Draft, instruction
 from engines.prompting.local_models import LOCAL_MODELS
 from engines.prompting.reply import prompt_of
-from engines.qwen.chat import working_bytes
 from engines.qwen.keys import QWEN, QWEN_TIED
 from engines.qwen.pictures import patches
 from engines.qwen.writing import pictures_then_text, write
@@ -65,8 +63,9 @@ def refine(draft: Draft, context: Context, *, tied: bool = False) -> Generator[s
     question = pictures_then_text(draft.prompt, seen.tokens if seen else [], system=instruction(draft))
     tokens = len(tokenizer.encode(question, add_special_tokens=False).ids) + MAX_TOKENS
 
-    def working(dtype: torch.dtype) -> int:
-        return working_bytes(network.config, tokens=tokens, patches=len(seen.values) if seen else 0, dtype=dtype)
+    def working(itemsize: int) -> int:
+        patches = len(seen.values) if seen else 0
+        return activations.chat(network.config, tokens=tokens, patches=patches, itemsize=itemsize)
 
     component, room = network.planned(context, working)
     with context.use(component, working_bytes=room) as module:

@@ -9,9 +9,9 @@ pyramid_dit_for_video_gen_pipeline.py (decode_latent, generate_i2v).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,9 +21,6 @@ from engines.sampling.finite import finite
 
 TILE = 256  # pixels; published for decoding with save_memory and for encoding a picture
 SPACE = TIME = 8  # pixels and frames of one latent
-
-# Feature maps of full size and first width alive at once in one piece of 8 frames, and the caches between pieces.
-LIVE_FEATURE_MAPS = 16
 
 
 @dataclass(frozen=True)
@@ -126,12 +123,6 @@ def to_levels(video: torch.Tensor) -> np.ndarray:
     """Frames [1,3,T,H,W] in about [-1,1] -> uint8 [T,H,W,3]; truncated to whole levels, as published."""
     levels = (127.5 * video[0] + 127.5).clamp(0, 255).to(torch.uint8)
     return levels.permute(1, 2, 3, 0).cpu().contiguous().numpy()
-
-
-def working_bytes(config: Mapping[str, Any], *, width: int, height: int, dtype: torch.dtype) -> int:
-    """Memory for activations while one latent frame is decoded, caches included."""
-    pixels = min(width, TILE) * min(height, TILE)
-    return LIVE_FEATURE_MAPS * TIME * pixels * config["decoder_block_out_channels"][0] * dtype.itemsize
 
 
 def _pieces(video: torch.Tensor, sizes: list[int]) -> Iterator[torch.Tensor]:

@@ -18,7 +18,8 @@ from engines.loading.key_rules import Architecture
 from engines.loading.networks import Fit, Network, networks
 from engines.loading.reading import open_checkpoint
 from engines.loading.tokenizers import TextLen, load_tokenizer, tokenizer_file
-from engines.memory.fitting import Use, first_that_fits
+from engines.memory import activations
+from engines.memory.fitting import Planned, Use, planned_or_refused
 from engines.memory.remembered import content_key
 from engines.prompting.tokens import tokenise
 from engines.pyramid_flow import coding, keys
@@ -33,12 +34,10 @@ from engines.pyramid_flow.text import (
     encode_states,
     load_clip_tokenizer,
     one,
-    pooling_bytes,
 )
 from engines.types import Context, Size
 from engines.wan.encoder_keys import TEXT_ENCODER
 from engines.wan.latents import preview_factors
-from engines.wan.text import working_bytes as text_bytes
 
 PROMPT_SUFFIX = ", hyper quality, Ultra HD, 8K"
 PromptSuffix = Annotated[str, Field(max_length=1000)]
@@ -134,7 +133,7 @@ class PyramidModel:
         """The text of a prompt; the encoders are not even loaded for a text they have read before."""
         ids, covered = tokenise(load_tokenizer(self.tokenizer), text + suffix, length=self.text_len)
         encoder, encoder_bytes = self._text_encoder(context)
-        clips = [clip.planned(context, partial(pooling_bytes, clip.config)) for clip in self.clips]
+        clips = [clip.planned(context, partial(_pooling_bytes, clip.config)) for clip in self.clips]
         key = content_key("pyramid text", encoder.key, *(clip.key for clip, _ in clips), ids[-1:], text + suffix)
 
         def read() -> Text:
@@ -148,7 +147,8 @@ class PyramidModel:
     def picture_moments(self, context: Context, picture: np.ndarray) -> coding.Moments:
         """The posterior of a picture uint8 [H,W,3], remembered."""
         height, width = picture.shape[:2]
-        component, room = self.decoder(context, width, height)
+        coder = self.decoder(context, width, height)
+        component, room = coder.component, coder.working_bytes
         key = content_key("pyramid picture", component.key, picture.shape, picture.tobytes())
 
         def look() -> coding.Moments:
@@ -158,34 +158,33 @@ class PyramidModel:
 
         return context.remember(key, look)
 
-    def decoder(self, context: Context, width: int, height: int) -> Use:
+    def decoder(self, context: Context, width: int, height: int) -> Planned:
         """The autoencoder for frames of this size: planned before the first step, for any length needs the same.
 
         Raises:
             OutOfMemory: the device has not the memory for this size.
         """
 
-        def ways(size: Size) -> list[Use]:
-            def working(dtype: torch.dtype) -> int:
-                return coding.working_bytes(self.vae.config, **size._asdict(), dtype=dtype)
+        def planned(size: Size) -> Planned:
+            def working(itemsize: int) -> int:
+                told = {"wide": size.width, "high": size.height, "tile": coding.TILE, "itemsize": itemsize}
+                return activations.pyramid_coder(self.vae.config, **told)
 
-            return self.vae.ways(context, working)
+            return self.vae.plan(context, {"": working})
 
-        return first_that_fits(context, ways, Size(width, height), doing="Decoding")
+        return planned_or_refused(context, planned, Size(width, height), doing="Decoding")
 
     def denoiser(self, context: Context, tokens: int) -> Use:
         """The transformer for calls over `tokens` tokens in all, and the memory for its activations."""
-        config = self.transformer.config
-        width = config["num_attention_heads"] * config["attention_head_dim"]
 
-        def working(dtype: torch.dtype) -> int:
-            return tokens * 24 * width * dtype.itemsize
+        def working(itemsize: int) -> int:
+            return activations.pyramid_transformer(self.transformer.config, tokens=tokens, itemsize=itemsize)
 
         return self.transformer.planned(context, working)
 
     def _text_encoder(self, context: Context) -> Use:
-        def working(dtype: torch.dtype) -> int:
-            return text_bytes(self.text_encoder.config, tokens=self.text_len, dtype=dtype)
+        def working(itemsize: int) -> int:
+            return activations.text_encoder(self.text_encoder.config, tokens=self.text_len, itemsize=itemsize)
 
         return self.text_encoder.planned(context, working)
 
@@ -223,6 +222,10 @@ def _fits(pooling: tuple[str, ...], family: Family) -> tuple[Fit, ...]:
             lambda found: found["transformer"].config["pooled_projection_dim"],
         ),
     )
+
+
+def _pooling_bytes(config: Mapping[str, Any], itemsize: int) -> int:
+    return activations.clip_text(config, tokens=CLIP_LEN, itemsize=itemsize)
 
 
 def _pooled_width(encoder: Network) -> int:

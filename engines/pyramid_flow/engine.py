@@ -123,10 +123,10 @@ class PyramidFlow:
         begin: int,
     ) -> Iterator[Frames]:
         """The frames of the finished latents [1,C,F,h,w] from unit `begin` on, each with the latents up to it."""
-        component, room = model.decoder(context, request.width, request.height)
+        coder = model.decoder(context, request.width, request.height)
         for number in range(begin, finished.shape[2]):
             unit = model.statistics.denormalised(finished[:, :, number : number + 1], start=number)
-            with context.use(component, working_bytes=room) as vae:
+            with context.use(coder.component, working_bytes=coder.working_bytes) as vae:
                 frames = to_levels(decoder(vae, unit))
             yield Frames(frames, beside={LATENTS_SUFFIX: _latents_file(finished[:, :, : number + 1], request)})
 

@@ -6,7 +6,6 @@ Source: Pyramid-Flow pyramid_dit/mmdit_modules/modeling_text_encoder.py and flux
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -46,12 +45,6 @@ def load_clip_tokenizer(paths: tuple[Path, ...]) -> Tokenizer:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
-
-
-def pooling_bytes(config: Mapping[str, Any], dtype: torch.dtype) -> int:
-    """Memory for activations while a CLIP encoder reads a whole text: one block's worst moment."""
-    channels = 8 * config["hidden_size"] + 2 * config["intermediate_size"]
-    return CLIP_LEN * (channels + 4 * config["num_attention_heads"] * CLIP_LEN) * max(4, dtype.itemsize)
 
 
 def one(states: torch.Tensor, pooled: torch.Tensor) -> Text:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from tokenizers import Tokenizer
@@ -51,15 +50,6 @@ def positions(network: Qwen2_5_VLForConditionalGeneration, ids: torch.Tensor, gr
     """
     kinds = (ids == network.config.image_token_id).int()
     return network.model.get_rope_index(ids, kinds, image_grid_thw=grids.to(ids.device))[0]
-
-
-def working_bytes(config: Mapping[str, Any], *, tokens: int, patches: int, dtype: torch.dtype) -> int:
-    """Memory for activations while a chat of `tokens` is read, or pictures of `patches` patches are looked at: one
-    block's worst moment of either."""
-    parts = ((config["text_config"], tokens), (config["vision_config"], patches))
-    return max(count * (10 * part["hidden_size"] + 3 * part["intermediate_size"]) for part, count in parts) * (
-        dtype.itemsize
-    )
 
 
 @torch.no_grad()

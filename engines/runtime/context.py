@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 from engines.loading.store import Store
+from engines.memory.planning import Room
 from engines.memory.remembered import Remembered
 from engines.memory.residency import ComponentCache
 from engines.runtime.attention import Attention
@@ -45,8 +47,9 @@ class WorkerContext:
         remembered: Remembered,
         attention: Attention,
         used: Callable[[str], None] = lambda key: None,
+        lower: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
-        self.model, self.device, self.budget_bytes = model, cache.device.torch_device, cache.device_budget_bytes
+        self.model, self.device, self.lower = model, cache.device.torch_device, dict(lower)
         self.precisions: dict[str, str] = {}
         self.computed: dict[str, str] = {}
         self.notes: list[str] = []
@@ -77,9 +80,9 @@ class WorkerContext:
         ):
             yield module
 
-    def fits(self, component: Component, *, working_bytes: int) -> bool:
-        """Whether `use` would find the memory, once everything idle is gone."""
-        return self._cache.fits(component, working_bytes=working_bytes)
+    def room(self, *, beside: int = 0) -> Room:
+        """The memory that networks and their runs may take now, with `beside` bytes left for others."""
+        return self._cache.room(beside=beside)
 
     def remember(self, key: str, compute: Callable[[], T]) -> T:
         """`compute()`, or its earlier result for the same key; either way, the networks behind it are recorded."""

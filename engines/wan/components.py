@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,16 +15,18 @@ from engines.inputs import Adapter
 from engines.loading.key_rules import Architecture
 from engines.loading.networks import Fit, Network, networks
 from engines.loading.tokenizers import TextLen, load_tokenizer, tokenizer_file
-from engines.memory.fitting import Use, first_that_fits
+from engines.memory import activations
+from engines.memory.fitting import Planned, Use, Working, planned_or_refused
 from engines.memory.remembered import content_key
 from engines.types import Component, Context, Size
 from engines.wan import transformer, vae
 from engines.wan.encoder_keys import TEXT_ENCODER
-from engines.wan.latents import preview_factors, temporal_stride
+from engines.wan.latents import preview_factors
 from engines.wan.text import PUBLISHED_TEXT_LEN, TextStates, encode_text
-from engines.wan.text import working_bytes as text_bytes
 from engines.wan.transformer_keys import TRANSFORMER
 from engines.wan.vae_keys import VAE
+
+TOGETHER = "all passes at once"
 
 
 class Passes(NamedTuple):
@@ -89,8 +92,8 @@ class WanModel:
     def text(self, context: Context, text: str) -> TextStates:
         """The states of `text`; the encoder is not even loaded for a text it has read before."""
 
-        def working(dtype: torch.dtype) -> int:
-            return text_bytes(self.text_encoder.config, tokens=self.text_len, dtype=dtype)
+        def working(itemsize: int) -> int:
+            return activations.text_encoder(self.text_encoder.config, tokens=self.text_len, itemsize=itemsize)
 
         component, room = self.text_encoder.planned(context, working)
 
@@ -111,7 +114,7 @@ class WanModel:
         latents = []
         for picture in pictures:
             height, width = picture.shape[:2]
-            component, room = self._coder(context, Size(width, height), 1, "Encoding")
+            component, room = self.encoder(context, width=width, height=height, frames=1)
             key = content_key("picture", component.key, picture.shape, picture.tobytes())
             latents.append(context.remember(key, lambda picture=picture: look(picture)))
         return torch.cat(latents, dim=1)
@@ -119,32 +122,45 @@ class WanModel:
     def denoiser(self, context: Context, tokens: int) -> Use:
         """The transformer for passes over `tokens` tokens at once, and the memory for their activations."""
 
-        def working(dtype: torch.dtype) -> int:
-            return transformer.working_bytes(self.transformer.config, tokens=tokens, dtype=dtype)
-
-        return self.transformer.planned(context, working)
+        return self.transformer.planned(context, partial(_pass_bytes, self.transformer.config, tokens))
 
     def passes(self, context: Context, latents: Sequence[int], count: int) -> Passes:
-        """How the transformer makes `count` passes of guidance over latents of the shape [C,F,h,w]."""
+        """How the transformer makes `count` passes of guidance over latents of the shape [C,F,h,w]: small ones in one
+        batch, where there is the memory for it."""
         tokens = transformer.token_count(self.transformer.config, *latents[1:])
-        batched = tokens <= transformer.BATCHED_TOKENS
-        return Passes(*self.denoiser(context, tokens * (count if batched else 1)), batched)
 
-    def decoder(self, context: Context, *, width: int, height: int) -> Use:
+        def working(rows: int) -> Working:
+            return partial(_pass_bytes, self.transformer.config, rows * tokens)
+
+        manners = {TOGETHER: working(count)} if tokens <= transformer.BATCHED_TOKENS else {}
+        found = self.transformer.plan(context, manners | {"": working(1)})
+        return Passes(found.component, found.working_bytes, found.manner == TOGETHER)
+
+    def decoder(self, context: Context, *, width: int, height: int) -> Planned:
         """The autoencoder for frames of this size: planned before the first step, for any length needs the same.
 
         Raises:
             OutOfMemory: the device has not the memory for this size.
         """
-        return self._coder(context, Size(width, height), temporal_stride(self.vae.config), "Decoding")
 
-    def _coder(self, context: Context, size: Size, frames: int, doing: str) -> Use:
-        """The autoencoder for `frames` frames that go through together."""
+        def planned(size: Size) -> Planned:
+            def working(itemsize: int) -> int:
+                told = {"wide": size.width, "high": size.height, "itemsize": itemsize, "device": context.device.type}
+                return activations.wan_decoder(self.vae.config, **told)
 
-        def ways(size: Size) -> list[Use]:
-            def working(dtype: torch.dtype) -> int:
-                return vae.working_bytes(self.vae.config, **size._asdict(), frames=frames, dtype=dtype)
+            return self.vae.plan(context, {"": working})
 
-            return self.vae.ways(context, working)
+        return planned_or_refused(context, planned, Size(width, height), doing="Decoding")
 
-        return first_that_fits(context, ways, size, doing=doing)
+    def encoder(self, context: Context, *, width: int, height: int, frames: int) -> Use:
+        """The autoencoder for encoding `frames` frames of this size."""
+
+        def working(itemsize: int) -> int:
+            told = {"wide": width, "high": height, "itemsize": itemsize, "device": context.device.type}
+            return activations.wan_encoder(self.vae.config, frames=frames, **told)
+
+        return self.vae.planned(context, working)
+
+
+def _pass_bytes(config: Mapping[str, Any], tokens: int, itemsize: int) -> int:
+    return activations.wan_transformer(config, tokens=tokens, itemsize=itemsize)

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import ftfy
 import torch
@@ -39,13 +38,6 @@ def tokenise(tokenizer: Tokenizer, text: str, *, text_len: int) -> tuple[list[in
     cleaned = clean(text)
     ids, covered = tokens.tokenise(tokenizer, cleaned, length=text_len)
     return ids, cleaned[covered:].strip()
-
-
-def working_bytes(config: Mapping[str, Any], *, tokens: int, dtype: torch.dtype) -> int:
-    """Memory for activations while a UMT5 or T5 encoder reads a text of so many tokens: one block's worst moment."""
-    channels = 4 * config["d_model"] + 2 * config["num_heads"] * config["d_kv"] + 4 * config["d_ff"]
-    scores = 3 * config["num_heads"] * tokens
-    return tokens * (channels + scores) * max(4, dtype.itemsize)  # norms and softmax compute in float32
 
 
 @torch.no_grad()

@@ -66,9 +66,3 @@ def told(network: WanTransformer3DModel, call: NetworkCall | None) -> AbstractCo
 def token_count(config: Mapping[str, Any], frames: int, height: int, width: int) -> int:
     """Tokens of one pass over latents [C,frames,height,width]."""
     return frames * height * width // math.prod(config["patch_size"])
-
-
-def working_bytes(config: Mapping[str, Any], *, tokens: int, dtype: torch.dtype) -> int:
-    """Memory for activations of a pass over `tokens` tokens in all, without caches: one block's worst moment."""
-    width = config["num_attention_heads"] * config["attention_head_dim"]
-    return tokens * (12 * width + 2 * config["ffn_dim"]) * dtype.itemsize

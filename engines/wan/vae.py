@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -12,10 +11,6 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 
 from engines.sampling.finite import finite
 from engines.wan.latents import denormalised, normalised
-
-# Feature maps of full size and base width alive at once, caches included. A CPU was measured to take 18 with its
-# convolutions' workspace; that Wan 2.1 makes 832x480 within 8 GB of a GPU leaves room for 12.
-LIVE_FEATURE_MAPS = 12
 
 
 def to_pixels(picture: np.ndarray) -> torch.Tensor:
@@ -79,12 +74,3 @@ def decode_frames(vae: AutoencoderKLWan, latents: torch.Tensor, *, rounded: bool
             yield levels.permute(1, 2, 3, 0).cpu().contiguous().numpy()
     finally:
         pieces.close()
-
-
-def working_bytes(
-    config: Mapping[str, Any], *, width: int, height: int, frames: int, dtype: torch.dtype = torch.float32
-) -> int:
-    """Memory for activations while `frames` frames of this size go through together: 4 when decoding."""
-    pixels = width * height // (config.get("patch_size") or 1) ** 2
-    base = config.get("decoder_base_dim") or config["base_dim"]
-    return LIVE_FEATURE_MAPS * frames * pixels * base * dtype.itemsize

@@ -9,6 +9,9 @@ import pytest
 import torch
 
 from engines.errors import OutOfMemory
+from engines.memory import activations
+from engines.memory.planning import Way, plan
+from engines.memory.precision import BFLOAT16, FLOAT32, Precision
 from engines.memory.residency import ComponentCache
 from engines.types import Component, Size
 from engines.wan import vae
@@ -33,12 +36,10 @@ def context(files: dict[str, tuple[Path, ...]]) -> CountingContext:
     return context
 
 
-def needed(model: WanModel, size: Size, dtype: torch.dtype = torch.float32) -> int:
+def needed(model: WanModel, size: Size, precision: Precision = FLOAT32) -> int:
     """Bytes of the autoencoder and of decoding frames of a size."""
-    precision = next(way for way in model.vae.ways(CountingContext({}), lambda dtype: 0)
-                     if way.component.precision == str(dtype).removeprefix("torch."))  # fmt: skip
-    working = vae.working_bytes(model.vae.config, **size._asdict(), frames=4, dtype=dtype)
-    return precision.component.size_bytes + working
+    told = {"wide": size.width, "high": size.height, "itemsize": precision.storage.itemsize, "device": "cpu"}
+    return model.vae.size_bytes(precision) + activations.wan_decoder(model.vae.config, **told)
 
 
 def test_what_fits_is_done_as_published(context: CountingContext) -> None:
@@ -64,7 +65,7 @@ def test_with_half_the_memory_it_is_decoded_in_half_the_precision_and_says_so(co
 
 def test_the_hint_names_the_sizes_that_would_fit_and_no_length(context: CountingContext) -> None:
     model = WanModel.find(context)
-    context.budget_bytes = needed(model, Size(32, 16), torch.bfloat16)
+    context.budget_bytes = needed(model, Size(32, 16), BFLOAT16)
     with pytest.raises(OutOfMemory) as refused:
         model.decoder(context, width=64, height=32)
     assert "Decoding frames of 64x32 needs" in refused.value.message and "any length" in refused.value.message
@@ -75,26 +76,20 @@ def test_the_hint_names_the_sizes_that_would_fit_and_no_length(context: Counting
         model.decoder(context, width=64, height=32)
 
 
-@pytest.mark.parametrize(("gib", "size"), [(8, Size(832, 480)), (16, Size(1280, 720))])
-def test_the_cards_that_the_read_me_names_can_decode(gib: int, size: Size) -> None:
-    """With half a gigabyte taken and a tenth kept free: the published autoencoder in a makeshift precision."""
-    published, budget = {"base_dim": 96}, int(0.9 * (gib * 2**30 - 5e8))
-    working = {
-        dtype: vae.working_bytes(published, **size._asdict(), frames=4, dtype=dtype)
-        for dtype in (torch.float32, torch.bfloat16)
-    }
-    assert 507_609_880 + working[torch.float32] > budget > 507_609_880 / 2 + working[torch.bfloat16]
-
-
 @pytest.mark.parametrize("is_ram", [True, False])
-def test_what_fits_is_what_a_use_takes(is_ram: bool) -> None:
+def test_the_room_is_what_a_use_takes(is_ram: bool) -> None:
     device = FakeDevice(1_000, is_ram=is_ram)
     cache = ComponentCache(device, device_budget_bytes=1_000, ram_budget_bytes=10_000)
     network = torch.nn.Linear(10, 10, bias=False)
     one, other = (Component(name, build=lambda: network, size_bytes=400) for name in ("one", "other"))
-    assert cache.fits(one, working_bytes=600) and not cache.fits(one, working_bytes=601)
+
+    def fits(working: int) -> bool:
+        return plan([Way("float32", 400, working)], cache.room()).possible
+
+    assert fits(600) and not fits(601) and not plan([Way("float32", 400, 600)], cache.room(beside=1)).possible
     with cache.use(one, working_bytes=100):
-        assert cache.fits(other, working_bytes=100) and not cache.fits(other, working_bytes=101)
-    assert cache.fits(other, working_bytes=600), "what is idle goes"
+        assert fits(100) and not fits(101)
+    assert fits(600), "what is idle goes"
     with cache.use(other, working_bytes=600):
         assert cache.state()[0][0] == "one" or cache.device_bytes == 1_000
+    assert cache.room().ram_bytes == (None if is_ram else 10_000)

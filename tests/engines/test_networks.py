@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import weakref
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +10,16 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, UMT5Config, UMT5EncoderModel
 
 from engines.errors import IncompatibleCheckpoint, MissingWeights
 from engines.loading import networks, reading
 from engines.loading.networks import find_network
 from engines.loading.store import Store
-from engines.memory import offload, precision
-from engines.memory.precision import BFLOAT16, FLOAT16, FLOAT32, SMALL_BYTES, choose
+from engines.memory import offload
+from engines.memory.devices import abilities
+from engines.memory.planning import Abilities
+from engines.memory.precision import BFLOAT16, FLOAT32
 from engines.memory.remembered import Remembered
 from engines.memory.residency import ComponentCache
 from engines.qwen.keys import QWEN
@@ -31,7 +30,7 @@ from engines.training.recipes.flashi2v_full import UMT5_XXL
 from engines.types import Component
 from engines.wan.components import WanModel
 from engines.wan.encoder_keys import TEXT_ENCODER
-from engines.wan.text import encode_tokens, working_bytes
+from engines.wan.text import encode_tokens
 from engines.wan.transformer_keys import TRANSFORMER
 from tests.engines import tiny_wan
 from tests.engines.fake_device import FakeDevice
@@ -40,43 +39,45 @@ from tests.engines.tiny_wan import CountingContext
 from tests.manifests.run import ARCHITECTURES
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-ALL = ("bfloat16", "float16", "float32")
 
 
-def chosen(*names: str, device: torch.device = CPU, weights: int = 10, working: int = 0, budget: int = 100) -> str:
-    """The precision of a network of `weights` and `working` bytes in float32."""
-    made = choose(
-        device,
-        names or ALL,
-        weights=lambda precision: weights * precision.storage.itemsize // 4,
-        working=lambda precision: working * precision.compute.itemsize // 4,
-        budget_bytes=budget,
-    )
-    return made.name
-
-
-def test_a_cpu_computes_in_float32_wherever_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "half_precision", lambda device: None)
-    assert chosen(weights=5 * SMALL_BYTES, budget=5 * SMALL_BYTES) == "float32"
-    assert chosen(weights=5 * SMALL_BYTES, working=1, budget=5 * SMALL_BYTES) == "bfloat16"
-    assert chosen("float32", weights=101) == "float32"
-
-
-def test_a_cpu_that_multiplies_bfloat16_does_so_for_large_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "half_precision", lambda device: torch.bfloat16)
-    assert chosen(weights=SMALL_BYTES, budget=2**50) == "float32"
-    assert chosen(weights=SMALL_BYTES + 4, budget=2**50) == "bfloat16"
-    assert chosen(weights=60, working=60) == "bfloat16"
-
-
-@pytest.mark.parametrize(("able", "half"), [(True, BFLOAT16), (False, FLOAT16)])
+@pytest.mark.parametrize(("able", "half"), [(True, "bfloat16"), (False, "float16")])
 def test_an_accelerator_computes_in_the_half_precision_it_has(
-    able: bool, half: precision.Precision, monkeypatch: pytest.MonkeyPatch
+    able: bool, half: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: able)
-    assert chosen(device=CUDA) == half.name
-    found = choose(CUDA, ("float32",), weights=lambda _: 1, working=lambda _: 0, budget_bytes=1)
-    assert found == FLOAT32 and found.instead_of == half.name
+    assert abilities(CUDA) == Abilities("cuda", half)
+    assert abilities(CPU).kind == "cpu" and abilities(CPU).half in ("", "bfloat16")
+
+
+def test_weights_are_counted_as_they_are_held(tmp_path: Path) -> None:
+    """What the planner reckons with is what the built network takes, in every precision."""
+    network = find_network("transformer", (write(tmp_path / "model.pth", published()),), TRANSFORMER)
+    for kind in (FLOAT32, BFLOAT16):
+        way = network.counted.way(kind.name, kind.storage.itemsize)
+        assert way.size_bytes == network.size_bytes(kind) == size(network.component(kind).build())
+        assert way.turn_bytes == network.streamed_bytes(kind)
+
+
+def test_a_network_is_planned_for_the_room_there_is(tmp_path: Path) -> None:
+    context = CountingContext(tiny_wan.write_model(tmp_path))
+    network = WanModel.find(context).transformer
+    manners = {"at once": lambda itemsize: 3000 * itemsize, "one by one": lambda itemsize: 1000 * itemsize}
+    whole = network.counted.way("float32", 4).size_bytes
+
+    def planned(budget: int) -> tuple[str, str, bool]:
+        context.budget_bytes = budget
+        found = network.plan(context, manners)
+        return found.plan.mode, found.manner, found.component.in_turns
+
+    assert planned(whole + 12_000) == ("resident", "at once", False)
+    assert planned(whole + 11_999) == ("resident", "one by one", False)
+    context.lower = {"transformer": network.plan(context, manners).component.rung + 1}
+    found = network.plan(context, manners)
+    assert found.component.rung >= context.lower["transformer"]
+    context.lower = {}
+    context.budget_bytes = 10
+    assert not network.plan(context, manners).plan.possible
 
 
 def test_a_file_is_opened_and_matched_once_and_followed_when_it_changes(
@@ -123,8 +124,8 @@ def test_what_ran_is_told_per_network(tmp_path: Path) -> None:
     context = CountingContext(tiny_wan.write_model(tmp_path))
     model = WanModel.find(context)
     model.text(context, "a red star")
-    component, room = model.decoder(context, width=32, height=16)
-    with context.use(component, working_bytes=room):
+    decoding = model.decoder(context, width=32, height=16)
+    with context.use(decoding.component, working_bytes=decoding.working_bytes):
         pass
     assert context.precisions == {"text_encoder": "float32", "vae": "float32"}
     assert model.vae.precision(context).name == "float32"
@@ -161,40 +162,6 @@ def test_what_ran_is_told_of_remembered_results_too() -> None:
         assert here.precisions == {"text_encoder": "bfloat16", "vae": "bfloat16"}
         assert here.notes == ["of text_encoder", "of vae"]
     assert "text_encoder" not in context().precisions
-
-
-class Live(TorchDispatchMode):
-    """Counts the bytes of tensors that are alive at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.held: Counter[int] = Counter()
-        self.bytes = self.most = 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = function(*args, **(kwargs or {}))
-        for tensor in made if isinstance(made, list | tuple) else [made]:
-            if isinstance(tensor, torch.Tensor):
-                storage = tensor.untyped_storage()
-                self.bytes += storage.nbytes() * (self.held[storage.data_ptr()] == 0)
-                self.held[storage.data_ptr()] += 1
-                weakref.finalize(tensor, self._gone, storage.data_ptr(), storage.nbytes())
-        self.most = max(self.most, self.bytes)
-        return made
-
-    def _gone(self, place: int, size: int) -> None:
-        self.held[place] -= 1
-        self.bytes -= size * (self.held[place] == 0)
-
-
-def test_text_encoders_reserve_what_they_need() -> None:
-    config = {"d_model": 256, "num_heads": 8, "d_kv": 32, "d_ff": 1024, "vocab_size": 64, "num_layers": 2}
-    encoder = UMT5EncoderModel(UMT5Config(**config, feed_forward_proj="gated-gelu")).eval().requires_grad_(False)
-    tokens = 512
-    with Live() as live:
-        encode_tokens(encoder, torch.ones(1, tokens, dtype=torch.long), torch.tensor([tokens]))
-    reserved = working_bytes(config, tokens=tokens, dtype=torch.float32)
-    assert 0.5 * reserved < live.most <= reserved
 
 
 # Blocks

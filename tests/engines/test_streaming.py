@@ -13,9 +13,11 @@ from diffusers import WanTransformer3DModel
 from engines.errors import OutOfMemory
 from engines.loading import networks, reading
 from engines.loading.networks import Network, find_network
-from engines.loading.streaming import block_of, streamed_bytes
+from engines.loading.streaming import block_of
 from engines.memory import precision
-from engines.memory.precision import BFLOAT16, FLOAT32, choose
+from engines.memory.activations import wan_transformer
+from engines.memory.planning import Abilities, Room, Way, forms, plan
+from engines.memory.precision import BFLOAT16, FLOAT32, PRECISIONS
 from engines.memory.residency import ComponentCache
 from engines.pyramid_flow import keys
 from engines.pyramid_flow.packing import Text
@@ -138,35 +140,27 @@ def test_a_file_that_cannot_be_mapped_is_not_streamed(tmp_path: Path) -> None:
     assert network.component(FLOAT32).streamed is None
 
 
-def test_the_14b_runs_in_the_memory_of_a_small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By calculation at full size, for a clip of the default length."""
-    monkeypatch.setattr(precision, "half_precision", lambda device: None)
+def test_the_14b_runs_in_the_memory_of_a_small_machine() -> None:
+    """By calculation at full size, for a clip of the default length, where the processor only emulates bfloat16."""
     shapes = json.loads(PHANTOM_14B.read_text(encoding="utf-8"))["keys"]
     tensors = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
     blueprint, empty = networks.outline(reading.Checkpoint("14B", tensors), TRANSFORMER)
     tokens = transformer.token_count(blueprint.config, 22, 60, 104)
+    counted = networks.counted(empty, TRANSFORMER)
+    names, patient = forms(Abilities("cpu"), TRANSFORMER.precisions, float32_bytes=counted.whole.size_bytes(4))
 
-    def dtypes(kind: precision.Precision) -> Any:
-        return lambda name: torch.float32 if TRANSFORMER.stays_float32(name) else kind.compute
+    def way(name: str) -> Way:
+        itemsize = PRECISIONS[name].storage.itemsize
+        return counted.way(name, itemsize, wan_transformer(blueprint.config, tokens=tokens, itemsize=itemsize))
 
-    def at_a_time(kind: precision.Precision) -> int:
-        return streamed_bytes(empty, TRANSFORMER.blocks, dtypes(kind))
+    ways = {name: way(name) for name in names}
+    assert ways["bfloat16"].turn_bytes == pytest.approx(1.9e9, rel=0.15)
+    assert ways["float32"].turn_bytes == pytest.approx(3.8e9, rel=0.15)
 
-    def working(kind: precision.Precision) -> int:
-        return transformer.working_bytes(blueprint.config, tokens=tokens, dtype=kind.compute)
+    def chosen(budget: float) -> tuple[str, str]:
+        made = plan([*ways.values()], Room(int(budget)), turns_first=patient)
+        return made.mode, made.way.form
 
-    assert at_a_time(BFLOAT16) == pytest.approx(1.9e9, rel=0.15)
-    assert at_a_time(FLOAT32) == pytest.approx(3.8e9, rel=0.15)
-
-    def chosen(budget: float) -> str:
-        return choose(
-            torch.device("cpu"),
-            TRANSFORMER.precisions,
-            weights=lambda kind: kind.bytes_of(empty, TRANSFORMER.stays_float32),
-            working=working,
-            budget_bytes=int(budget),
-            streamed=at_a_time,
-        ).name
-
-    assert at_a_time(FLOAT32) + working(FLOAT32) < 21.3e9
-    assert (chosen(21.3e9), chosen(100e9), chosen(8e9)) == ("float32", "float32", "bfloat16")
+    assert chosen(100e9) == ("resident", "float32")
+    assert chosen(21.3e9) == ("turns", "float32")
+    assert chosen(8e9) == ("turns", "bfloat16")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import UMT5Config, UMT5EncoderModel
 
+from engines.memory.planning import Room
 from engines.registry import SPECS
 from engines.types import Component
 
@@ -93,6 +95,7 @@ class CountingContext:
     model = SPECS["phantom-wan"].model("starter")
     device = torch.device("cpu")
     budget_bytes = 2**40
+    lower: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self, files: dict[str, tuple[Path, ...]]) -> None:
         self.files = files
@@ -128,8 +131,8 @@ class CountingContext:
         finally:
             self.in_use.remove(role)
 
-    def fits(self, component: Component, *, working_bytes: int) -> bool:
-        return component.size_bytes + working_bytes <= self.budget_bytes
+    def room(self, *, beside: int = 0) -> Room:
+        return Room(self.budget_bytes, busy_bytes=beside)
 
     def remember(self, key: str, compute: Callable[[], Any]) -> Any:
         if key not in self.remembered:

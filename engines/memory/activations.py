@@ -1,0 +1,96 @@
+"""How much memory one run of a network allocates beside its weights, from its configuration: formulas, in bytes.
+
+`itemsize` is the bytes of a number in the precision that the network computes in. Each formula was counted under fake
+tensors at published width: it is never below what a run allocates there and at most 1.4 times of it. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Config = Mapping[str, Any]
+
+# Bytes a channel of each token's own modulation, where tokens have timesteps of their own: in half precision, and twice
+# in float32.
+TIMESTEP_COPIES = 10
+# Feature maps of full size and base width alive at once while the autoencoders of Wan decode a latent frame, the frames
+# of its last levels one after another, and while they encode one: in 2.1 and in 2.2.
+DECODING_MAPS = (9.7, 14.2)
+ENCODING_MAPS = (10.4, 12.6)
+# A CPU's convolutions work in copies of their inputs: what an autoencoder was measured to take, against its tensors.
+WORKSPACE = {"cpu": 1.5}
+
+
+def width(config: Config) -> int:
+    """Channels of a transformer's tokens."""
+    return int(config["num_attention_heads"] * config["attention_head_dim"])
+
+
+def wan_transformer(config: Config, *, tokens: int, itemsize: int, own_timesteps: bool = False) -> int:
+    """A pass over `tokens` tokens in all: the feed-forward or the float32 modulation of one block, whichever is more.
+
+    Args:
+        own_timesteps: whether every token has a timestep of its own.
+    """
+    channels = width(config)
+    block = 1.15 * tokens * itemsize * max(2 * config["ffn_dim"] + 4.5 * channels, 11.3 * channels)
+    return int(block + (tokens * 6 * channels * TIMESTEP_COPIES if own_timesteps else 0))
+
+
+def pyramid_transformer(config: Config, *, tokens: int, itemsize: int) -> int:
+    """A call of Pyramid Flow's networks over `tokens` tokens in all."""
+    return tokens * 24 * width(config) * itemsize
+
+
+def wan_decoder(config: Config, *, wide: int, high: int, itemsize: int, device: str = "") -> int:
+    """An autoencoder of Wan while it decodes one latent frame of `wide` x `high` pixels, what it remembers included."""
+    base = config.get("decoder_base_dim") or config["base_dim"]
+    stride = int(2 ** sum(config["temperal_downsample"]))
+    return _maps(config, DECODING_MAPS, stride * base * wide * high, itemsize, device)
+
+
+def wan_encoder(config: Config, *, wide: int, high: int, frames: int, itemsize: int, device: str = "") -> int:
+    """An autoencoder of Wan while it encodes `frames` frames of `wide` x `high` pixels; it takes a few at a time."""
+    at_once = min(frames, int(2 ** sum(config["temperal_downsample"])))
+    return _maps(config, ENCODING_MAPS, at_once * config["base_dim"] * wide * high, itemsize, device)
+
+
+def pyramid_coder(config: Config, *, wide: int, high: int, tile: int, itemsize: int) -> int:
+    """Pyramid Flow's autoencoder while it decodes one latent frame of eight, what it remembers included.
+
+    Args:
+        tile: side in pixels of the pieces that a larger picture is cut into.
+    """
+    return 16 * 8 * min(wide, tile) * min(high, tile) * int(config["decoder_block_out_channels"][0]) * itemsize
+
+
+def text_encoder(config: Config, *, tokens: int, itemsize: int) -> int:
+    """A UMT5 or T5 encoder while it reads a text: one block's worst moment."""
+    channels = 4 * config["d_model"] + 2 * config["num_heads"] * config["d_kv"] + 4 * config["d_ff"]
+    scores = 3 * config["num_heads"] * tokens
+    return tokens * (channels + scores) * max(4, itemsize)  # norms and softmax compute in float32
+
+
+def clip_text(config: Config, *, tokens: int, itemsize: int) -> int:
+    """A CLIP text encoder while it reads a text of so many tokens."""
+    channels = 8 * config["hidden_size"] + 2 * config["intermediate_size"]
+    return tokens * (channels + 4 * config["num_attention_heads"] * tokens) * max(4, itemsize)
+
+
+def chat(config: Config, *, tokens: int, patches: int, itemsize: int) -> int:
+    """Qwen2.5-VL while it reads a chat of `tokens`, or looks at pictures of `patches` patches: the worse of both."""
+    parts = ((config["text_config"], tokens), (config["vision_config"], patches))
+    return max(count * (10 * part["hidden_size"] + 3 * part["intermediate_size"]) for part, count in parts) * itemsize
+
+
+def video_encoder(config: Config, *, tokens: int, itemsize: int) -> int:
+    """V-JEPA 2 over one window: attention's three states, the two of its feed-forward, and the residual."""
+    return int(tokens * config["hidden_size"] * (8 + 2 * config.get("mlp_ratio", 4.0)) * itemsize)
+
+
+def _maps(config: Config, maps: tuple[float, float], numbers: int, itemsize: int, device: str) -> int:
+    """So many feature maps of an autoencoder, each of `numbers` numbers where it does not fold pixels into channels."""
+    folded = config.get("patch_size") or 1
+    residual = bool(config.get("is_residual"))
+    return int(maps[residual] * WORKSPACE.get(device, 1.0) * numbers * itemsize / folded**2)
