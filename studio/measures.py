@@ -4,8 +4,6 @@ from __future__ import annotations
 
 # With fields, for the page fills them in anew in the browser while a slider moves.
 CLIP_LENGTH = "{frames} frames @ {fps} fps = {seconds} s"
-
-
 FRAME_SIZE = "{width} × {height}"
 
 
@@ -22,6 +20,11 @@ def clip_seconds(frames: int, fps: int) -> str:
 def frame_size(width: int, height: int) -> str:
     """96, 64 -> "96 × 64"."""
     return FRAME_SIZE.format(width=width, height=height)
+
+
+def shape(width: int, height: int) -> str:
+    """ "wide", "tall" or "square"."""
+    return "square" if width == height else "wide" if width > height else "tall"
 
 
 def time_span(seconds: float) -> str:

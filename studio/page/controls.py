@@ -11,16 +11,19 @@ import gradio as gr
 from gradio.components import Component
 
 from engines.inputs import media_fields
-from engines.request import MAX_PROMPT_CHARACTERS, RANDOM_SEED, control
+from engines.request import MAX_PROMPT_CHARACTERS, control
 from engines.types import EngineSpec
 from studio import examples
-from studio.page import duration, fields, markup, model_list, presets, refine_row
+from studio.page import duration, fields, markup, model_list, presets, refine_row, settings_line
 from studio.page.form import Form
 from studio.page.model_list import ModelList
 from studio.page.plumbing import HIDDEN, PRIVATE, changed, page, script
 from studio.service import MAX_VARIATIONS, Studio
 
 _PROMPT_COUNT = f"{{count}} / {MAX_PROMPT_CHARACTERS:,}"
+
+# Fields that another control stands for: the length in seconds sets the frames.
+_FOLDED = ("frames",)
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,6 @@ class Controls:
     form: Form
     models: ModelList
     variations: gr.Slider
-    reuse: gr.Button
     problems: gr.HTML
     generate: gr.Button
     readings: Mapping[str, gr.HTML]
@@ -46,9 +48,8 @@ class _Fields:
         for name, declared in form.spec.request_type.model_fields.items():
             if name != "model" and name not in fields.TOGETHER:
                 extra = control(declared)
-                self._groups.setdefault("advanced" if extra.get("advanced") else str(extra.get("group")), []).append(
-                    name
-                )
+                folded = extra.get("advanced") or name in _FOLDED
+                self._groups.setdefault("advanced" if folded else str(extra.get("group")), []).append(name)
 
     def put(self, group: str) -> None:
         """Draw the fields of a group, none if they are drawn already."""
@@ -70,16 +71,16 @@ def render(studio: Studio, spec: EngineSpec) -> Controls:
     values = spec.default_values(model_list.first(studio, spec)) | (shown[0].values if shown else {})
     put = _Fields(form, values, studio.settings.adapter_folder)
     put.put("picture")
-    refine = _prompt(studio, put)
-    tries = _examples(shown)
-    listed = model_list.render(studio, form, values["model"])
-    length = _clip(put)
-    quality = _quality(put)
-    variations, reuse = _seed(put)
-    for group in put.left:
-        put.put(group)
-    with gr.Accordion("Advanced settings", open=False, elem_classes="advanced"):
-        put.put("advanced")
+    refine, tries = _prompt(studio, put, shown)
+    with settings_line.render(spec) as line:
+        listed = model_list.render(studio, form, values["model"])
+        length = _clip(put)
+        quality = _quality(put)
+        variations = _seed(put)
+        for group in put.left:
+            put.put(group)
+        with gr.Accordion("Advanced settings", open=False, elem_classes="advanced"):
+            put.put("advanced")
     problems, generate = _dock(spec)
     # Wired once every component stands on the page.
     boards = [entry.board for entry in form.controls if entry.board is not None]
@@ -92,28 +93,29 @@ def render(studio: Studio, spec: EngineSpec) -> Controls:
     _wire_examples(form, tries, listed.chosen)
     duration.wire(form, length, listed.chosen)
     presets.wire(form, quality, listed.chosen)
+    settings_line.wire(form, line, quality=quality, variations=variations)
     _wire_problems(form, problems)
-    return Controls(form, listed, variations, reuse, problems, generate, put.readings)
+    return Controls(form, listed, variations, problems, generate, put.readings)
 
 
-def _prompt(studio: Studio, put: _Fields) -> refine_row.Refining:
-    """The prompt with its count, and the row that refines it."""
+def _prompt(
+    studio: Studio, put: _Fields, shown: Sequence[examples.Example]
+) -> tuple[refine_row.Refining, list[tuple[examples.Example, gr.Button]]]:
+    """The prompt with its count, the row that refines it, and a button for each shipped example."""
     with gr.Column(elem_classes="captioned"):
         put.put("prompt")
         count = gr.HTML(elem_classes="counter")
     prompt = put.form.component("prompt")
     loaded = page().load
     gr.on([loaded, prompt.change], None, prompt, count, js=script("promptCount", _PROMPT_COUNT), **PRIVATE)
-    return refine_row.render(studio, put.form.spec)
+    tries: list[tuple[examples.Example, gr.Button]] = []
 
+    def beside() -> None:
+        if shown:
+            gr.HTML(markup.chip("Try"))
+        tries.extend((example, gr.Button(example.title, size="sm", min_width=60)) for example in shown)
 
-def _examples(shown: Sequence[examples.Example]) -> list[tuple[examples.Example, gr.Button]]:
-    """A button for each shipped example."""
-    if not shown:
-        return []
-    with gr.Row(elem_classes="pills"):
-        gr.HTML(markup.chip("Try"))
-        return [(example, gr.Button(example.title, size="sm", min_width=60)) for example in shown]
+    return refine_row.render(studio, put.form.spec, beside=beside), tries
 
 
 def _wire_examples(form: Form, tries: Sequence[tuple[examples.Example, gr.Button]], chosen: gr.Dropdown) -> None:
@@ -128,7 +130,7 @@ def _wire_examples(form: Form, tries: Sequence[tuple[examples.Example, gr.Button
 
 
 def _clip(put: _Fields) -> duration.Duration:
-    """Size and length, the length in frames and in seconds."""
+    """Size and length."""
     with gr.Row(elem_classes="pair"):
         put.put("clip")
         seconds = duration.field(put.form.spec, put.values)
@@ -142,18 +144,13 @@ def _quality(put: _Fields) -> gr.Radio:
     return quality
 
 
-def _seed(put: _Fields) -> tuple[gr.Slider, gr.Button]:
-    """Seed and number of variations; the button whose seed comes from a clip is the tab's to wire."""
+def _seed(put: _Fields) -> gr.Slider:
+    """The seed, and the number of variations."""
     with gr.Row(elem_classes="pair"):
         put.put("seed")
-        variations = gr.Slider(
-            1, MAX_VARIATIONS, value=1, step=1, label="Variations", elem_id=f"{put.form.spec.name}-count"
+        return gr.Slider(
+            1, MAX_VARIATIONS, value=1, step=1, label="Variations", buttons=[], elem_id=f"{put.form.spec.name}-count"
         )
-    with gr.Row(elem_classes="pills"):
-        random = gr.Button("Random seed", size="sm", min_width=60)
-        reuse = gr.Button("Seed of the clip shown", size="sm", min_width=60, elem_id=f"{put.form.spec.name}-reuse")
-    random.click(None, None, put.form.component("seed"), js=script("constant", RANDOM_SEED), **PRIVATE)
-    return variations, reuse
 
 
 def _dock(spec: EngineSpec) -> tuple[gr.HTML, gr.Button]:

@@ -19,11 +19,12 @@ from pydantic.fields import FieldInfo
 
 from engines.errors import InvalidRequest, Problem
 from engines.inputs import Media, entries, media_of
-from engines.request import bounds, control
+from engines.request import MAX_SEED, RANDOM_SEED, bounds, control
 from engines.types import EngineSpec, ModelSpec, Size
 from studio import continuing
-from studio.measures import frame_size
+from studio.measures import frame_size, shape
 from studio.page import adapter_list, first_frame, markup, parts, slots
+from studio.page.plumbing import PRIVATE, script
 from studio.page.uploads import received, served
 
 Read = Callable[[Sequence[Any]], dict[str, Any]]
@@ -64,6 +65,8 @@ def render(spec: EngineSpec, name: str, *, values: Mapping[str, Any], adapters: 
         return _size(common, values, model)
     if name == "frames":
         return _frames(common, values, model)
+    if name == "seed":
+        return _seed(common, values)
     declared = media_of(info)
     if declared and declared.kind == "adapter" and declared.most > 1:
         return _adapters(spec, name, info, declared, values, adapters)
@@ -124,7 +127,7 @@ def _number(name: str, info: FieldInfo, kind: type, values: Mapping[str, Any], c
         field: Any = gr.Slider(low, high, step=step or (high - low) / 100, info=info.description, **common)
     else:
         field = gr.Number(minimum=low, maximum=high, precision=0 if kind is int else None, **common)
-    return _plain(name, field, follows_model=extra["group"] != "seed")
+    return _plain(name, field)
 
 
 def _size(common: dict[str, Any], values: Mapping[str, Any], model: ModelSpec) -> Control:
@@ -151,9 +154,6 @@ def _size(common: dict[str, Any], values: Mapping[str, Any], model: ModelSpec) -
 def size_choices(model: ModelSpec) -> list[tuple[str, str]]:
     """Named sizes of a model: what people read, and the value behind it."""
 
-    def shape(width: int, height: int) -> str:
-        return "square" if width == height else "wide" if width > height else "tall"
-
     return [
         (f"{frame_size(width, height)} · {shape(width, height)}", str(Size(width, height)))
         for width, height in model.geometry.sizes
@@ -172,6 +172,30 @@ def _frames(common: dict[str, Any], values: Mapping[str, Any], model: ModelSpec)
         [slider],
         read=lambda raw: {"frames": raw[0]},
         show=lambda values, model: [gr.update(value=values["frames"], **limits(model))],
+    )
+
+
+def _seed(common: dict[str, Any], values: Mapping[str, Any]) -> Control:
+    """A number, and the switch that draws a new one for every clip instead."""
+
+    def shown(seed: Any) -> dict[str, Any]:
+        return {"value": None if seed == RANDOM_SEED else seed, "interactive": seed != RANDOM_SEED}
+
+    number = gr.Number(
+        minimum=0, maximum=MAX_SEED, precision=0, placeholder="drawn anew", min_width=120,
+        **common | shown(values["seed"]),
+    )  # fmt: skip
+    switch = gr.Checkbox(
+        value=values["seed"] == RANDOM_SEED, label="Random seed", elem_id=f"{common['elem_id']}-random",
+        interactive=True, min_width=120,
+    )  # fmt: skip
+    switch.input(None, [switch, number], number, js=script("seedField", MAX_SEED), **PRIVATE)
+    return Control(
+        ("seed",),
+        [number, switch],
+        read=lambda raw: {"seed": RANDOM_SEED if raw[1] else raw[0]},
+        show=lambda values, model: [gr.update(**shown(values["seed"])), values["seed"] == RANDOM_SEED],
+        follows_model=False,
     )
 
 

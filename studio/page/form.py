@@ -60,6 +60,10 @@ class Form:
         """The control that holds pictures, None where the engine takes none."""
         return next((control for control in self.controls if control.board is not None), None)
 
+    def control(self, name: str) -> Control:
+        """The control that holds field `name`."""
+        return next(control for control in self.controls if name in control.names)
+
     def component(self, name: str) -> Component:
         """The first component of the control that holds field `name`."""
-        return next(control.components[0] for control in self.controls if name in control.names)
+        return self.control(name).components[0]

@@ -125,6 +125,16 @@ def component(name: str, shown: Any) -> str:
     return f'<{name} data-shown="{escape(json.dumps(shown))}"></{name}>'
 
 
+def made_of(text: str, pictures: Sequence[bytes], *, made_by: str) -> str:
+    """What a clip is made of: its words, its pictures as small PNG files, and who made it."""
+    shown = "".join(
+        f'<img src="data:image/png;base64,{base64.b64encode(one).decode()}" alt="Picture {number} of the clip">'
+        for number, one in enumerate(pictures, start=1)
+    )
+    said = f"<p>{escape(text)}</p>" if text else ""
+    return f'<div class="made-of">{shown}<div>{said}<p class="quiet">{escape(made_by)}</p></div></div>'
+
+
 def problems(found: Sequence[Problem]) -> str:
     """Problems of a request beside the form: one as a sentence, several as a list."""
     if not found:

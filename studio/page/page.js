@@ -16,41 +16,57 @@
 
   const promptCount = (sentence, text) => quiet(fill(sentence, { count: (text || "").length.toLocaleString("en-US") }));
 
+  // A seed is typed, or drawn anew for every clip: then its field only says so.
+  const seedField = (most, random, seed) => {
+    const drawn = () => Math.floor(Math.random() * (most + 1));
+    return { __type__: "update", interactive: !random, value: random ? null : seed || drawn() };
+  };
+
+  // What is set, on the line that opens to set it: "Starter · Wide · 2.75 s · Standard · random seed".
+  const settingsLine = ({ models, sentences }, model, size, frames, fps, quality, steps, random, seed, clips) => {
+    const { title, shapes } = models[model] ?? { title: model, shapes: {} };
+    const said = [title, shapes[size] ?? String(size).replace("x", " × "), `${(frames / fps).toFixed(2)} s`];
+    said.push(quality ?? fill(sentences.steps, { steps }));
+    said.push(random ? sentences.random : fill(sentences.seed, { seed }));
+    if (clips > 1) said.push(fill(sentences.clips, { clips }));
+    return { __type__: "update", label: said.join(" · ") };
+  };
+
   // One output takes a value, several take a list of them.
   const presetSteps = (presets, model, name) => {
     const counts = Object.values(presets[model][name]);
     return counts.length > 1 ? counts : counts[0];
   };
 
-  const lengthCaption = ({ models, sentences }, fps, model, frames, size) => {
-    const { first, step, last, unit } = models[model];
-    const units = (frames - first) / step + 1;
-    const parts = unit ? [fill(units === 1 ? sentences.unit : sentences.units, { units })] : [];
-    parts.push(fill(sentences.length, { frames, fps, seconds: exact(frames, fps) }));
-    const [, width, height] = /^(\d+)x(\d+)$/.exec(size) ?? [];
-    if (unit && width) parts.push(fill(sentences.size, { width, height }));
-    parts.push(fill(sentences.most, { seconds: exact(last, fps) }));
-    return parts.join(", ");
+  // The length in words; where it is not what was asked for, that first.
+  const lengthCaption = ({ models, sentences }, seconds, fps, model, frames) => {
+    const { first, last } = models[model];
+    const [least, most, made] = [first, last, frames].map((count) => exact(count, fps));
+    const wrong = seconds > Number(most) ? sentences.tooLong : seconds < Number(least) ? sentences.tooShort : "";
+    const remark = wrong && `<span class="remark" role="status">${escaped(fill(wrong, { asked: seconds, seconds: made }))}</span> `;
+    return remark + quiet(`${fill(sentences.length, { frames, fps, seconds: made })}, ${fill(sentences.most, { seconds: most })}`);
   };
 
-  // Seconds are another way to set the frames: they go to the nearest length that the model can make.
-  const framesFromSeconds = (rules, seconds, fps, model, frames) =>
-    seconds > 0 && fps > 0 ? nearest(rules.models[model], seconds * fps) : frames;
+  const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
+  const update = (changes) => ({ __type__: "update", ...changes });
 
-  // The frames are what counts, so the seconds follow them, unless somebody has just typed a number that means the same.
-  const secondsFromFrames = (rules, seconds, fps, model, frames, size) => {
-    const same = seconds > 0 && framesFromSeconds(rules, seconds, fps, model, frames) === frames;
-    return [same ? seconds : Number(exact(frames, fps)), quiet(lengthCaption(rules, fps, model, frames, size))];
+  // A wish in seconds becomes the nearest length that the model can make, and its caption says what became of it.
+  const framesFromSeconds = (rules, seconds, fps, model, frames) => {
+    const made = isNumber(seconds) && fps > 0 ? nearest(rules.models[model], seconds * fps) : frames;
+    return [made, lengthCaption(rules, isNumber(seconds) ? seconds : Number(exact(made, fps)), fps, model, made)];
   };
 
-  // Leaving the field shows what will be made, and says so where that is not what was asked for.
-  const settledSeconds = (rules, seconds, fps, model, frames, size) => {
-    const { last } = rules.models[model];
-    const { tooLong, tooShort } = rules.sentences;
-    const made = exact(frames, fps);
-    const words = seconds > Number(exact(last, fps)) ? tooLong : !(seconds > 0) ? tooShort : "";
-    const remark = words ? `<span class="remark" role="status">${escaped(fill(words, { asked: seconds ?? 0, seconds: made }))}</span> ` : "";
-    return [Number(made), remark + quiet(lengthCaption(rules, fps, model, frames, size))];
+  const isTyping = (field) =>
+    typeof document !== "undefined" && document.activeElement?.matches(`#${field} input[type=number]`);
+
+  // The frames are what counts, so the seconds and their range follow them, but for a number that is being typed.
+  const secondsFromFrames = (rules, seconds, fps, model, frames) => {
+    const { first, step, last } = rules.models[model];
+    const [minimum, maximum, value] = [first, last, frames].map((count) => Number(exact(count, fps)));
+    const range = { minimum, maximum, step: Number((step / fps).toFixed(4)) };
+    const kept = isTyping(rules.field) && isNumber(seconds);
+    const wish = isNumber(seconds) && nearest(rules.models[model], seconds * fps) === frames ? seconds : value;
+    return [update(kept ? range : { ...range, value }), lengthCaption(rules, wish, fps, model, frames)];
   };
 
   // How much larger a small clip is drawn: a whole number of times, so that each of its pixels is a square.
@@ -67,7 +83,7 @@
   };
 
   globalThis.kinora = {
-    constant, promptCount, presetSteps, framesFromSeconds, secondsFromFrames, settledSeconds, enlargement, showFrame,
+    ...globalThis.kinora, constant, promptCount, presetSteps, framesFromSeconds, secondsFromFrames, seedField, settingsLine, enlargement, showFrame,
   };
   if (typeof document === "undefined") return;
 

@@ -38,7 +38,7 @@ def _step_fields(spec: EngineSpec) -> list[str]:
 def _choices(spec: EngineSpec, model: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """The quality choices of a model, and which of them the values are."""
     presets = spec.model(model).presets
-    choices = [(f"{name} · {' + '.join(map(str, given.values()))} steps", name) for name, given in presets.items()]
+    choices = list(presets)
     same = (name for name, given in presets.items() if all(values[field] == count for field, count in given.items()))
     return {"choices": choices, "value": next(same, None)}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -151,13 +151,14 @@ class Refining:
         return [before, "" if nobody else written, "" if nobody else refined_by, gr.update(visible=False)]
 
 
-def render(studio: Studio, spec: EngineSpec) -> Refining:
-    """Draw the row of an engine's tab."""
+def render(studio: Studio, spec: EngineSpec, *, beside: Callable[[], None] = lambda: None) -> Refining:
+    """Draw the row of an engine's tab; `beside` draws what else stands in it."""
     remark = gr.HTML(elem_id=f"{spec.name}-prompt-remark", elem_classes="hint")
     with gr.Row(elem_classes="pills"):
         ask = gr.Button("Refine prompt", size="sm", min_width=60, elem_id=f"{spec.name}-refine")
         stop = gr.Button("Stop writing", size="sm", min_width=60, visible=False, elem_id=f"{spec.name}-refine-stop")
         back = gr.Button("Undo", size="sm", min_width=60, visible=False, elem_id=f"{spec.name}-refine-undo")
+        beside()
     shown = gr.HTML(visible=False, elem_id=f"{spec.name}-refinement")
     with gr.Row(elem_classes="pills", visible=False) as choice:
         accept = gr.Button("Use this", size="sm", min_width=60, elem_id=f"{spec.name}-refine-accept")

@@ -29,9 +29,12 @@ class ResultColumn:
     playback: gr.HTML
     preview: gr.HTML
     video: gr.Video
+    about: gr.HTML
     strip: gr.Gallery
     download: gr.DownloadButton
     longer: gr.Button
+    seed: gr.Button
+    again: gr.Button
     timer: gr.Timer
     seen: gr.State
     clip: gr.State
@@ -63,11 +66,28 @@ def render(name: str) -> ResultColumn:
         elem_classes="strip",
     )
     with gr.Row(elem_classes="actions"):
-        download = gr.DownloadButton("Download video", size="md", visible=False, elem_id=f"{name}-download")
+        download = gr.DownloadButton("Download", size="md", visible=False, elem_id=f"{name}-download")
         longer = gr.Button("Continue", size="md", visible=False, elem_id=f"{name}-continue")
+        seed = gr.Button("Use this seed", size="md", visible=False, elem_id=f"{name}-use-seed")
+        again = gr.Button("Use these settings", size="md", visible=False, elem_id=f"{name}-use-settings")
+    about = gr.HTML(visible=False, elem_id=f"{name}-about")
     timer = gr.Timer(1.0, active=False)
     return ResultColumn(
-        status, keep, cancel, playback, preview, video, strip, download, longer, timer, gr.State({}), gr.State("")
+        status,
+        keep,
+        cancel,
+        playback,
+        preview,
+        video,
+        about,
+        strip,
+        download,
+        longer,
+        seed,
+        again,
+        timer,
+        gr.State({}),
+        gr.State(""),
     )
 
 

@@ -67,7 +67,8 @@ def _wire_making(events: TabEvents) -> None:
     right.cancel.click(events.cancel, shown, right.components, **HIDDEN)
     right.keep.click(events.keep, shown, right.components, **HIDDEN)
     right.strip.select(events.pick, browser, right.components, **HIDDEN)
-    left.reuse.click(events.seed_shown, [browser, right.clip], form.component("seed"), **HIDDEN)
+    right.seed.click(events.use_seed, [browser, right.clip], form.control("seed").components, **HIDDEN)
+    right.again.click(events.use_settings, [browser, right.clip], form.components, **HIDDEN)
     left.models.chosen.input(events.model_chosen, left.models.chosen, form.components, **HIDDEN)
 
 

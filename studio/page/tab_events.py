@@ -14,9 +14,9 @@ import gradio as gr
 from engines.errors import InvalidRequest, Problem, StudioError
 from engines.validation import text_problem
 from engines.wording import given
-from studio import continuing
+from studio import continuing, remaking
 from studio.jobs.store import Job
-from studio.page import markup, panel
+from studio.page import about_clip, markup, panel
 from studio.page.controls import Controls
 from studio.page.form import Form
 from studio.page.plumbing import Updates, changed, warn
@@ -169,6 +169,9 @@ class TabEvents:
             ),
             column.download: gr.update(value=path, visible=path is not None),
             column.longer: gr.update(visible=longer),
+            column.seed: gr.update(visible=job is not None),
+            column.again: gr.update(visible=job is not None),
+            column.about: gr.update(value=about_clip.html(self.spec, job) if job else "", visible=job is not None),
             column.clip: job.id if job else "",
         }
 
@@ -196,12 +199,19 @@ class TabEvents:
             self.result.timer: gr.Timer(active=active > 0),
         }
 
-    def seed_shown(self, browser: Any, clip: Any) -> Any:
-        """The seed of the clip that the column shows, else of the one made last."""
-        owner = visitor(self.studio, browser)["owner"]
-        job = self.studio.job(str(clip or ""), owner=owner)
-        newest = [job] if job is not None else self.studio.store.finished(owner=owner, limit=1)
-        return newest[0].request["seed"] if newest else gr.skip()
+    def use_seed(self, browser: Any, clip: Any) -> Any:
+        """The seed of the clip that is looked at, for the next one."""
+        return self.use_settings(browser, clip, names={"seed"})
+
+    def use_settings(self, browser: Any, clip: Any, *, names: set[str] | None = None) -> Any:
+        """What the clip that is looked at was made with, or only the fields of `names`, in the form."""
+        job = self.studio.job(str(clip or ""), owner=visitor(self.studio, browser)["owner"])
+        if job is None or (problem := remaking.obstacle(self.studio.specs, job)):
+            warn(problem if job is not None else "This clip is not there any more.")
+            return gr.skip()
+        request = dict(job.result.request if job.result else job.request)
+        values = self.spec.default_values(request["model"]) | request
+        return changed(self.form.show(values, names=names))
 
     def model_chosen(self, model: str) -> Any:
         """The model's own choices and defaults."""

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from studio.page import api, engine_tabs, history, markup, model_list, send
+from studio.page import api, engine_tabs, history, kept_form, markup, model_list, send
 from studio.page.front_page import FrontPage
 from studio.page.gate import MOST_UPLOAD_BYTES, Gate
 from studio.page.guarded import Page
@@ -23,7 +23,7 @@ from studio.settings import Settings
 HERE = Path(__file__).parent
 # What gradio keeps of a browser, or of a program that calls, is half a megabyte: the oldest is forgotten first.
 MOST_SESSIONS = 32
-STYLES, SCRIPTS = ("page.css", "compare.css"), ("page.js", "compare.js")
+STYLES, SCRIPTS = ("page.css", "compare.css"), ("page.js", "kept_form.js", "compare.js")
 SHARED = "This studio is shared: clips are kept for an hour, so download those you want to keep."
 LOGO = (HERE / "logo.svg").read_text(encoding="utf-8")
 
@@ -52,6 +52,7 @@ def build(studio: Studio) -> gr.Blocks:
         for one in rendered:
             send.wire_newest(studio, one.form, browser=browser)
             page.load(one.events.load, browser, [browser, *one.result.components], **HIDDEN)
+        kept_form.wire(places.engine_tabs)
         model_list.Follower(studio, [one.controls.models for one in rendered]).wire(page)
         here.fold()
     return page

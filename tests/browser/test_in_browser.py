@@ -72,7 +72,7 @@ def test_a_picture_becomes_a_clip_that_plays_and_can_be_made_again(page, picture
     page.wait_for_function(
         "() => document.querySelector('#phantom-wan-prompt textarea').value == 'a blue square slides'"
     )
-    assert int(page.get_by_label("Seed", exact=True).input_value()) >= 0
+    page.locator("#phantom-wan-settings > button").get_by_text(re.compile(r"Standard · seed \d+")).wait_for()
 
     page.get_by_role("tab", name="History").click()
     before = page.locator("#history button img").count()
@@ -83,6 +83,7 @@ def test_a_picture_becomes_a_clip_that_plays_and_can_be_made_again(page, picture
 
 def test_a_reload_finds_the_running_clip_and_cancel_ends_it(page, picture: Path) -> None:
     page.locator("#phantom-wan-go").wait_for()
+    open_settings(page)
     page.get_by_role("button", name="Advanced settings").click()
     page.get_by_label("number input for Steps").fill("200")
     page.get_by_label("number input for Steps").press("Tab")
@@ -209,6 +210,7 @@ def test_a_prompt_is_refined_accepted_and_taken_back(page) -> None:
     page.wait_for_function("() => document.querySelector('#phantom-wan-prompt textarea').value.includes('green floor')")
 
     prompt.fill("a red star spins")
+    open_settings(page)
     page.locator("#phantom-wan-model input").click()
     page.get_by_role("option", name=re.compile("1.3B")).first.click()
     page.get_by_text("The published 1.3B model").or_(page.get_by_text("not installed")).first.wait_for()
@@ -231,24 +233,39 @@ def frames_field(page):
     return page.locator("#phantom-wan-frames input[type=number]")
 
 
+def open_settings(page, name: str = "phantom-wan") -> None:
+    """Open the line that says what is set."""
+    page.locator(f"#{name}-settings > button").click()
+    page.locator(f"#{name}-model").wait_for()
+
+
 def test_seconds_and_frames_follow_each_other(page) -> None:
-    seconds = page.locator("#phantom-wan-seconds input")
-    page.wait_for_function("() => document.querySelector('#phantom-wan-seconds input').value == '2.75'")
+    line = page.locator("#phantom-wan-settings > button")
+    line.get_by_text("Starter · Wide · 2.75 s · Standard · random seed").wait_for()
+    open_settings(page)
+    seconds = page.locator("#phantom-wan-seconds input[type=number]")
     seconds.fill("1")
     page.get_by_text("13 frames @ 12 fps = 1.08 s, at most 4.08 s").wait_for()
-    assert (frames_field(page).input_value(), seconds.input_value()) == ("13", "1"), "what is typed stays while typing"
+    assert seconds.input_value() == "1", "what is typed stays while typing"
     seconds.press("Tab")
     page.wait_for_function("() => document.querySelector('#phantom-wan-seconds input').value == '1.08'")
     seconds.fill("60")
-    page.get_by_text("49 frames @ 12 fps").wait_for()
+    page.get_by_text("60 s is more than this model makes: set to 4.08 s.").wait_for()
+    seconds.press("Tab")
+    line.get_by_text("4.08 s").wait_for()
+    page.get_by_role("button", name="Advanced settings").click()
     frames_field(page).fill("17")
     frames_field(page).press("Tab")
     page.wait_for_function("() => document.querySelector('#phantom-wan-seconds input').value == '1.42'")
+    page.locator("#phantom-wan-seed-random input").uncheck()
+    page.get_by_label("Seed", exact=True).fill("7")
+    line.get_by_text("seed 7").wait_for()
 
 
 def test_a_frame_of_a_clip_becomes_the_picture_of_another(page) -> None:
+    open_settings(page)
     page.get_by_text("Draft").click()
-    frames_field(page).fill("9")
+    page.locator("#phantom-wan-seconds input[type=number]").fill("0.75")
     generate(page, "a red star bounces on a green floor under a sky background")
     wait_for_status(page, "^Done")
     page.get_by_role("button", name="Use a frame of this clip").click()
@@ -265,6 +282,7 @@ def test_a_frame_of_a_clip_becomes_the_picture_of_another(page) -> None:
     assert not page.locator("#flashi2v-picture-position").is_visible()
 
     # Another shape: its crop is shown and can be moved.
+    open_settings(page, "flashi2v")
     page.locator("#flashi2v-width input").fill("64x64")
     page.locator("#flashi2v-width input").press("Enter")
     page.get_by_text("33 % of the picture is cut off").wait_for()
@@ -293,6 +311,8 @@ def test_a_frame_of_a_clip_becomes_the_picture_of_another(page) -> None:
 def test_both_ends_of_every_slider_can_be_read(page) -> None:
     """A slider gives way where its column is narrow; the mark at its end is not pushed out and cut."""
     page.get_by_role("tab", name="Physics", exact=True).click()
+    open_settings(page, "phantom-physics")
+    page.get_by_role("button", name="Advanced settings").click()
     page.locator("#phantom-physics-frames").wait_for()
     for width in (800, 1280, 1600):
         page.set_viewport_size({"width": width, "height": 900})

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.browser.test_in_browser import check_it_plays
+from tests.browser.test_in_browser import check_it_plays, open_settings
 
 pytestmark = pytest.mark.browser
 
@@ -14,7 +14,8 @@ pytestmark = pytest.mark.browser
 @pytest.fixture
 def tab(page):
     page.get_by_role("tab", name="Long video").click()
-    page.get_by_text("7 units, 49 frames @ 12 fps = 4.08 s, 128 × 64, at most 8.08 s").wait_for()
+    open_settings(page, "pyramid-flow")
+    page.get_by_text("49 frames @ 12 fps = 4.08 s, at most 8.08 s").wait_for()
     return page
 
 
@@ -43,8 +44,8 @@ def continue_it(page) -> None:
 
 
 def test_length_and_storyboard_are_told_in_units(tab) -> None:
-    tab.locator("#pyramid-flow-seconds input").fill("2")
-    tab.get_by_text("4 units, 25 frames @ 12 fps = 2.08 s, 128 × 64, at most 8.08 s").wait_for()
+    tab.locator("#pyramid-flow-seconds input[type=number]").fill("2")
+    tab.get_by_text("25 frames @ 12 fps = 2.08 s, at most 8.08 s").wait_for()
 
     board, reading = tab.locator("#pyramid-flow-storyboard textarea"), tab.locator("#pyramid-flow-storyboard-reading")
     assert board.get_attribute("placeholder").startswith("0-2: ")
@@ -57,8 +58,8 @@ def test_length_and_storyboard_are_told_in_units(tab) -> None:
 
 
 def test_a_long_clip_is_watched_while_it_is_made_then_kept_and_continued(tab) -> None:
-    tab.locator("#pyramid-flow-seconds input").fill("8")
-    tab.get_by_text("13 units, 97 frames @ 12 fps").wait_for()
+    tab.locator("#pyramid-flow-seconds input[type=number]").fill("8")
+    tab.get_by_text("97 frames @ 12 fps").wait_for()
     tab.locator("#pyramid-flow-go").click()
     tab.locator("#pyramid-flow-playback img").wait_for()
     tab.get_by_text("Finished so far").wait_for()
@@ -68,14 +69,14 @@ def test_a_long_clip_is_watched_while_it_is_made_then_kept_and_continued(tab) ->
     video.wait_for()
     assert 0 < length_s(video) < 8
 
-    tab.locator("#pyramid-flow-seconds input").fill("4")
-    tab.get_by_text("7 units, 49 frames @ 12 fps").wait_for()
+    tab.locator("#pyramid-flow-seconds input[type=number]").fill("4")
+    tab.get_by_text("49 frames @ 12 fps").wait_for()
     tab.locator("#pyramid-flow-continue").click()
-    tab.get_by_text("13 units, 97 frames @ 12 fps").wait_for()
-    tab.locator("#pyramid-flow-seconds input").fill("4")
-    tab.get_by_text("7 units, 49 frames @ 12 fps").wait_for()
+    tab.get_by_text("97 frames @ 12 fps").wait_for()
+    tab.locator("#pyramid-flow-seconds input[type=number]").fill("4")
+    tab.get_by_text("49 frames @ 12 fps").wait_for()
     continue_it(tab)
-    tab.get_by_text("13 units, 97 frames @ 12 fps").wait_for()
+    tab.get_by_text("97 frames @ 12 fps").wait_for()
     tab.locator("#pyramid-flow-quality").get_by_text("Draft").click()
     tab.locator("#pyramid-flow-go").click()
     wait_for_status(tab, "^Making")

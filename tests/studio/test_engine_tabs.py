@@ -35,6 +35,7 @@ def held(drawn: EngineTab, engine: str, **given: Any) -> list[Any]:
         values = {component: component.value for component in one.form.components}
         if name == engine:
             values |= {one.form.component(field): value for field, value in given.items()}
+            values[one.form.control("seed").components[1]] = "seed" not in given
         raw += values.values()
     return raw
 

@@ -89,10 +89,11 @@ def test_settings_come_back_where_everything_is_there(book: history.History, mad
     shown = book.open({}, [made.id], FIRST)
     assert "alert" not in shown[book.column.notice]
     form = book.engine_tabs["phantom-wan"].form
-    for event, seed in ((book.use(new_seed=False), made.request["seed"]), (book.use(new_seed=True), -1)):
+    for event, seed in ((book.use(new_seed=False), made.request["seed"]), (book.use(new_seed=True), None)):
         updates = event({}, made.id)
         assert updates[book.places.tabs]["selected"] == "phantom-wan"
-        assert updates[form.component("seed")]["value"] == seed
+        number, random = form.control("seed").components
+        assert (updates[number]["value"], updates[random]) == (seed, seed is None)
         assert updates[form.component("prompt")]["value"] == made.request["prompt"]
     assert warned == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -13,11 +14,12 @@ import pytest
 from engines.registry import SPECS
 from engines.types import EngineSpec
 from studio import measures
-from studio.page import duration
+from studio.page import duration, settings_line
 from studio.page.plumbing import script
 from tests.studio.server import ROOT
 
-PAGE_JS = ROOT / "studio" / "page" / "page.js"
+SCRIPTS = sorted((ROOT / "studio" / "page").glob("*.js"))
+REQUIRE = "".join(f"require({json.dumps(str(path))});" for path in SCRIPTS)
 NODE = shutil.which("node")
 needs_node = pytest.mark.skipif(NODE is None, reason="node is not installed")
 CASES = [(spec, model.name) for spec in SPECS.values() for model in spec.models]
@@ -27,7 +29,7 @@ NAMES = [f"{spec.name}/{model}" for spec, model in CASES]
 def called(*calls: tuple[str, list[Any]]) -> list[Any]:
     """What the functions return, each of (name, arguments)."""
     program = f"""
-require({json.dumps(str(PAGE_JS))});
+{REQUIRE}
 const calls = JSON.parse(require("fs").readFileSync(0));
 console.log(JSON.stringify(calls.map(([name, given]) => kinora[name](...given))));
 """
@@ -44,7 +46,8 @@ def text(html: str) -> str:
 
 @needs_node
 def test_it_is_javascript() -> None:
-    assert subprocess.run([str(NODE), "--check", str(PAGE_JS)], check=False, timeout=60).returncode == 0
+    for path in SCRIPTS:
+        assert subprocess.run([str(NODE), "--check", str(path)], check=False, timeout=60).returncode == 0
 
 
 @needs_node
@@ -52,50 +55,79 @@ def test_it_is_javascript() -> None:
 def test_seconds_go_to_the_nearest_length_that_the_model_makes(spec: EngineSpec, model: str) -> None:
     rules, lengths = duration.rules(spec), spec.model(model).geometry.lengths
     asked = [(tenths / 10, fps) for tenths in range(1, 130, 7) for fps in (1, 8, 12, 16, 24, 60)]
-    frames = called(*(("framesFromSeconds", [rules, seconds, fps, model, 5]) for seconds, fps in asked))
-    for (seconds, fps), got in zip(asked, frames, strict=True):
+    made = called(*(("framesFromSeconds", [rules, seconds, fps, model, 5]) for seconds, fps in asked))
+    for (seconds, fps), (got, _) in zip(asked, made, strict=True):
         assert got in lengths
         assert abs(got - seconds * fps) == min(abs(length - seconds * fps) for length in lengths)
-    assert called(*(("framesFromSeconds", [rules, none, 12, model, 5]) for none in (0, None, -3))) == [5, 5, 5]
+    assert [got for got, _ in called(*(("framesFromSeconds", [rules, none, 12, model, 5]) for none in (None, "")))] == [
+        5,
+        5,
+    ]
 
 
 @needs_node
 @pytest.mark.parametrize(("spec", "model"), CASES, ids=NAMES)
 def test_every_length_is_told_as_python_tells_it(spec: EngineSpec, model: str) -> None:
     rules, geometry = duration.rules(spec), spec.model(model).geometry
-    shown = called(*(("secondsFromFrames", [rules, 0, 12, model, frames, "96x64"]) for frames in geometry.lengths))
+    shown = called(*(("secondsFromFrames", [rules, None, 12, model, frames]) for frames in geometry.lengths))
     for frames, (seconds, caption) in zip(geometry.lengths, shown, strict=True):
         assert not geometry.problems(width=geometry.sizes[0][0], height=geometry.sizes[0][1], frames=frames)
-        assert seconds == float(measures.clip_seconds(frames, 12))
-        assert measures.clip_length(frames, 12) in text(caption)
-        assert f"at most {measures.clip_seconds(geometry.lengths[-1], 12)} s" in text(caption)
-        units = (frames - 1) // geometry.frame_stride + 1
-        counted = text(caption).startswith(f"{units} unit{'s' * (units > 1)}, ")
-        assert counted == spec.keeps_parts
+        assert seconds["value"] == float(measures.clip_seconds(frames, 12))
+        assert (seconds["minimum"], seconds["maximum"]) == (
+            0.08,
+            float(measures.clip_seconds(geometry.lengths[-1], 12)),
+        )
+        most = measures.clip_seconds(geometry.lengths[-1], 12)
+        assert text(caption) == f"{measures.clip_length(frames, 12)}, at most {most} s"
 
 
 @needs_node
-def test_what_is_typed_stays_while_it_means_the_same_frames() -> None:
-    rules = duration.rules(SPECS["phantom-wan"])
-    (kept, _), (exact, _) = called(
-        ("secondsFromFrames", [rules, 1, 12, "starter", 13]), ("secondsFromFrames", [rules, 2, 12, "starter", 13])
-    )
-    assert (kept, exact) == (1, 1.08)
+def test_every_length_can_be_reached_by_the_steps_of_the_slider() -> None:
+    for (spec, model), fps in itertools.product(CASES, (8, 12, 16, 24)):
+        rules, lengths = duration.rules(spec), spec.model(model).geometry.lengths
+        ((slider, _),) = called(("secondsFromFrames", [rules, None, fps, model, lengths[0]]))
+        stops = [slider["minimum"] + slider["step"] * number for number in range(len(lengths))]
+        made = called(*(("framesFromSeconds", [rules, stop, fps, model, 1]) for stop in stops))
+        assert [frames for frames, _ in made] == [*lengths]
 
 
 @needs_node
-def test_a_length_that_cannot_be_is_told_on_leaving_the_field() -> None:
+def test_a_wish_that_cannot_be_is_told() -> None:
     rules = duration.rules(SPECS["phantom-wan"])
     last = SPECS["phantom-wan"].model("starter").geometry.lengths[-1]
-    (long, told), (short, empty), (fine, nothing) = called(
-        ("settledSeconds", [rules, 15, 12, "starter", last]),
-        ("settledSeconds", [rules, -3, 12, "starter", 13]),
-        ("settledSeconds", [rules, 1, 12, "starter", 13]),
+    (long, told), (short, least), (fine, nothing) = called(
+        ("framesFromSeconds", [rules, 15, 12, "starter", 13]),
+        ("framesFromSeconds", [rules, -3, 12, "starter", 13]),
+        ("framesFromSeconds", [rules, 1, 12, "starter", 5]),
     )
     most = measures.clip_seconds(last, 12)
     assert f"15 s is more than this model makes: set to {most} s." in text(told)
-    assert "set to 1.08 s" in text(empty) and "set to" not in text(nothing)
-    assert (long, short, fine) == (float(most), 1.08, 1.08)
+    assert "-3 s is less than one frame: set to 0.08 s." in text(least) and "set to" not in text(nothing)
+    assert (long, short, fine) == (last, 1, 13)
+
+
+@needs_node
+def test_the_line_of_settings_says_what_is_set() -> None:
+    words = settings_line.words(SPECS["phantom-wan"])
+    plain, odd, two = called(
+        ("settingsLine", [words, "starter", "96x64", 33, 12, "Standard", 20, True, None, 1]),
+        ("settingsLine", [words, "starter", "80x48", 13, 12, None, 7, False, 0, 3]),
+        ("settingsLine", [words, "1.3B", "832x480", 81, 16, "Best", 50, False, 7, 1]),
+    )
+    assert plain["label"] == "Starter · Wide · 2.75 s · Standard · random seed"
+    assert odd["label"] == "Starter · 80 × 48 · 1.08 s · 7 steps · seed 0 · 3 variations"
+    assert two["label"] == "Phantom-Wan 1.3B · Wide 832 × 480 · 5.06 s · Best · seed 7"
+
+
+@needs_node
+def test_a_seed_is_typed_or_drawn() -> None:
+    most = 2**32 - 1
+    drawn, kept, new = called(
+        ("seedField", [most, True, 7]), ("seedField", [most, False, 7]), ("seedField", [most, False, None])
+    )
+    assert (drawn["interactive"], drawn["value"]) == (False, None)
+    assert (kept["interactive"], kept["value"]) == (True, 7)
+    assert 0 <= new["value"] <= most
 
 
 @needs_node
@@ -115,7 +147,7 @@ def test_small_clips_are_drawn_a_whole_number_of_times_larger() -> None:
 def test_text_is_never_markup() -> None:
     rules = duration.rules(SPECS["pyramid-flow"])
     model = SPECS["pyramid-flow"].models[0].name
-    ((_, caption),) = called(("secondsFromFrames", [rules, 1, 12, model, 9, "<img src=x onerror=alert(1)>"]))
+    ((_, caption),) = called(("framesFromSeconds", [rules, 1, "<img src=x onerror=alert(1)>", model, 9]))
     assert "<img" not in caption
 
 
@@ -126,11 +158,11 @@ def test_what_python_calls_is_there() -> None:
     for path in (ROOT / "studio" / "page").glob("*.py"):
         names |= set(re.findall(r'script\(\s*"(\w+)"', path.read_text(encoding="utf-8")))
     assert len(names) >= 5
-    program = f"require({json.dumps(str(PAGE_JS))}); console.log(JSON.stringify(Object.keys(kinora)))"
+    program = f"{REQUIRE} console.log(JSON.stringify(Object.keys(kinora)))"
     ended = subprocess.run([str(NODE), "-e", program], capture_output=True, text=True, check=True, timeout=60)
     assert names <= set(json.loads(ended.stdout))
     call = script("constant", {"a": "</script>"})
-    program = f"require({json.dumps(str(PAGE_JS))}); console.log(JSON.stringify(({call})(1)))"
+    program = f"{REQUIRE} console.log(JSON.stringify(({call})(1)))"
     ended = subprocess.run([str(NODE), "-e", program], capture_output=True, text=True, check=True, timeout=60)
     assert json.loads(ended.stdout) == {"a": "</script>"}
 

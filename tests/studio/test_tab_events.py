@@ -106,8 +106,14 @@ def test_variations_one_after_the_other(studio: Studio, picture: Path) -> None:
     picked = events.pick(browser, type("Chosen", (), {"index": 0}))
     assert picked[column.clip] == jobs[0].id and column.longer in picked
     assert f"seed {jobs[0].request['seed']} " in picked[column.status]
-    assert events.seed_shown(browser, jobs[0].id) == jobs[0].request["seed"] == jobs[2].request["seed"] - 2
-    assert events.seed_shown(browser, "gone") == jobs[2].request["seed"], "of the clip made last"
+    seed, random = rendered.form.control("seed").components
+    used = events.use_seed(browser, jobs[0].id)
+    assert used == {seed: used[seed], random: False}, "nothing but the seed"
+    assert used[seed]["value"] == jobs[0].request["seed"] == jobs[2].request["seed"] - 2
+    again = events.use_settings(browser, jobs[1].id)
+    assert again[seed]["value"] == jobs[1].request["seed"]
+    assert again[rendered.form.component("prompt")]["value"] == jobs[1].request["prompt"]
+    assert jobs[1].request["prompt"] in events.load(browser)[column.about]["value"]
     assert events.pick(browser, type("Chosen", (), {"index": 9})) == gr.skip()
 
 
@@ -117,7 +123,8 @@ def test_the_seed_of_a_stranger_is_not_told(studio: Studio, picture: Path) -> No
     wait_for(studio, job, "done")
     events = drawn(public).events
     stranger = {"owner": "b" * 32, "phantom-wan": job.batch}
-    assert events.seed_shown(stranger, job.id) == gr.skip()
+    with pytest.warns(UserWarning, match="not there any more"):
+        assert events.use_seed(stranger, job.id) == events.use_settings(stranger, job.id) == gr.skip()
     assert events.load(stranger)[events.result.clip] == ""
 
 

@@ -1,0 +1,40 @@
+"""What the clip of the result is made of, in a few lines: its words, its pictures and its model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from engines.errors import MediaError
+from engines.inputs import PICTURES, entries, media_fields
+from engines.media.pictures import open_picture
+from engines.types import EngineSpec
+from studio import remaking
+from studio.jobs.store import Job
+from studio.page import markup
+from studio.page.slots import png
+
+_SIDE = 80
+_MOST_CHARACTERS = 400
+
+
+def html(spec: EngineSpec, job: Job) -> str:
+    """The lines of a finished job of this engine; a picture that is gone is left out."""
+    request = dict(job.result.request if job.result else job.request)
+    model = {model.name: model.title.partition(" (")[0] for model in spec.models}.get(request["model"], "")
+    said = remaking.words(spec, job, most=_MOST_CHARACTERS)
+    return markup.made_of(said, pictures(spec, request), made_by=" · ".join(filter(None, (spec.title, model))))
+
+
+def pictures(spec: EngineSpec, request: dict[str, Any]) -> list[bytes]:
+    """The pictures that were given, small, as PNG files."""
+    found = []
+    for name in media_fields(spec.request_type, *PICTURES):
+        for entry in entries(request.get(name)):
+            try:
+                picture = open_picture(Path(entry["path"]), as_published=False)
+            except (MediaError, KeyError, TypeError):
+                continue
+            picture.thumbnail((_SIDE, _SIDE))
+            found.append(png(picture))
+    return found
