@@ -14,7 +14,9 @@ from engines.errors import IncompatibleCheckpoint, StudioError
 from engines.loading import families
 from engines.loading.key_rules import Architecture, Place, Shapes, Source
 from engines.loading.memory_map import release_pages
+from engines.loading.packed import PackedLinear, Packing, form_of
 from engines.loading.reading import Checkpoint, open_checkpoint
+from engines.loading.streaming import block_of
 from engines.wording import both, printable, some
 
 __all__ = ["Blueprint", "Checkpoint", "construct", "fill", "load", "match", "open_checkpoint", "outline"]
@@ -38,6 +40,7 @@ class Blueprint:
         shapes: {parameter name: shape in the file}.
         layout: name of the layout.
         note: what people should know of the weights that were chosen, "" if nothing.
+        packed: what the matrices that stay packed are held in, for people; "" if none is.
     """
 
     config: dict[str, Any]
@@ -45,6 +48,7 @@ class Blueprint:
     shapes: Shapes
     layout: str
     note: str = ""
+    packed: str = ""
 
 
 def match(checkpoint: Checkpoint, architecture: Architecture, **overrides: Any) -> Blueprint:
@@ -67,7 +71,7 @@ def match(checkpoint: Checkpoint, architecture: Architecture, **overrides: Any) 
     sources = {
         name: replace(source, key=place.keys[source.key]) for name, source in place.layout.convert(place.keys).items()
     }
-    shapes = {name: _shape(checkpoint.tensors[source.key], source) for name, source in sources.items()}
+    shapes = {name: _shape(checkpoint, source) for name, source in sources.items()}
     config = checkpoint.config
     if config is None and architecture.configure is not None:
         try:
@@ -121,7 +125,8 @@ def _quantised(checkpoint: Checkpoint, what: str) -> IncompatibleCheckpoint:
 
 def _incomplete(checkpoint: Checkpoint, architecture: Architecture) -> IncompatibleCheckpoint:
     """What to say of the right kind of file without the tensors that tell which size it is."""
-    others = [tensor for tensor in checkpoint.tensors.values() if tensor.dtype not in PLAIN]
+    numbers = {key: tensor for key, tensor in checkpoint.tensors.items() if key not in checkpoint.packed}
+    others = [tensor for tensor in numbers.values() if tensor.dtype not in PLAIN]
     if 2 * sum(tensor.numel() for tensor in others) > sum(tensor.numel() for tensor in checkpoint.tensors.values()):
         return _quantised(checkpoint, f"weights in {str(others[0].dtype).removeprefix('torch.')} under other names")
     first, last = (key.split(".") for key in (min(checkpoint.tensors), max(checkpoint.tensors)))
@@ -145,11 +150,37 @@ def outline(checkpoint: Checkpoint, architecture: Architecture, **overrides: Any
     expected = module.state_dict()
     for name, source in blueprint.sources.items():
         dtype = checkpoint.tensors[source.key].dtype
-        if name in expected and expected[name].is_floating_point() and dtype not in PLAIN:
+        stored = source.key in checkpoint.packed or dtype in PLAIN
+        if name in expected and expected[name].is_floating_point() and not stored:
             raise _quantised(checkpoint, f"weights in {str(dtype).removeprefix('torch.')} without what scales them")
     _check(checkpoint, architecture, blueprint, {name: tuple(tensor.shape) for name, tensor in expected.items()})
     used = {name: source for name, source in blueprint.sources.items() if name in expected}
-    return replace(blueprint, sources=used), module
+    kept = _keep_packed(module, checkpoint, architecture, used)
+    return replace(blueprint, sources=used, packed=form_of(kept)), module
+
+
+def _keep_packed(
+    module: torch.nn.Module, checkpoint: Checkpoint, architecture: Architecture, sources: Mapping[str, Source]
+) -> dict[str, tuple[torch.Tensor, Packing]]:
+    """Has the matrices of an empty network's blocks stay packed as they are in the file; which these are."""
+    kept = {}
+    for name, source in sources.items():
+        layer, _, kind = name.rpartition(".")
+        if source.key not in checkpoint.packed or kind != "weight" or not block_of(name, architecture.blocks):
+            continue
+        if type(owner := module.get_submodule(layer)) is torch.nn.Linear and not architecture.stays_float32(name):
+            packed, packing = _packed(checkpoint, source)
+            kept[layer] = (packed, packing)
+            empty = torch.empty_like(packed, device="meta")
+            scale = None if packing.scale is None else packing.scale.to("meta")
+            module.set_submodule(layer, PackedLinear(empty, replace(packing, scale=scale), owner.bias))
+    return kept
+
+
+def _packed(checkpoint: Checkpoint, source: Source) -> tuple[torch.Tensor, Packing]:
+    """A packed tensor of the file, or its row block that a source means."""
+    stored, packing = checkpoint.tensors[source.key], checkpoint.packed[source.key]
+    return packing.rows(stored, source.part, source.parts) if source.parts > 1 else (stored, packing)
 
 
 def load(
@@ -185,7 +216,18 @@ def fill(
     state = {}
     for name, source in blueprint.sources.items():
         stored = checkpoint.tensors[source.key]
-        tensor = stored.chunk(source.parts)[source.part] if source.parts > 1 else stored
+        layer = name.removesuffix(".weight")
+        if source.key in checkpoint.packed:
+            tensor, packing = _packed(checkpoint, source)
+            if name not in expected and isinstance(owner := module.get_submodule(layer), PackedLinear):
+                owner.compute = dtype
+                state[f"{layer}.packed"] = tensor
+                if packing.scale is not None:
+                    state[f"{layer}.scale"] = packing.scale.float()
+                continue
+            tensor = packing.numbers(tensor, torch.float32, packing.scale)
+        else:
+            tensor = stored.chunk(source.parts)[source.part] if source.parts > 1 else stored
         kept = torch.float32 if architecture.stays_float32(name) else dtype
         if tensor.is_floating_point() and tensor.dtype != kept and not as_stored(name):
             tensor = tensor.to(kept)
@@ -253,6 +295,6 @@ def _of_no_other(keys: list[str], blueprint: Blueprint, expected: Shapes) -> lis
     return [key for key in keys if key.partition(".")[0] not in others]
 
 
-def _shape(tensor: torch.Tensor, source: Source) -> tuple[int, ...]:
-    rows = tensor.shape[0] // source.parts if tensor.dim() else 0
-    return (rows, *tensor.shape[1:]) if source.parts > 1 else tuple(tensor.shape)
+def _shape(checkpoint: Checkpoint, source: Source) -> tuple[int, ...]:
+    shape = checkpoint.shape(source.key)
+    return (shape[0] // source.parts, *shape[1:]) if source.parts > 1 and shape else shape

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engines.errors import IncompatibleCheckpoint
+from engines.loading import gguf_files
 
-Kind = Literal["safetensors", "archive", "pickle"]
+Kind = Literal["safetensors", "archive", "pickle", "gguf"]
 
 # Under which key of a safetensors header this project writes what it knows of a file, as JSON.
 FACTS_KEY = "kinora"
@@ -24,7 +25,6 @@ _AGAIN = "Download the file again."
 # No published file has zeros in a quarter of its length: so many samples in a row are a hole.
 _SAMPLES, _SAMPLE_BYTES, _EMPTY_SAMPLES = 64, 256, 16
 _OTHERS = (
-    (b"GGUF", "a GGUF file, and quantised weights of that kind cannot be used yet", "Use the model as safetensors."),
     (b"\x89HDF", "an HDF5 file", "Use the model as safetensors or as a PyTorch file."),
     (b"\x93NUMPY", "an array of numpy", "Use the model as safetensors or as a PyTorch file."),
     (b"\x1f\x8b", "packed", "Unpack it first."),
@@ -34,7 +34,7 @@ _OTHERS = (
 
 
 def kind_of(path: Path) -> Kind:
-    """How the tensors of a file are stored: safetensors, a zip archive of PyTorch, or its older bare pickle.
+    """How the tensors of a file are stored: safetensors, a zip archive of PyTorch, its older bare pickle, or GGUF.
 
     Raises:
         IncompatibleCheckpoint: it is empty, a stand-in for the real file, or nothing that can be opened.
@@ -44,6 +44,8 @@ def kind_of(path: Path) -> Kind:
         return "safetensors"
     if start.startswith(b"PK\x03\x04"):
         return "archive"
+    if start.startswith(gguf_files.MAGIC):
+        return "gguf"
     if start[:1] == b"\x80" and b"\x02" <= start[1:2] <= b"\x05":
         return "pickle"
     _check_stand_in(path, start)
@@ -129,6 +131,8 @@ def check_file(path: Path, *, document: bool = False) -> None:
         raise IncompatibleCheckpoint(f"{path.name} is cut short.", hint=_AGAIN)
     if kind == "safetensors":
         _check_length(path)
+    if kind == "gguf":
+        gguf_files.check_length(path)
     _check_filled(path)
 
 

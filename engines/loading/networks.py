@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
@@ -21,6 +20,7 @@ from engines.inputs import Adapter
 from engines.loading.checkpoints import Blueprint, fill, outline
 from engines.loading.integrity import odd
 from engines.loading.key_rules import Architecture
+from engines.loading.packed import as_stored, layer_shapes
 from engines.loading.reading import Checkpoint, open_checkpoint
 from engines.loading.streaming import block_of, stream, streamed_bytes
 from engines.memory import planning
@@ -161,7 +161,7 @@ class Network:
             size_bytes=self.size_bytes(precision),
             blocks=self.architecture.blocks,
             role=self.role,
-            precision=precision.name,
+            precision=f"{self.blueprint.packed} in {precision.name}" if self.blueprint.packed else precision.name,
             half=precision.compute.itemsize == 2,
             notes=(self.blueprint.note,) if self.blueprint.note else (),
             streamed=Streamed(lambda: self._stream(precision), self.streamed_bytes(precision))
@@ -176,7 +176,7 @@ class Network:
         Raises:
             MissingWeights, IncompatibleCheckpoint: one is gone, damaged, or was made for another network.
         """
-        shapes = {name: tuple(tensor.shape) for name, tensor in self.empty.state_dict().items()}
+        shapes = layer_shapes(self.empty)
         counting = (adapter for adapter in given if adapter.strength)
         fitted = [matching.fit(one, self.architecture, shapes, network=self.name) for one in counting]
         return replace(self, adapters=tuple(fitted))
@@ -205,19 +205,16 @@ class Network:
 
 def counted(module: torch.nn.Module, architecture: Architecture) -> planning.Counted:
     """The weights of a network, which may lie on the meta device, counted as the planner wants them."""
-    whole, blocks = Counter[bool](), dict[str, Counter[bool]]()
+    kept, whole, blocks = as_stored(module), planning.NOTHING, dict[str, planning.Share]()
     for name, parameter in module.named_parameters():
-        single = architecture.stays_float32(name)
-        whole[single] += parameter.numel()
-        blocks.setdefault(block_of(name, architecture.blocks), Counter())[single] += parameter.numel()
-    outside = blocks.pop("", Counter())
-    largest = max(blocks.values(), key=lambda numbers: numbers.total(), default=Counter())
-
-    def share(numbers: Counter[bool]) -> planning.Share:
-        return planning.Share(numbers.total(), numbers[True])
-
+        size, single = parameter.numel(), architecture.stays_float32(name)
+        one = planning.Share(0, 0, parameter.nbytes) if name in kept else planning.Share(size, size * single)
+        block = block_of(name, architecture.blocks)
+        whole, blocks[block] = whole.with_(one), blocks.get(block, planning.NOTHING).with_(one)
+    outside = blocks.pop("", planning.NOTHING)
+    largest = max(blocks.values(), key=lambda share: share.size_bytes(2), default=planning.NOTHING)
     buffers = sum(buffer.numel() * buffer.element_size() for buffer in module.buffers())
-    return planning.Counted(share(whole), share(outside) if blocks else planning.NOTHING, share(largest), buffers)
+    return planning.Counted(whole, outside if blocks else planning.NOTHING, largest, buffers)
 
 
 Networks = Mapping[str, Network]

@@ -15,7 +15,18 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from engines.errors import IncompatibleCheckpoint, MissingWeights
-from engines.loading.integrity import MOST_TENSORS, damaged, facts_of, kind_of, odd, safetensors_header, too_many
+from engines.loading import gguf_files
+from engines.loading.integrity import (
+    FACTS_KEY,
+    MOST_TENSORS,
+    damaged,
+    facts_of,
+    kind_of,
+    odd,
+    safetensors_header,
+    too_many,
+)
+from engines.loading.packed import Packing, eight_bit
 from engines.wording import printable, some
 
 # Of the pickle that lists an archive's tensors; a published network's has some hundred kilobytes.
@@ -39,6 +50,7 @@ class Checkpoint:
         notes: what others wrote into its header, as text.
         mapped: whether every tensor is an untouched view of a mapped file.
         config: arguments of its class, from the metadata or from a file beside it; None where only shapes tell.
+        packed: {key: how it is packed} of tensors that are not numbers as they stand.
     """
 
     name: str
@@ -47,6 +59,11 @@ class Checkpoint:
     mapped: bool = False
     config: Mapping[str, Any] | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
+    packed: Mapping[str, Packing] = field(default_factory=dict)
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """The shape of a tensor's numbers."""
+        return self.packed[key].shape if key in self.packed else tuple(self.tensors[key].shape)
 
 
 def open_checkpoint(paths: Sequence[Path], *, config_file: str = "") -> Checkpoint:
@@ -65,6 +82,7 @@ def open_checkpoint(paths: Sequence[Path], *, config_file: str = "") -> Checkpoi
     tensors: dict[str, torch.Tensor] = {}
     metadata: dict[str, Any] = {}
     notes: dict[str, str] = {}
+    packed: dict[str, Packing] = {}
     mapped = True
     for path in paths:
         if not path.is_file():
@@ -74,6 +92,10 @@ def open_checkpoint(paths: Sequence[Path], *, config_file: str = "") -> Checkpoi
         misnamed = kind != "safetensors" and path.suffix == ".safetensors"
         if kind == "safetensors":
             part, facts, told = _read_safetensors(path)
+        elif kind == "gguf":
+            part, blocks, facts = gguf_files.read(path, facts_key=FACTS_KEY)
+            told = {}
+            packed |= blocks
         else:
             part, facts, told = _read_pickle(path, archive=kind == "archive", mapped=not misnamed), {}, {}
         if twice := sorted(part.keys() & tensors.keys()):
@@ -84,7 +106,8 @@ def open_checkpoint(paths: Sequence[Path], *, config_file: str = "") -> Checkpoi
         tensors |= part
         metadata |= facts
         notes |= told
-        mapped = mapped and kind != "pickle" and not misnamed
+        mapped = mapped and kind != "pickle" and not (misnamed and kind != "gguf")
+    tensors, floats = eight_bit(name, tensors)
     config = metadata.get("config")
     for path in documents:
         config = config or _read_json(path)
@@ -92,7 +115,7 @@ def open_checkpoint(paths: Sequence[Path], *, config_file: str = "") -> Checkpoi
         raise odd(name, "class")
     if config is not None and not (isinstance(config, dict) and _plausible(config, layers=len(tensors))):
         raise odd(name, "config")
-    return Checkpoint(name, tensors, metadata, mapped, config, notes)
+    return Checkpoint(name, tensors, metadata, mapped, config, notes, packed | floats)
 
 
 def _read_json(path: Path) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from engines.loading.memory_map import release_pages
+from engines.loading.packed import as_stored
 
 Dtypes = Callable[[str], torch.dtype]
 
@@ -30,8 +31,10 @@ def streamed_bytes(module: torch.nn.Module, blocks: Sequence[str], dtypes: Dtype
         dtypes: in which a parameter of this name computes.
     """
     sizes: Counter[str] = Counter()
+    kept = as_stored(module)
     for name, parameter in module.named_parameters():
-        sizes[block_of(name, blocks)] += parameter.numel() * dtypes(name).itemsize
+        dtype = parameter.dtype if name in kept else dtypes(name)
+        sizes[block_of(name, blocks)] += parameter.numel() * dtype.itemsize
     outside = sizes.pop("", 0) + sum(buffer.numel() * buffer.element_size() for buffer in module.buffers())
     return outside + 2 * max(sizes.values(), default=0)
 
@@ -50,7 +53,11 @@ class _Turn:
     """What one block has in its file, and in which precision it computes."""
 
     def __init__(self, block: torch.nn.Module, dtypes: Dtypes) -> None:
-        self._weights = [(parameter, parameter.data, dtypes(name)) for name, parameter in block.named_parameters()]
+        kept = as_stored(block)
+        self._weights = [
+            (parameter, parameter.data, parameter.dtype if name in kept else dtypes(name))
+            for name, parameter in block.named_parameters()
+        ]
 
     def begin(self, *_: Any) -> None:
         """Reads and converts; the pages that were read go back at once."""

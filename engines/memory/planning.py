@@ -21,14 +21,20 @@ Mode = Literal["resident", "turns", "split", "refused"]
 
 
 class Share(NamedTuple):
-    """Some of a network's parameters: how many numbers, and how many of them stay float32 in every precision."""
+    """Some of a network's parameters: how many numbers, how many of them stay float32 in every precision, and the bytes
+    of those that stay packed as their file has them."""
 
     numbers: int = 0
     single: int = 0
+    packed_bytes: int = 0
+
+    def with_(self, other: Share) -> Share:
+        """These and others."""
+        return Share(*map(sum, zip(self, other, strict=True)))
 
     def size_bytes(self, itemsize: int) -> int:
         """Their bytes where the others take `itemsize` bytes each."""
-        return (self.numbers - self.single) * itemsize + self.single * 4
+        return (self.numbers - self.single) * itemsize + self.single * 4 + self.packed_bytes
 
 
 NOTHING = Share()
@@ -53,7 +59,7 @@ class Counted:
     def way(self, form: str, itemsize: int, working_bytes: int = 0) -> Way:
         """It in a precision of `itemsize` bytes a number."""
         turn_bytes = None
-        if self.block.numbers:
+        if self.block.numbers or self.block.packed_bytes:
             turn_bytes = self.outside.size_bytes(itemsize) + self.buffer_bytes + 2 * self.block.size_bytes(itemsize)
         return Way(form, self.whole.size_bytes(itemsize) + self.buffer_bytes, working_bytes, turn_bytes)
 

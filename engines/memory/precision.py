@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from engines.loading.packed import as_stored
+
 
 @dataclass(frozen=True)
 class Precision:
@@ -26,8 +28,11 @@ class Precision:
 
     def bytes_of(self, module: torch.nn.Module, stays_float32: Callable[[str], bool] = lambda name: False) -> int:
         """Bytes of a network's parameters and buffers once held like this; the module may lie on the meta device."""
+        kept = as_stored(module)
         parameters = sum(
-            parameter.numel() * (torch.float32 if stays_float32(name) else self.storage).itemsize
+            parameter.nbytes
+            if name in kept
+            else parameter.numel() * (torch.float32 if stays_float32(name) else self.storage).itemsize
             for name, parameter in module.named_parameters()
         )
         return parameters + sum(buffer.numel() * buffer.element_size() for buffer in module.buffers())

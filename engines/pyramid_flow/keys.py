@@ -21,6 +21,7 @@ from engines.loading.key_rules import Architecture, Layout, Shapes
 from engines.pyramid_flow.miniflux import PyramidFlux
 from engines.pyramid_flow.mmdit import PyramidMMDiT
 from engines.pyramid_flow.vae import CausalVideoVAE
+from engines.wan.encoder_keys import LLAMA_RENAMES
 
 HEAD_DIM = 64  # of both published transformers and of CLIP; shapes tell it where queries are normalised
 PATCH_AREA = 4
@@ -219,6 +220,12 @@ T5 = Architecture(
                 r"encoder\.block\.0\.layer\.0\.SelfAttention\.relative_attention_bias\.weight",
             ),
             ignored=(r"decoder\..*", r"lm_head\..*", *families.REPACKED),
+        ),
+        Layout(
+            name="llama.cpp",
+            signature=(r"token_embd\.weight", r"enc\.blk\.0\.attn_q\.weight", r"enc\.blk\.0\.attn_rel_b\.weight"),
+            renames=LLAMA_RENAMES,
+            ignored=(r"dec\..*", r"output\.weight"),
         ),
     ),
     aliases={"encoder.embed_tokens.weight": "shared.weight"},

@@ -44,6 +44,27 @@ TEXT_TRANSFORMERS = Layout(
     ignored=(r"decoder\..*", r"lm_head\..*", *families.REPACKED),
 )
 
+# As llama.cpp's converter names T5's encoders, in GGUF files.
+LLAMA_RENAMES = (
+    (r"^token_embd\.", "shared."),
+    (r"^enc\.output_norm\.", "encoder.final_layer_norm."),
+    (r"^enc\.blk\.(\d+)\.", r"encoder.block.\1."),
+    (r"\.attn_norm\.", ".layer.0.layer_norm."),
+    (r"\.ffn_norm\.", ".layer.1.layer_norm."),
+    (r"\.attn_([qkvo])\.", r".layer.0.SelfAttention.\1."),
+    (r"\.attn_rel_b\.", ".layer.0.SelfAttention.relative_attention_bias."),
+    (r"\.ffn_gate\.", ".layer.1.DenseReluDense.wi_0."),
+    (r"\.ffn_up\.", ".layer.1.DenseReluDense.wi_1."),
+    (r"\.ffn_down\.", ".layer.1.DenseReluDense.wo."),
+)
+TEXT_LLAMA = Layout(
+    name="llama.cpp",
+    # Every layer has distances of its own; in T5 only the first has.
+    signature=(r"token_embd\.weight", r"enc\.blk\.0\.attn_q\.weight", r"enc\.blk\.1\.attn_rel_b\.weight"),
+    renames=LLAMA_RENAMES,
+    ignored=(r"dec\..*", r"output\.weight"),
+)
+
 
 def configure_text(shapes: Shapes) -> dict[str, Any]:
     """Arguments of UMT5Config from parameter shapes."""
@@ -67,7 +88,7 @@ TEXT_ENCODER = Architecture(
     class_name="UMT5EncoderModel",
     construct=lambda config: UMT5EncoderModel(UMT5Config(**config)),
     configure=configure_text,
-    layouts=(TEXT_NATIVE, TEXT_TRANSFORMERS),
+    layouts=(TEXT_NATIVE, TEXT_TRANSFORMERS, TEXT_LLAMA),
     aliases={"encoder.embed_tokens.weight": "shared.weight"},
     restore=lambda encoder: encoder.tie_weights(),
     blocks=("encoder.block",),
