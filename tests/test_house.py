@@ -102,7 +102,9 @@ def test_readme_front_matter_is_what_a_space_needs() -> None:
     assert values["sdk_version"].startswith(floor)
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "tests/requirements.txt", "requirements-gpu.txt", "requirements-quantised.txt"])
+@pytest.mark.parametrize(
+    "name", ["requirements.txt", "tests/requirements.txt", "requirements-gpu.txt", "requirements-quantised.txt"]
+)
 def test_requirements_have_a_floor_and_all_but_torch_a_cap(name: str) -> None:
     lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
     for line in (line for line in lines if line and not line.startswith(("#", "-r "))):

@@ -81,7 +81,12 @@ class VideoDataset(torch.utils.data.Dataset):
     With a `clip_tokenizer` (vocab.json and merges.txt) also `clip_ids` [B,K], the same captions in CLIP's tokens.
 
     A sample that cannot be read is replaced by another of its bucket.
+
+    Attributes:
+        cleaned: what is made of a caption before it is read.
     """
+
+    cleaned = staticmethod(training_caption)
 
     def __init__(
         self,
@@ -133,19 +138,22 @@ class VideoDataset(torch.utils.data.Dataset):
             batch["clip_ids"], _ = pad_tokens(rows, longest=CLIP_LEN)  # the end token has the largest id
         return batch
 
-    def _sample(self, store: Samples, number: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+    def _read(self, sample: dict[str, Any], bucket: Bucket, rng: np.random.Generator) -> tuple[Any, ...]:
+        """A sample's clip and caption; raises as `decode_clip` does."""
+        clip = decode_clip(sample, bucket, rng)
+        captions = [sample["cap"]] if isinstance(sample["cap"], str) else sample["cap"]
+        caption = "" if rng.random() < self.drop_text else self.cleaned(str(rng.choice(captions)))
+        return clip, caption
+
+    def _sample(self, store: Samples, number: int, rng: np.random.Generator) -> tuple[Any, ...]:
         import av
 
         for _ in range(ATTEMPTS):
             sample = store[int(rng.choice(self._members[number]))]
             try:
-                clip = decode_clip(sample, self.buckets[number], rng)
+                return self._read(sample, self.buckets[number], rng)
             except (ValueError, OSError, av.FFmpegError) as error:
                 log.warning("%s is left out: %s.", Path(sample["path"]).name, error)
-                continue
-            captions = [sample["cap"]] if isinstance(sample["cap"], str) else sample["cap"]
-            caption = "" if rng.random() < self.drop_text else training_caption(str(rng.choice(captions)))
-            return clip, caption
         raise RuntimeError(f"{ATTEMPTS} videos in a row could not be read: check the paths in the list.")
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from engines.training.bindweave.cut_outs import kept, turned_and_scaled, white_box
+from engines.training.bindweave.cut_outs import Subject, kept, turned_and_scaled, white_box
 from engines.training.bindweave.objective import Bell
 from engines.training.world import WorldConfig, caption_of, make_clip
 
@@ -49,9 +49,15 @@ def test_it_is_turned_and_scaled_but_never_beyond_the_frame() -> None:
 
 def test_large_subjects_become_references_else_the_largest() -> None:
     rng = np.random.default_rng(0)
-    assert kept([0.05, 0.2, 0.1, 0.01], rng=rng) == [1, 2]
-    assert kept([0.02, 0.05, 0.01], rng=rng) == [1]
-    drawn = {tuple(kept([0.2] * 6, rng=rng)) for _ in range(40)}
+
+    def chosen(*subjects: tuple[float, ...]) -> list[int]:
+        return kept([Subject(*one) for one in subjects], most=4, rng=rng)
+
+    assert chosen((0.05,), (0.2,), (0.1,), (0.01,)) == [1, 2]
+    assert chosen((0.02,), (0.05,), (0.01,)) == [1]
+    assert chosen((0.2, 4.4, 0.5), (0.3, 4.5, 0.1), (0.4, None, 0.6), (0.5, 4.4, None)) == [1, 2]
+    assert chosen((0.2, 1.0, 0.0), (0.3, 1.0, 0.0)) == [1], "the largest, if none is good enough"
+    drawn = {tuple(chosen(*[(0.2,)] * 6)) for _ in range(40)}
     assert len(drawn) > 5 and all(len(set(four)) == 4 for four in drawn)
 
 

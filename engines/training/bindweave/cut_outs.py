@@ -6,11 +6,31 @@ Where its mask channel is the subject's silhouette. Source: BindWeave's train br
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from engines.media.framing import WHITE, Masked
+
+# What the published filter asks of a subject.
+LEAST_AREA, LEAST_AESTHETIC, LEAST_MATCH = 0.1, 4.5, 0.6
+
+
+class Subject(NamedTuple):
+    """A subject of a frame as a list of videos tells it: the share of the frame that its box fills, and two scores."""
+
+    area: float
+    aesthetic: float | None = None
+    match: float | None = None  # of picture and name
+
+    @property
+    def good(self) -> bool:
+        """Whether one of its scores is high enough; a subject that nobody scored is."""
+        known = ((self.aesthetic, LEAST_AESTHETIC), (self.match, LEAST_MATCH))
+        scores = [score >= least for score, least in known if score is not None]
+        return any(scores) or not scores
 
 
 def white_box(picture: Image.Image, mask: Image.Image) -> Masked:
@@ -43,11 +63,11 @@ def turned_and_scaled(
     return Masked(image.resize(size, Image.Resampling.LANCZOS), mask.resize(size, Image.Resampling.BILINEAR))
 
 
-def kept(areas: list[float], *, least: float = 0.1, most: int = 4, rng: np.random.Generator) -> list[int]:
-    """Which subjects of a frame become references, by the shares of it that their boxes fill.
+def kept(subjects: Sequence[Subject], *, most: int, rng: np.random.Generator) -> list[int]:
+    """Which subjects of a frame become references, `most` of them, drawn at random where there are more.
 
-    Those that fill `least`; the largest where none does; `most` of them, drawn at random. What the published rule asks
-    of a picture's beauty needs another network and is left to whoever makes the list of videos.
+    Those whose box fills a tenth of the frame and that are beautiful or match their name; the largest if none is.
     """
-    large = [index for index, area in enumerate(areas) if area >= least] or [int(np.argmax(areas))]
-    return sorted(map(int, rng.choice(large, most, replace=False))) if len(large) > most else large
+    fit = [number for number, one in enumerate(subjects) if one.area >= LEAST_AREA and one.good]
+    fit = fit or [max(range(len(subjects)), key=lambda number: subjects[number].area)]
+    return sorted(map(int, rng.choice(fit, most, replace=False))) if len(fit) > most else fit

@@ -14,6 +14,7 @@ MODULES = {
     "pyramid-flow-sd3": "pyramid_flow_sd3",
     "pyramid-flow-384p": "pyramid_flow_full",
     "flashi2v-1.3b": "flashi2v_full",
+    "bindweave-14b": "bindweave_full",
     "phantom-physics": "phantom_physics",
 }
 
