@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from engines.errors import IncompatibleCheckpoint, StudioError
-from engines.loading import families
+from engines.loading import families, weight_only
 from engines.loading.key_rules import Architecture, Place, Shapes, Source
 from engines.loading.memory_map import release_pages
 from engines.loading.packed import PackedLinear, Packing, form_of
@@ -207,7 +207,7 @@ def fill(
     """An empty network with the checkpoint's weights, on the CPU, in inference mode.
 
     Parameters already in their dtype stay views of the memory map; the others are converted one by one and the pages
-    they were read from are given back, so no weight stands twice in memory.
+    they were read from are given back, so no weight stands twice in memory. So it is with those that are to be packed.
 
     Args:
         as_stored: names of parameters that keep the file's dtype, whatever it is.
@@ -228,6 +228,13 @@ def fill(
             tensor = packing.numbers(tensor, torch.float32, packing.scale)
         else:
             tensor = stored.chunk(source.parts)[source.part] if source.parts > 1 else stored
+            if name not in expected and isinstance(owner := module.get_submodule(layer), PackedLinear):
+                owner.compute = dtype
+                state[f"{layer}.packed"], packing = weight_only.pack(tensor.to(dtype), owner.packing.form)
+                state[f"{layer}.scale"] = packing.scale
+                if checkpoint.mapped:
+                    release_pages(stored)
+                continue
         kept = torch.float32 if architecture.stays_float32(name) else dtype
         if tensor.is_floating_point() and tensor.dtype != kept and not as_stored(name):
             tensor = tensor.to(kept)

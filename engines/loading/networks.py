@@ -17,6 +17,7 @@ from engines.adapters import matching
 from engines.adapters.applying import applied
 from engines.errors import IncompatibleCheckpoint
 from engines.inputs import Adapter
+from engines.loading import weight_only
 from engines.loading.checkpoints import Blueprint, fill, outline
 from engines.loading.integrity import odd
 from engines.loading.key_rules import Architecture
@@ -109,13 +110,22 @@ class Network:
         """
         able = abilities(context.device)
         tried = self._forms(able)
+        narrow = [f"int8 in {tried.names[0]}"] if self.can_be_narrower else []
         names = dict.fromkeys((*tried.names, *self.architecture.makeshifts))
-        ways = [self._way(name, manner, working, able) for name in names for manner, working in manners.items()]
+        ways, narrower = (
+            [self._way(name, manner, working, able) for name in of for manner, working in manners.items()]
+            for of in (names, narrow)
+        )
         room = context.room(beside=beside)
         lower = context.lower.get(self.role, 0)
-        decision = planning.plan(ways, room, turns_first=tried.turns_first, lower=lower)
+        decision = planning.plan(ways, room, narrow=narrower, turns_first=tried.turns_first, lower=lower)
         component = self.component(PRECISIONS[decision.way.form])
         notes = component.notes
+        if decision.way.form in narrow:
+            notes += (
+                f"There was not the memory for {tried.names[0]}: the weights of {self.architecture.title} were made "
+                "8 bits wide, so fine details may differ.",
+            )
         if decision.way.form in self.architecture.makeshifts and decision.way.form not in tried.names:
             notes += (
                 f"There was not the memory for {tried.names[0]}: {self.architecture.title} computed in "
@@ -131,18 +141,40 @@ class Network:
         """It in a precision, with the job's adapters; where the device is RAM, blocks take turns only from its file."""
         precision = PRECISIONS[form]
         adapters = sum(adapter.bytes_in(precision.compute) for adapter in self.adapters)
-        way = self.counted.way(form, precision.storage.itemsize, working(precision.compute.itemsize) + adapters)
-        turns = way.turn_bytes if self.streams or not able.is_ram else None
+        way = self.counted_in(precision).way(
+            form, precision.storage.itemsize, working(precision.compute.itemsize) + adapters
+        )
+        turns = way.turn_bytes if not able.is_ram or (self.streams and not precision.weights) else None
         return replace(way, manner=manner, turn_bytes=turns)
 
+    @property
+    def can_be_narrower(self) -> bool:
+        """Whether its weights can be made 8 bits wide while they are loaded."""
+        return bool(self.architecture.blocks) and not self.blueprint.packed and weight_only.available()
+
+    def held(self, precision: Precision) -> torch.nn.Module:
+        """The network on the meta device with the layers that it has in a precision."""
+        if (kind := precision.weights) not in self._held:
+            self._held[kind] = weight_only.outline(copy.deepcopy(self.empty), self.architecture.blocks, kind)
+        return self._held[kind]
+
+    def counted_in(self, precision: Precision) -> planning.Counted:
+        """Its weights, counted from the empty network as it is in a precision."""
+        if (kind := precision.weights) not in self._counted:
+            self._counted[kind] = counted(self.held(precision), self.architecture)
+        return self._counted[kind]
+
     @cached_property
-    def counted(self) -> planning.Counted:
-        """Its weights, counted from the empty network."""
-        return counted(self.empty, self.architecture)
+    def _held(self) -> dict[str, torch.nn.Module]:
+        return {"": self.empty}
+
+    @cached_property
+    def _counted(self) -> dict[str, planning.Counted]:
+        return {}
 
     def size_bytes(self, precision: Precision) -> int:
         """Bytes of its parameters and buffers in a precision."""
-        return precision.bytes_of(self.empty, self.architecture.stays_float32)
+        return precision.bytes_of(self.held(precision), self.architecture.stays_float32)
 
     @property
     def streams(self) -> bool:
@@ -165,7 +197,7 @@ class Network:
             half=precision.compute.itemsize == 2,
             notes=(self.blueprint.note,) if self.blueprint.note else (),
             streamed=Streamed(lambda: self._stream(precision), self.streamed_bytes(precision))
-            if self.streams
+            if self.streams and not precision.weights
             else None,
             adapted=partial(applied, self.adapters),
         )
@@ -183,7 +215,7 @@ class Network:
 
     def _build(self, precision: Precision) -> torch.nn.Module:
         checkpoint = self.checkpoint if self.checkpoint.mapped else open_checkpoint(self.paths)
-        module = copy.deepcopy(self.empty)
+        module = copy.deepcopy(self.held(precision))
         return fill(module, checkpoint, self.architecture, self.blueprint, dtype=precision.storage)
 
     def _stream(self, precision: Precision) -> torch.nn.Module:

@@ -109,7 +109,8 @@ def form_of(packings: Mapping[str, tuple[torch.Tensor, Packing]]) -> str:
     return both([names[0], *(name.removeprefix(f"{family} ") for name in names[1:])]) if names else ""
 
 
-def _as_they_are(packed: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+def as_they_are(packed: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """Numbers that need no more than their scale."""
     return packed.reshape(shape)
 
 
@@ -127,7 +128,7 @@ def eight_bit(name: str, tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str,
     of = {key: f"{layer}.weight" for key, (layer, part) in beside.items() if part in (*_SCALES, *_UNUSED)}
     left_out = {key for key, weight in of.items() if weight in floats}
     left_out |= {key for key in tensors if key.rpartition(".")[2] == _MARKER and floats}
-    packings = {key: Packing("float8", tuple(tensors[key].shape), _as_they_are) for key in floats}
+    packings = {key: Packing("float8", tuple(tensors[key].shape), as_they_are) for key in floats}
     for key, weight in of.items():
         if weight not in floats:
             continue

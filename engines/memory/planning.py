@@ -151,30 +151,36 @@ class Plan:
         return self.mode != "refused"
 
 
-def ladder(ways: Sequence[Way], *, turns_first: bool = False, devices: int = 1) -> list[Rung]:
+def ladder(
+    ways: Sequence[Way], *, narrow: Sequence[Way] = (), turns_first: bool = False, devices: int = 1
+) -> list[Rung]:
     """Every plan there is, best first: whole in each way, then with blocks taking turns, then split over the devices.
 
     Args:
+        narrow: ways whose weights were made narrower than the file has them: after everything that loses nothing.
         turns_first: whether blocks take turns in one way before the next way is tried at all, as where the next one
             computes several times slower.
     """
     turns = [Rung("turns", way) for way in ways if way.turn_bytes is not None and way.turn_bytes < way.size_bytes]
     split = [Rung("split", way) for way in ways if way.block_bytes] if devices > 1 else []
+    lossy = ladder(narrow, devices=devices) if narrow else []
     if not turns_first:
-        return [*(Rung("resident", way) for way in ways), *turns, *split]
+        return [*(Rung("resident", way) for way in ways), *turns, *split, *lossy]
     found = [rung for way in ways for rung in (Rung("resident", way), *(turn for turn in turns if turn.way is way))]
-    return [*found, *split]
+    return [*found, *split, *lossy]
 
 
-def plan(ways: Sequence[Way], room: Room, *, turns_first: bool = False, lower: int = 0) -> Plan:
+def plan(
+    ways: Sequence[Way], room: Room, *, narrow: Sequence[Way] = (), turns_first: bool = False, lower: int = 0
+) -> Plan:
     """The first rung of the ladder that fits.
 
     Args:
         ways: of one network, best first; at least one.
-        turns_first: see `ladder`.
+        narrow, turns_first: see `ladder`.
         lower: rungs to leave out at the top, because memory ran out on them.
     """
-    rungs = ladder(ways, turns_first=turns_first, devices=room.devices)
+    rungs = ladder(ways, narrow=narrow, turns_first=turns_first, devices=room.devices)
     for number, rung in enumerate(rungs):
         if number >= lower and _fits(rung, room):
             size, working = rung.device_bytes(room.devices), rung.way.working_bytes

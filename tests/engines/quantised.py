@@ -35,8 +35,8 @@ def as_published(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def is_matrix(name: str, value: torch.Tensor) -> bool:
-    """Whether a converter would quantise it: a matrix of more than 1024 numbers, no modulation."""
-    return value.dim() == 2 and value.numel() > 1024 and value.shape[1] % 32 == 0 and "modulation" not in name
+    """Whether a converter would quantise it: a matrix of 1024 numbers or more, no modulation."""
+    return value.dim() == 2 and value.numel() >= 1024 and value.shape[1] % 32 == 0 and "modulation" not in name
 
 
 def write_gguf(

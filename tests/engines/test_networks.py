@@ -54,7 +54,7 @@ def test_weights_are_counted_as_they_are_held(tmp_path: Path) -> None:
     """What the planner reckons with is what the built network takes, in every precision."""
     network = find_network("transformer", (write(tmp_path / "model.pth", published()),), TRANSFORMER)
     for kind in (FLOAT32, BFLOAT16):
-        way = network.counted.way(kind.name, kind.storage.itemsize)
+        way = network.counted_in(kind).way(kind.name, kind.storage.itemsize)
         assert way.size_bytes == network.size_bytes(kind) == size(network.component(kind).build())
         assert way.turn_bytes == network.streamed_bytes(kind)
 
@@ -63,7 +63,7 @@ def test_a_network_is_planned_for_the_room_there_is(tmp_path: Path) -> None:
     context = CountingContext(tiny_wan.write_model(tmp_path))
     network = WanModel.find(context).transformer
     manners = {"at once": lambda itemsize: 3000 * itemsize, "one by one": lambda itemsize: 1000 * itemsize}
-    whole = network.counted.way("float32", 4).size_bytes
+    whole = network.counted_in(FLOAT32).way("float32", 4).size_bytes
 
     def planned(budget: int) -> tuple[str, str, bool]:
         context.budget_bytes = budget
