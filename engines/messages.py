@@ -63,13 +63,20 @@ class Free(_Message):
     command: Literal["free"] = "free"
 
 
+class Allow(_Message):
+    """From the next job on, use at most so much of the device; None for what is free, less a reserve."""
+
+    command: Literal["allow"] = "allow"
+    memory_bytes: int | None = None
+
+
 class Shutdown(_Message):
     """End soon."""
 
     command: Literal["shutdown"] = "shutdown"
 
 
-Command = Annotated[Generate | Ask | Cancel | Hold | Free | Shutdown, Field(discriminator="command")]
+Command = Annotated[Allow | Generate | Ask | Cancel | Hold | Free | Shutdown, Field(discriminator="command")]
 
 
 class Ready(_Message):

@@ -182,6 +182,21 @@ class ModelSpec:
         return f"{self.note} It {self.wants}." if self.device_bytes else self.note
 
 
+class Need(NamedTuple):
+    """A network that a phase of a clip uses, and in which manners: "in 2 strips" -> bytes of activations for numbers of
+    so many bytes, the best first."""
+
+    role: str
+    manners: Mapping[str, Callable[[int], int]]
+
+
+class Phase(NamedTuple):
+    """A part of a clip's making, and the networks that are used in it at the same time."""
+
+    name: str
+    needs: tuple[Need, ...]
+
+
 @dataclass(frozen=True)
 class EngineSpec:
     """What the studio knows of an engine without importing torch.
@@ -195,6 +210,8 @@ class EngineSpec:
             at a time, so that a job can be stopped and what is finished kept.
         advice: what a prompt for it should do, in sentences to a writer: a language model that refines one is told so.
         prompt_words: most words of a prompt that it reads whole.
+        phases: (request, role -> engines.memory.outlines.Outline, kind of device) -> what is used when, for the
+            estimate before a clip is made; None where nobody has said.
         readings: text field -> what its text means for a clip of (text, frames, fps), in one sentence to show while it
             is written; raises ValueError with the sentence of what is wrong.
     """
@@ -210,6 +227,7 @@ class EngineSpec:
     advice: str = ""
     prompt_words: int = 150
     keeps_parts: bool = False
+    phases: Callable[[Any, Mapping[str, Any], str], tuple[Phase, ...]] | None = None
     readings: Mapping[str, Callable[[str, int, int], str]] = field(default_factory=dict)
 
     def field_of(self, *kinds: Kind) -> str | None:

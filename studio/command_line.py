@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,10 +17,12 @@ from engines.events import Clip
 from engines.inputs import media_fields
 from engines.loading.store import parse_override
 from engines.registry import SPECS, find
+from engines.request import Request
 from engines.types import EngineSpec, Size
 from engines.validation import build_request
 from engines.wording import both, either, gigabytes, printable
-from studio import batch, kept_files, models, one_answer, one_clip, refining, remote, speech
+from studio import batch, estimating, kept_files, models, one_answer, one_clip, refining, remote, speech
+from studio.jobs.store import JobStore
 from studio.jobs.worker_process import require_devices
 from studio.paths import absolute, reason
 from studio.settings import SOURCES, BadSetting, Settings, check_attention, check_models_folder, from_environment
@@ -68,6 +71,10 @@ def generate(options: argparse.Namespace) -> int:
     """Make one clip."""
     spec = find(options.engine)
     values = _values(spec, options)
+    if options.out is None and not options.dry_run:
+        raise InvalidRequest([Problem("out", "Say where the clip is to be: --out FILE.mp4, or --dry-run for none.")])
+    if options.dry_run and options.server:
+        raise InvalidRequest([Problem("server", "What a clip takes is said of this machine: leave out --server.")])
     if options.server:
         return _elsewhere(spec, values, options)
     request = build_request(spec, values)
@@ -75,6 +82,8 @@ def generate(options: argparse.Namespace) -> int:
     settings = _settings(options, overrides=overrides)
     check_models_folder(settings)
     check_attention(settings)
+    if options.dry_run:
+        return _say_estimate(spec, request, settings, as_json=options.json)
     with one_clip.Target(options.out) as target:
         settings.files().require(spec.name, spec.model(request.model))
         device = require_devices(settings.devices)[0]
@@ -93,6 +102,26 @@ def _elsewhere(spec: EngineSpec, values: dict[str, Any], options: argparse.Names
         finally:
             studio.close()
     return _say_clip(result, as_json=options.json)
+
+
+def _say_estimate(spec: EngineSpec, request: Request, settings: Settings, *, as_json: bool) -> int:
+    """What a clip would take on this machine; fails where it does not fit."""
+    devices = require_devices(settings.devices)
+    store = None
+    if settings.database.is_file():
+        with suppress(StudioError, OSError):  # a studio is at work there: its own page says more
+            store = JobStore(settings.database)
+    try:
+        told = {"files": settings.files(), "limits": settings.memory_gb, "workers": len(devices), "store": store}
+        found = estimating.outlook(spec, request, devices[0], **told)
+    finally:
+        if store is not None:
+            store.close()
+    sentence = found.sentence or "Nothing is known of what this model takes."
+    if found.offer:
+        sentence = f"{sentence} What fits better: {found.offer}."
+    speech.say(json.dumps(found.as_values()) if as_json else sentence)
+    return FAILED if found.estimate.verdict == "refused" else 0
 
 
 def _say_clip(made: Clip, *, as_json: bool) -> int:
@@ -324,10 +353,10 @@ def _parser() -> Parser:
     command.add_argument(
         "--out",
         type=Path,
-        required=True,
         metavar="FILE.mp4",
         help="the clip to be made; an earlier one of this name is replaced",
     )
+    command.add_argument("--dry-run", action="store_true", help="say what the clip would take, and make none")
     command.add_argument("--json", action="store_true", help="print the result, or the error, as JSON")
     command.add_argument("--server", metavar="URL", help="the studio that makes it, instead of this machine")
     _setting_flags(command, *_MAKING)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,11 +14,14 @@ from engines.errors import InvalidRequest, Problem, StudioError
 from engines.events import Answer, Words
 from engines.loading.store import Store
 from engines.media.output import check_room, media_error
+from engines.memory.budget import read_limits
 from engines.request import Request, seeds
 from engines.types import EngineSpec
 from engines.validation import build_request
 from engines.wording import given
-from studio import adapters, browser_files, continuing, kept_files, models, refining
+from studio import adapters, allowances, browser_files, continuing, estimating, kept_files, models, refining
+from studio.estimating import Outlook
+from studio.jobs.assign import Candidate, Needs, assign
 from studio.jobs.executor import Executor
 from studio.jobs.shelf import Shelf
 from studio.jobs.store import Job, JobStore
@@ -198,6 +201,34 @@ class Studio:
             public=self.settings.public,
         )
 
+    def outlook(self, spec: EngineSpec, request: Request) -> Outlook | None:
+        """What a clip of this request will take on the device that would make it; None while none is known."""
+        devices = self.executor.devices()
+        model = spec.model(request.model)
+        wanted = Needs(f"{spec.name}/{model.name}", model.device_bytes)
+        found = assign(wanted, [Candidate(one.name, one.free_bytes, one.total_bytes) for one in devices])
+        if found is None:
+            return None
+        device = next(one for one in devices if one.name == found.name)
+        store = None if self.settings.public else self.store
+        told = {"files": self.files, "limits": self.executor.limits(), "workers": len(devices), "store": store}
+        return estimating.outlook(spec, request, device, **told)
+
+    def allow(self, text: str) -> None:
+        """From the next clip on, use at most so much of each device: "8", "cuda:0=8,cuda:1=20", "" for no limit.
+
+        Kept for later starts, unless these say otherwise.
+
+        Raises:
+            InvalidRequest: it is nothing of the kind.
+        """
+        try:
+            limits = read_limits(text)
+        except ValueError as error:
+            raise InvalidRequest([Problem("memory_gb", f"Write {error}; you gave {given(text)}.")]) from None
+        self.executor.allow(limits)
+        allowances.keep(self.settings.outputs, limits)
+
     def check_limits(self, count: int, *, owner: str = "", connection: str = "") -> None:
         """Raise StudioError where a visitor's next `count` clips are too many for the queue."""
         active = self.store.active()
@@ -216,6 +247,8 @@ def open_studio(settings: Settings, executor_type: Any, **options: Any) -> Studi
     """A studio over its outputs folder, not yet started."""
     files = settings.files()
     store = JobStore(settings.database)
+    if not settings.memory_gb:
+        settings = replace(settings, memory_gb=allowances.kept(settings.outputs))
     return Studio(settings, store, executor_type(settings, store, **options), registry.SPECS, files)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import math
 import os
 import re
 import secrets
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.errors import StudioError
+from engines.memory.budget import read_limits
 from engines.prompting.tasks import REFINERS
 from engines.runtime.attention import AUTO, CHOICES, unusable
 from engines.runtime.settings import MachineSettings
@@ -20,7 +20,6 @@ from engines.wording import either, given, printable
 from studio import adapters
 from studio.paths import absolute, reason
 
-MOST_GB = 100_000
 PICTURES, FOR_BROWSERS = "pictures", ".browser"
 """Folders in the outputs folder."""
 
@@ -157,16 +156,6 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _gigabytes(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value <= MOST_GB:
-        raise ValueError(f"a number of gigabytes above 0, at most {MOST_GB:,}")
-    return value
-
-
 def _devices(text: str) -> tuple[str, ...]:
     names = [name.strip().lower() for name in text.split(",") if name.strip()]
     if not names or not all(re.fullmatch(r"cpu|mps|cuda(:\d{1,3})?", name) for name in names):
@@ -233,7 +222,8 @@ SOURCES = (
            "adapters in the models folder"),
     Source("devices", "--device", ("KINORA_DEVICES",), _devices, "NAME", "cpu, mps, cuda:0, ...; several with commas",
            "the best there is"),
-    Source("memory_gb", "--memory-gb", ("KINORA_MEMORY_GB",), _gigabytes, "X", "use at most X GB of the device"),
+    Source("memory_gb", "--memory-gb", ("KINORA_MEMORY_GB",), read_limits, "X",
+           "use at most X GB of every device; cuda:0=8,cuda:1=20 for each", "what is free, less a reserve"),
     Source("attention", "--attention", ("KINORA_ATTENTION",), _attention, "NAME",
            f"what computes attention: {', '.join(CHOICES)}", AUTO),
     Source("host", "--host", ("KINORA_HOST", "GRADIO_SERVER_NAME"), str.strip, "ADDRESS",

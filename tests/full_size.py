@@ -20,7 +20,9 @@ import tempfile
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,15 +31,23 @@ from engines.bindweave.keys import BINDWEAVE
 from engines.bindweave.spec import MAX_REFERENCES
 from engines.loading.key_rules import Architecture
 from engines.loading.memory_map import release_pages
-from engines.loading.networks import find_network
+from engines.loading.networks import Network, find_network
 from engines.loading.shards import is_index
+from engines.loading.store import Store
+from engines.memory import activations
+from engines.memory.budget import networks_bytes
+from engines.memory.devices import TorchDevice
 from engines.memory.precision import PRECISIONS
+from engines.memory.remembered import Remembered
+from engines.memory.residency import ComponentCache
 from engines.phantom_physics.checkpoint import SETTINGS, WEIGHTS, PhysicsSettings, architecture
 from engines.phantom_physics.keys import VISUAL
 from engines.phantom_physics.latents import tubelet_count
 from engines.phantom_physics.sampling import Sampler, denoise, draw_noise
 from engines.phantom_wan.engine import sample
 from engines.registry import SPECS
+from engines.runtime import attention
+from engines.runtime.context import WorkerContext
 from engines.sampling import guidance
 from engines.sampling.denoise import unipc
 from engines.wan.text import PUBLISHED_TEXT_LEN
@@ -87,6 +97,7 @@ def main() -> None:
     parser.add_argument("engine", choices=[*MODELS])
     parser.add_argument("--model", help="1.3B or 14B of phantom-wan, 5B or 5B-physics of phantom-physics")
     parser.add_argument("--by-block", action="store_true", help="hold one block of the transformer at a time")
+    parser.add_argument("--memory-gb", type=float, metavar="X", help="use at most X GB of the CPU's, as a job would")
     parser.add_argument("--layers", type=int, help="keep only the first LAYERS blocks, where disk or memory is short")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"], help="precision to run in")
@@ -98,6 +109,8 @@ def main() -> None:
     arguments.model = arguments.model or models[0]
     if arguments.model not in models:
         parser.error(f"{arguments.engine} has {' and '.join(models)}")
+    if arguments.memory_gb and (arguments.engine != "phantom-wan" or arguments.device != "cpu"):
+        parser.error("--memory-gb is measured for phantom-wan on the CPU")
     if arguments.by_block and (arguments.dtype != arguments.stored or arguments.device != "cpu"):
         parser.error("--by-block reads from the file itself: one precision for both, and the CPU")
     folder = Path(tempfile.mkdtemp(prefix="kinora-full-size-", dir=arguments.folder))
@@ -138,6 +151,8 @@ def measure(arguments: argparse.Namespace, found: list[Part]) -> None:
     began = time.monotonic()
     networks = [find_network(part.role, part.paths, part.architecture) for part in found]
     report("described", began, f"peak memory +{(peak_bytes() - before) / 1e9:.2f} GB")
+    if arguments.memory_gb:
+        return within(arguments.memory_gb, networks[0])
     began = time.monotonic()
     modules = [network.component(precision).build() for network in networks]
     loaded = sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
@@ -151,6 +166,37 @@ def measure(arguments: argparse.Namespace, found: list[Part]) -> None:
     report(f"{STEPS} steps", began, f"{memory(before, file_bytes, loaded)}; result finite: {finite}")
     if torch.device(arguments.device).type == "cuda":
         print(f"  device peak {torch.cuda.max_memory_allocated() / 1e9:.2f} GB")
+
+
+def within(memory_gb: float, network: Network) -> None:
+    """Steps it through the product's own cache and planner, and prints the peak of this process against the number."""
+    allowed = int(memory_gb * 1e9)
+    cache = ComponentCache(
+        TorchDevice("cpu"), device_budget_bytes=networks_bytes("cpu", allowed), ram_budget_bytes=allowed
+    )
+    began = time.monotonic()
+    tokens = 3 * (FRAMES + REFERENCES) * SIDE * SIDE // 4  # of three passes in one batch
+    context = WorkerContext(
+        "phantom-wan",
+        SPECS["phantom-wan"].model("1.3B"),
+        cache=cache,
+        store=Store(),
+        remembered=Remembered(limit_bytes=0),
+        attention=attention.choose(attention.AUTO, torch.device("cpu")),
+    )
+    working = partial(_pass_bytes, network.config, tokens)
+    planned = network.plan(context, {"": working})
+    with cache.use(planned.component, working_bytes=planned.working_bytes) as module:
+        latents = step(module, device="cpu")
+    report("planned", began, f"{planned.plan.reason}; result finite: {bool(torch.isfinite(latents).all())}")
+    peak = peak_bytes()
+    print(f"  peak of the whole process {peak / 1e9:.2f} GB of {memory_gb:g} GB stated")
+    if peak > allowed:
+        raise SystemExit("it was exceeded")
+
+
+def _pass_bytes(config: Any, tokens: int, itemsize: int) -> int:
+    return activations.wan_transformer(config, tokens=tokens, itemsize=itemsize)
 
 
 def published_shapes(manifest: str, layers: int | None) -> Shapes:

@@ -108,7 +108,7 @@ class BindWeave:
 
         yield Stage(name="Decoding")
         with context.use(decoding.component, working_bytes=decoding.working_bytes) as decoder:
-            for pixels in decode_frames(decoder, state.latents, rounded=True):
+            for pixels in decode_frames(decoder, state.latents, manner=decoding.manner, rounded=True):
                 yield Frames(pixels)
 
 

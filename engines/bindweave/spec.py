@@ -6,14 +6,18 @@ guidance 5).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from engines.inputs import AdaptableRequest, Reference
 from engines.loading.store import ASSETS
+from engines.memory import activations
 from engines.parameters import guidance_scale, published_pictures, reference_pictures, timestep_shift
 from engines.training.words import SENTENCE as STARTER_WORDS
-from engines.types import UNVERIFIED, EngineSpec, ModelSpec, Weights
+from engines.types import UNVERIFIED, EngineSpec, ModelSpec, Need, Phase, Weights
 from engines.validation import prompt_problems
+from engines.wan import phases as wan
 from engines.wan.starter import (
     STARTER_DEFAULTS,
     STARTER_NOTE,
@@ -25,6 +29,7 @@ from engines.wan.starter import (
 from engines.wan.weights import NEGATIVE_ENGLISH, PUBLISHED_PRESETS, published_geometry
 
 MAX_REFERENCES = 4
+PICTURE_TOKENS = 661  # of the largest picture, after its reduction
 WAN_I2V = "Wan-AI/Wan2.1-I2V-14B-720P-Diffusers"
 QWEN = "Qwen/Qwen2.5-VL-7B-Instruct"
 
@@ -53,6 +58,27 @@ class BindWeaveRequest(AdaptableRequest):
     )
     shift: float = timestep_shift(3.0)
     published_pictures: bool = published_pictures()
+
+
+def phases(request: BindWeaveRequest, outlines: Mapping[str, Any], device: str) -> tuple[Phase, ...]:
+    """What a clip uses when: see EngineSpec."""
+    size = {"wide": request.width, "high": request.height}
+    config, vae, chat = (outlines[role].config for role in ("transformer", "vae", "mllm"))
+    count = wan.tokens(config, vae, **size, latents=MAX_REFERENCES + wan.latent_frames(vae, request.frames))
+
+    def together(itemsize: int) -> int:
+        pictures = len(request.references) * PICTURE_TOKENS
+        told = {"tokens": wan.TEXT_LEN + pictures, "patches": 4 * pictures}
+        return activations.chat(chat, **told, itemsize=itemsize)
+
+    return (
+        wan.reading(outlines),
+        Phase("Reading the pictures", (Need("image_encoder", {"": lambda itemsize: 0}),)),
+        wan.looking(outlines, device, **size, frames=request.frames),
+        Phase("Reading prompt and pictures together", (Need("mllm", {"": together}),)),
+        Phase("Making the video", (wan.single(config, count),)),
+        wan.decoded(outlines, device, **size),
+    )
 
 
 # The networks of the starter that are not those of every starter on Wan, by role.
@@ -125,4 +151,5 @@ BINDWEAVE = EngineSpec(
     advice="The video model reads the pictures with the prompt: name each subject once, by traits seen in its "
     "picture, and say how all of them move together in one scene.",
     check=prompt_problems,
+    phases=phases,
 )

@@ -87,7 +87,7 @@ class FlashI2V:
 
         yield Stage(name="Decoding")
         with context.use(decoding.component, working_bytes=decoding.working_bytes) as decoder:
-            for pixels in decode_frames(decoder, latents, rounded=True):
+            for pixels in decode_frames(decoder, latents, manner=decoding.manner, rounded=True):
                 yield Frames(pixels)
 
 

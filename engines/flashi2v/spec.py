@@ -5,12 +5,16 @@ Defaults: FlashI2V configs/infer (49 frames of 832x480 at 16 fps, 50 steps, shif
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from engines.inputs import AdaptableRequest, Reference, media
 from engines.parameters import guidance_scale, published_pictures, timestep_shift
 from engines.request import parameter
 from engines.training.words import SENTENCE as STARTER_WORDS
-from engines.types import UNVERIFIED, EngineSpec, ModelSpec, Weights
+from engines.types import UNVERIFIED, EngineSpec, ModelSpec, Phase, Weights
 from engines.validation import prompt_problems
+from engines.wan import phases as wan
 from engines.wan.starter import STARTER_DEFAULTS, STARTER_NOTE, STARTER_PRESETS, starter_geometry, starter_weights
 from engines.wan.weights import NEGATIVE_ENGLISH, PUBLISHED, PUBLISHED_PRESETS, published_geometry
 
@@ -45,6 +49,20 @@ class FlashI2VRequest(AdaptableRequest):
     )
     shift: float = timestep_shift(7.0)
     published_pictures: bool = published_pictures()
+
+
+def phases(request: FlashI2VRequest, outlines: Mapping[str, Any], device: str) -> tuple[Phase, ...]:
+    """What a clip uses when: see EngineSpec."""
+    size = {"wide": request.width, "high": request.height}
+    config, vae = outlines["transformer"].config, outlines["vae"].config
+    latents = wan.latent_frames(vae, request.frames)
+    count = wan.tokens(config, vae, **size, latents=latents)
+    return (
+        wan.reading(outlines),
+        wan.looking(outlines, device, **size),
+        Phase("Making the video", (wan.denoising(config, count, passes=2),)),
+        wan.decoded(outlines, device, **size),
+    )
 
 
 STARTER = ModelSpec(
@@ -84,4 +102,5 @@ FLASHI2V = EngineSpec(
     advice="The video begins with the picture: name in it what moves, and say how everything goes on from there, the "
     "camera included, rather than what the picture shows already.",
     check=prompt_problems,
+    phases=phases,
 )

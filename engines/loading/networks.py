@@ -110,12 +110,8 @@ class Network:
         """
         able = abilities(context.device)
         tried = self._forms(able)
-        narrow = [f"int8 in {tried.names[0]}"] if self.can_be_narrower else []
-        names = dict.fromkeys((*tried.names, *self.architecture.makeshifts))
-        ways, narrower = (
-            [self._way(name, manner, working, able) for name in of for manner, working in manners.items()]
-            for of in (names, narrow)
-        )
+        narrow = self._narrow(able)
+        ways, narrower = self._ways(able, manners), self._ways(able, manners, narrow)
         room = context.room(beside=beside)
         lower = context.lower.get(self.role, 0)
         decision = planning.plan(ways, room, narrow=narrower, turns_first=tried.turns_first, lower=lower)
@@ -131,8 +127,34 @@ class Network:
                 f"There was not the memory for {tried.names[0]}: {self.architecture.title} computed in "
                 f"{decision.way.form}, so fine shades may be off.",
             )
+        if decision.mode == "turns":
+            notes += (f"{self._title} took turns block by block: there was not the memory for all of it at once.",)
+        elif decision.way.manner and decision.way.manner != next(iter(manners)):
+            notes += (f"{self._title} worked {decision.way.manner}: there was not the memory for more at once.",)
         in_turns = decision.mode == "turns"
         return Planned(replace(component, notes=notes, in_turns=in_turns, rung=decision.rung), decision)
+
+    def least_bytes(self, context: Context, working: Working) -> int:
+        """What it and a run of it need of the context's device at the least."""
+        able, manners = abilities(context.device), {"": working}
+        return planning.least_bytes([*self._ways(able, manners), *self._ways(able, manners, self._narrow(able))])
+
+    def _narrow(self, able: planning.Abilities) -> list[str]:
+        """The forms whose weights are made narrower than the file has them."""
+        return [f"int8 in {self._forms(able).names[0]}"] if self.can_be_narrower else []
+
+    def _ways(
+        self, able: planning.Abilities, manners: Mapping[str, Working], names: Sequence[str] | None = None
+    ) -> list[planning.Way]:
+        """Every way in which it can be run, best first; by default in the forms that lose nothing, or very little."""
+        if names is None:
+            names = [*dict.fromkeys((*self._forms(able).names, *self.architecture.makeshifts))]
+        return [self._way(name, manner, working, able) for name in names for manner, working in manners.items()]
+
+    @property
+    def _title(self) -> str:
+        """What it is, as the beginning of a sentence."""
+        return f"{self.architecture.title[:1].upper()}{self.architecture.title[1:]}"
 
     def _forms(self, able: planning.Abilities) -> planning.Forms:
         return planning.forms(able, self.architecture.precisions, float32_bytes=self.size_bytes(FLOAT32))

@@ -14,9 +14,10 @@ Config = Mapping[str, Any]
 # Bytes a channel of each token's own modulation, where tokens have timesteps of their own: in half precision, and twice
 # in float32.
 TIMESTEP_COPIES = 10
-# Feature maps of full size and base width alive at once while the autoencoders of Wan decode a latent frame, the frames
-# of its last levels one after another, and while they encode one: in 2.1 and in 2.2.
-DECODING_MAPS = (9.7, 14.2)
+# Feature maps of full size and base width alive at once, in the autoencoders of Wan 2.1 and 2.2: while they decode a
+# latent frame, the same with the frames of the last levels one after another, and while they encode one.
+DECODING_MAPS = (13.0, 21.5)
+APART_MAPS = (9.7, 14.2)
 ENCODING_MAPS = (10.4, 12.6)
 # A CPU's convolutions work in copies of their inputs: what an autoencoder was measured to take, against its tensors.
 WORKSPACE = {"cpu": 1.5}
@@ -43,11 +44,15 @@ def pyramid_transformer(config: Config, *, tokens: int, itemsize: int) -> int:
     return tokens * 24 * width(config) * itemsize
 
 
-def wan_decoder(config: Config, *, wide: int, high: int, itemsize: int, device: str = "") -> int:
-    """An autoencoder of Wan while it decodes one latent frame of `wide` x `high` pixels, what it remembers included."""
+def wan_decoder(config: Config, *, wide: int, high: int, itemsize: int, apart: bool = False, device: str = "") -> int:
+    """An autoencoder of Wan while it decodes one latent frame of `wide` x `high` pixels, what it remembers included.
+
+    Args:
+        apart: whether the frames go through its last levels one after another.
+    """
     base = config.get("decoder_base_dim") or config["base_dim"]
     stride = int(2 ** sum(config["temperal_downsample"]))
-    return _maps(config, DECODING_MAPS, stride * base * wide * high, itemsize, device)
+    return _maps(config, APART_MAPS if apart else DECODING_MAPS, stride * base * wide * high, itemsize, device)
 
 
 def wan_encoder(config: Config, *, wide: int, high: int, frames: int, itemsize: int, device: str = "") -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from engines.errors import DeviceError
+from engines.memory.budget import CONTEXT_BYTES, Memory
 from engines.memory.planning import Abilities
 
 if TYPE_CHECKING:
@@ -18,17 +19,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SHARE_OF_FREE = 0.9
-
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """A device as people know it; memory in bytes."""
+    """A device as people know it; memory in bytes, `half` as in planning.Abilities."""
 
     name: str
     title: str
     free_bytes: int
     total_bytes: int
+    half: str = ""
 
 
 class Device(Protocol):
@@ -104,15 +104,34 @@ class TorchDevice:
         elif self._device.type == "mps":
             torch.mps.empty_cache()
 
+    @property
+    def kind(self) -> str:
+        """ "cpu", "cuda" or "mps"."""
+        return self._device.type
+
+    def now(self) -> Memory:
+        """How much memory there is, and what this process holds of it."""
+        return Memory(*self.memory(), _held_bytes(self._device))
+
+    def hold(self, allowed_bytes: int) -> None:
+        """Hold torch's own allocator to `allowed_bytes` of the device, its context included; RAM has nobody to do so.
+
+        What would take more then raises torch's out-of-memory error instead of taking it from others.
+        """
+        import torch
+
+        if self.kind == "cuda":
+            share = max(allowed_bytes - CONTEXT_BYTES, 0) / self.memory()[1]
+            torch.cuda.set_per_process_memory_fraction(min(1.0, share), self._device)
+        elif self.kind == "mps":
+            share = allowed_bytes / torch.mps.recommended_max_memory()
+            torch.mps.set_per_process_memory_fraction(min(2.0, max(0.0, share)))
+
     def memory(self) -> tuple[int, int]:
         """Free and total bytes."""
         import torch
 
         return torch.cuda.mem_get_info(self._device) if self._device.type == "cuda" else ram()
-
-    def budget_bytes(self) -> int:
-        """What may be used of it when the user states no number."""
-        return int(self.memory()[0] * _SHARE_OF_FREE)
 
 
 class PeakMeter:
@@ -131,9 +150,7 @@ class PeakMeter:
     def sample(self) -> None:
         """Look at the memory in use now; for systems that keep no high-water mark."""
         if self._device.type != "cuda" and not self._resettable:
-            import psutil
-
-            self._sampled = max(self._sampled, psutil.Process().memory_info().rss)
+            self._sampled = max(self._sampled, _held_bytes(self._device))
 
     def peak_bytes(self) -> int:
         """The most bytes in use since construction."""
@@ -154,6 +171,17 @@ class PeakMeter:
         except OSError:
             return False
         return True
+
+
+def _held_bytes(device: torch.device) -> int:
+    """What this process takes of a device now; on an Apple GPU what lies in RAM is of the same memory."""
+    import psutil
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.memory_reserved(device)
+    held = psutil.Process().memory_info().rss
+    return held + (torch.mps.driver_allocated_memory() if device.type == "mps" else 0)
 
 
 def ram() -> tuple[int, int]:
@@ -180,11 +208,22 @@ def discover() -> list[DeviceInfo]:
 
     found = []
     if torch.cuda.is_available():
-        names = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-        found += [DeviceInfo(name, title(torch.device(name)), *TorchDevice(name).memory()) for name in names]
+        for index in range(torch.cuda.device_count()):
+            device = torch.device(f"cuda:{index}")
+            memory = TorchDevice(str(device)).memory()
+            found.append(DeviceInfo(str(device), title(device), *memory, half=abilities(device).half))
     if torch.backends.mps.is_available():
-        found.append(DeviceInfo("mps", "Apple GPU", *ram()))
-    return [*found, DeviceInfo("cpu", "CPU", *ram())]
+        found.append(DeviceInfo("mps", "Apple GPU", *ram(), half=abilities(torch.device("mps")).half))
+    return [*found, DeviceInfo("cpu", "CPU", *ram(), half=abilities(torch.device("cpu")).half)]
+
+
+def processor_half() -> str:
+    """The half precision that this machine's processor multiplies itself, as `abilities` says it, without torch."""
+    try:
+        words = set(Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split())
+    except OSError:
+        return ""
+    return "bfloat16" if words & {"avx512_bf16", "amx_bf16", "svebf16", "bf16"} else ""
 
 
 def abilities(device: torch.device) -> Abilities:
@@ -204,8 +243,8 @@ def half_precision(device: torch.device) -> torch.dtype | None:
             able = torch.cpu.get_capabilities()
             multiplies = any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "sve_bf16", "arm_bf16"))
             return torch.bfloat16 if multiplies else None
-        case _:
-            return torch.bfloat16
+        case _:  # an Apple GPU, which multiplies bfloat16 from macOS 14 on
+            return torch.bfloat16 if torch.backends.mps.is_macos_or_newer(14, 0) else torch.float16
 
 
 def title(device: torch.device) -> str:

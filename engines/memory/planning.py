@@ -170,6 +170,11 @@ def ladder(
     return [*found, *split, *lossy]
 
 
+def least_bytes(ways: Sequence[Way]) -> int:
+    """What a network and its run need of the device at the least."""
+    return min(rung.device_bytes() + rung.way.working_bytes for rung in ladder(ways))
+
+
 def plan(
     ways: Sequence[Way], room: Room, *, narrow: Sequence[Way] = (), turns_first: bool = False, lower: int = 0
 ) -> Plan:

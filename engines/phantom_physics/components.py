@@ -13,7 +13,7 @@ from engines.inputs import Adapter
 from engines.loading.networks import Network, find_network
 from engines.media.metadata import cheap_sha256
 from engines.memory import activations
-from engines.memory.fitting import Use
+from engines.memory.fitting import Use, Working
 from engines.memory.remembered import content_key
 from engines.phantom_physics import latents as physics_latents
 from engines.phantom_physics.checkpoint import SETTINGS, PhysicsSettings, architecture, read_settings
@@ -96,14 +96,19 @@ class PhysicsModel:
         """What the checkpoint says that this version does not know."""
         return self.settings.unknown if self.physics is not None else []
 
-    def denoiser(self, context: Context, tokens: int) -> Use:
-        """The pictures' transformer, and the memory of a pass over `tokens` tokens with timesteps of their own."""
-        return _planned(self.wan.transformer, context, tokens)
+    def denoiser(self, context: Context, tokens: int, *, felt: int = 0) -> Use:
+        """The pictures' transformer, and the memory of a pass over `tokens` tokens with timesteps of their own.
+
+        Args:
+            felt: tokens of the branch at the same time, which must have room beside it.
+        """
+        branch = self.physics.least_bytes(context, _working(self.physics, felt)) if self.physics is not None else 0
+        return self.wan.transformer.planned(context, _working(self.wan.transformer, tokens), beside=branch)
 
     def branch(self, context: Context, tokens: int) -> Use:
         """The physics branch, likewise."""
         assert self.physics is not None
-        return _planned(self.physics, context, tokens)
+        return self.physics.planned(context, _working(self.physics, tokens))
 
     def given(self, context: Context, frames: np.ndarray) -> Latents:
         """Given frames uint8 [k,H,W,3] -> their latents alone, remembered; the physics' not yet in their statistics."""
@@ -137,11 +142,11 @@ class PhysicsModel:
         return activations.video_encoder(self.encoder.config, tokens=tokens, itemsize=itemsize)
 
 
-def _planned(network: Network, context: Context, tokens: int) -> Use:
+def _working(network: Network, tokens: int) -> Working:
     def working(itemsize: int) -> int:
         return activations.wan_transformer(network.config, tokens=tokens, itemsize=itemsize, own_timesteps=True)
 
-    return network.planned(context, working)
+    return working
 
 
 def _check_fit(visual: Network, physics: Network, encoder: Network) -> None:

@@ -73,11 +73,12 @@ class PhantomPhysics:
         batched = seen <= transformer.BATCHED_TOKENS
         passes = 2 if batched else 1
         with ExitStack() as used:
-            component, room = model.denoiser(context, seen * passes)
+            beside = felt[1] * felt[2] * felt[3] * passes if felt is not None else 0
+            component, room = model.denoiser(context, seen * passes, felt=beside)
             visual = used.enter_context(context.use(component, working_bytes=room))
             branch = None
             if model.physics is not None and felt is not None:
-                component, room = model.branch(context, felt[1] * felt[2] * felt[3] * passes)
+                component, room = model.branch(context, beside)
                 branch = used.enter_context(context.use(component, working_bytes=room))
                 used.enter_context(branch.joined(visual))
                 if given is not None and given.physics is not None:
@@ -107,7 +108,7 @@ class PhantomPhysics:
 
         yield Stage(name="Decoding")
         with context.use(decoding.component, working_bytes=decoding.working_bytes) as decoder:
-            for pixels in decode_frames(decoder, latents):
+            for pixels in decode_frames(decoder, latents, manner=decoding.manner):
                 yield Frames(pixels)
 
 

@@ -5,7 +5,8 @@ Defaults: Wan2.2's own for its 5B model, at the paper's 480p; see docs/phantom_p
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from engines.errors import MediaError, Problem
 from engines.inputs import AdaptableRequest, GivenClip, Reference, media
@@ -13,11 +14,13 @@ from engines.media.clips import look_at
 from engines.media.excerpt import frames_at, too_short
 from engines.parameters import guidance_scale
 from engines.request import parameter
-from engines.types import EngineSpec, Geometry, ModelSpec, Weights
+from engines.types import EngineSpec, Geometry, ModelSpec, Phase, Weights
 from engines.validation import prompt_problems
+from engines.wan import phases as wan
 from engines.wan.weights import NEGATIVE_CHINESE, PUBLISHED, PUBLISHED_PRESETS
 from engines.wording import either
 
+PHYSICS_TOKENS = 64  # of a tubelet: 8 x 8 pooled features
 STRIDE = 4  # frames of a latent frame after the first
 FEWEST_FRAMES = 5  # of a given clip; one frame is a picture
 LOW_SHIFT_PIXELS = 832 * 480  # up to here the published code recommends the lower shift
@@ -124,6 +127,25 @@ def _clip_problems(request: PhantomPhysicsRequest, clip: GivenClip) -> list[Prob
     return []
 
 
+def phases(request: PhantomPhysicsRequest, outlines: Mapping[str, Any], device: str) -> tuple[Phase, ...]:
+    """What a clip uses when: see EngineSpec. Of the branch, the published space of physics latents is assumed."""
+    size = {"wide": request.width, "high": request.height}
+    config, vae = outlines["transformer"].config, outlines["vae"].config
+    count = wan.tokens(config, vae, **size, latents=wan.latent_frames(vae, request.frames))
+    rows = 2 if count <= wan.BATCHED_TOKENS else 1
+    networks = [wan.single(config, rows * count, own_timesteps=True)]
+    if request.physics_scale and "physics" in outlines:
+        felt = rows * (request.frames + 1) // 2 * PHYSICS_TOKENS
+        networks.append(wan.single(outlines["physics"].config, felt, role="physics", own_timesteps=True))
+    given = request.clip.frames if request.clip else 1 if request.picture else 0
+    return (
+        wan.reading(outlines),
+        *([wan.looking(outlines, device, **size, frames=given)] if given else []),
+        Phase("Making the video", tuple(networks)),
+        wan.decoded(outlines, device, **size),
+    )
+
+
 GEOMETRY = Geometry(
     sizes=((832, 480), (480, 832), (1280, 704), (704, 1280)),
     multiple=32,
@@ -185,4 +207,5 @@ PHANTOM_PHYSICS = EngineSpec(
     implementation="engines.phantom_physics.engine:PhantomPhysics",
     advice="Say what moves and what acts on it: pushes, falls, collisions, flows, and what they do to what they meet.",
     check=check,
+    phases=phases,
 )

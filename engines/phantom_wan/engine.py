@@ -83,7 +83,7 @@ class PhantomWan:
 
         yield Stage(name="Decoding")
         with context.use(decoding.component, working_bytes=decoding.working_bytes) as decoder:
-            for pixels in decode_frames(decoder, latents):
+            for pixels in decode_frames(decoder, latents, manner=decoding.manner):
                 yield Frames(pixels)
 
 

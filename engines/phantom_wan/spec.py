@@ -5,11 +5,15 @@ Defaults: Phantom README and generate.py (s2v-1.3B, s2v-14B); reference pictures
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from engines.inputs import AdaptableRequest, Reference
 from engines.parameters import guidance_scale, published_pictures, reference_pictures, timestep_shift
 from engines.training.words import SENTENCE as STARTER_WORDS
-from engines.types import EngineSpec, ModelSpec, Weights
+from engines.types import EngineSpec, ModelSpec, Phase, Weights
 from engines.validation import prompt_problems
+from engines.wan import phases as wan
 from engines.wan.starter import STARTER_DEFAULTS, STARTER_NOTE, STARTER_PRESETS, starter_geometry, starter_weights
 from engines.wan.weights import NEGATIVE_CHINESE, PUBLISHED, PUBLISHED_PRESETS, published_geometry
 
@@ -24,6 +28,20 @@ class PhantomWanRequest(AdaptableRequest):
     text_guidance: float = guidance_scale(7.5, label="Text guidance", help="How strongly the clip keeps to the prompt.")
     shift: float = timestep_shift(5.0)
     published_pictures: bool = published_pictures()
+
+
+def phases(request: PhantomWanRequest, outlines: Mapping[str, Any], device: str) -> tuple[Phase, ...]:
+    """What a clip uses when: see EngineSpec."""
+    size = {"wide": request.width, "high": request.height}
+    config, vae = outlines["transformer"].config, outlines["vae"].config
+    latents = wan.latent_frames(vae, request.frames) + len(request.references)
+    count = wan.tokens(config, vae, **size, latents=latents)
+    return (
+        wan.reading(outlines),
+        wan.looking(outlines, device, **size),
+        Phase("Making the video", (wan.denoising(config, count, passes=3),)),
+        wan.decoded(outlines, device, **size),
+    )
 
 
 STARTER = ModelSpec(
@@ -80,4 +98,5 @@ PHANTOM_WAN = EngineSpec(
     implementation="engines.phantom_wan.engine:PhantomWan",
     advice="The video model is shown the subjects on plain canvases: say where they are and what they do together.",
     check=prompt_problems,
+    phases=phases,
 )

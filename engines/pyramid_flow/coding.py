@@ -16,11 +16,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from engines.pyramid_flow.spec import SPACE as SPACE
+from engines.pyramid_flow.spec import TILE as TILE
+from engines.pyramid_flow.spec import TIME as TIME
 from engines.pyramid_flow.vae import Cache, CausalVideoVAE
 from engines.sampling.finite import finite
-
-TILE = 256  # pixels; published for decoding with save_memory and for encoding a picture
-SPACE = TIME = 8  # pixels and frames of one latent
 
 
 @dataclass(frozen=True)

@@ -31,12 +31,9 @@ from engines.pyramid_flow.noise import unit_draws
 from engines.pyramid_flow.packing import PATCH, Text
 from engines.pyramid_flow.picture import fill
 from engines.pyramid_flow.scheduler import PyramidScheduler
-from engines.pyramid_flow.spec import LATENTS_SUFFIX, NAME, PyramidFlowRequest
+from engines.pyramid_flow.spec import LATENTS_SUFFIX, LONGEST_CALL, NAME, PyramidFlowRequest
 from engines.types import Context, Frames, LatentStep
 from engines.wan.latents import preview
-
-# The longest call's tokens as a multiple of one frame's: the unit, the one before, a half, the rest at a quarter.
-LONGEST_CALL = 5
 
 
 def _kept(path: Path, *, channels: int) -> torch.Tensor:

@@ -12,8 +12,7 @@ import torch
 from torch.nn.functional import interpolate, pad
 
 from engines.pyramid_flow.attention import Visibility
-
-PATCH = 2
+from engines.pyramid_flow.spec import PATCH as PATCH
 
 
 @dataclass(frozen=True)

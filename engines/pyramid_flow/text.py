@@ -14,10 +14,9 @@ import torch
 from tokenizers import Tokenizer
 
 from engines.pyramid_flow.packing import Text
+from engines.pyramid_flow.spec import CLIP_LEN as CLIP_LEN
+from engines.pyramid_flow.spec import TEXT_LEN as TEXT_LEN
 from engines.sampling.finite import finite
-
-TEXT_LEN = 128  # tokens of T5, the end token included
-CLIP_LEN = 77
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 from engines.loading.store import Store
+from engines.memory.devices import is_out_of_memory
 from engines.memory.planning import Room
 from engines.memory.remembered import Remembered
 from engines.memory.residency import ComponentCache
@@ -56,6 +57,8 @@ class WorkerContext:
         self._engine, self._cache, self._store, self._remembered = engine, cache, store, remembered
         self._attention, self._used = attention, used
         self._behind: list[_Ran] = []
+        self._rungs: dict[str, int] = {}
+        self._ran_out_of = ""
         self._paths: dict[str, tuple[Path, ...]] | None = None
 
     def paths(self, role: str) -> tuple[Path, ...]:
@@ -73,12 +76,28 @@ class WorkerContext:
         self._record(_Ran(component.role, component.precision, notes))
         if component.role in _DENOISING:
             self.computed["attention"] = self._attention.told(half=component.half)
-        with (
-            self._cache.use(component, working_bytes=working_bytes) as module,
-            self._attention.active(half=component.half),
-            component.adapted(module),
-        ):
-            yield module
+        self._rungs[component.role] = component.rung
+        try:
+            with (
+                self._cache.use(component, working_bytes=working_bytes) as module,
+                self._attention.active(half=component.half),
+                component.adapted(module),
+            ):
+                yield module
+        except Exception as error:
+            if not self._ran_out_of and is_out_of_memory(error):
+                self._ran_out_of = component.role
+            raise
+
+    @property
+    def ran_out(self) -> str:
+        """The network in whose use memory ran out, for people; "" where it was none's."""
+        return f"the {self._ran_out_of.replace('_', ' ')}" if self._ran_out_of else ""
+
+    def lowered(self) -> dict[str, int]:
+        """Role -> rungs to leave out in a next try: those up to where memory ran out, of every network if of none."""
+        roles = [self._ran_out_of] if self._ran_out_of else [*self._rungs]
+        return {**self.lower, **{role: self._rungs[role] + 1 for role in roles}}
 
     def room(self, *, beside: int = 0) -> Room:
         """The memory that networks and their runs may take now, with `beside` bytes left for others."""

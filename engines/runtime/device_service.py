@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from engines import registry
@@ -15,6 +16,7 @@ from engines.errors import DeviceError, OutOfMemory, StudioError
 from engines.events import TERMINAL, Answer, Cancelled, Failed, Stage
 from engines.messages import Ask, Generate, Status
 from engines.prompting.tasks import TASKS
+from engines.request import seeds
 from engines.runtime.settings import RuntimeSettings
 from engines.validation import build_request
 
@@ -105,6 +107,7 @@ class DeviceService:
                 settings.device,
                 store=settings.files(),
                 memory_bytes=settings.memory_bytes,
+                workers=settings.workers,
                 kernel=settings.attention,
             )
         return self._session
@@ -114,6 +117,13 @@ class DeviceService:
         if self._session is not None:
             self._session.free()
 
+    def allow(self, memory_bytes: int | None) -> None:
+        """From the next job on, use at most so much of the device; None for what is free, less a reserve."""
+        limits = {} if memory_bytes is None else {self.settings.device: memory_bytes / 1e9}
+        self.settings = replace(self.settings, memory_gb=limits)
+        if self._session is not None:
+            self._session.allow(memory_bytes)
+
     def status(self) -> Status:
         """Who is where and how big; zeros before the device was first used."""
         return Status(device=self.settings.device) if self._session is None else self._session.status()
@@ -121,16 +131,15 @@ class DeviceService:
     def _events(self, order: Generate, keep: Callable[[], bool]) -> Generator[Any, None, None]:
         spec = registry.find(order.engine)
         request = build_request(spec, order.request, pixels=False)  # the engine decodes them
-        from engines.runtime.runner import run
+        request = request.model_copy(update={"seed": seeds(request.seed)[0]})
+        from engines.runtime.second_try import second_try
 
-        session = self.session
-        yield from run(
+        yield from second_try(
+            self.session,
             spec,
             request,
-            session.context(spec.name, spec.model(request.model)),
             output_dir=self.settings.outputs,
             job_id=order.job,
-            pace=session.pace,
             keep=keep,
         )
 

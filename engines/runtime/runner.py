@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ def run(
     pace: Pace | None = None,
     engine: Any = None,
     keep: Callable[[], bool] = lambda: False,
+    notes: Sequence[str] = (),
 ) -> Generator[Any, None, None]:
     """Make the clip of `request` and yield Stage, Step, Preview, Note and, last, Done.
 
@@ -49,6 +50,7 @@ def run(
         pace: what earlier runs taught about time; shared by the runs of one process.
         engine: the engine to run; by default the one behind `spec`.
         keep: whether to stop and keep what there is; asked after everything the engine yields.
+        notes: what is to be known of the clip from the beginning.
 
     Raises:
         StudioError: with a sentence for people; the cause of anything unforeseen is chained.
@@ -56,7 +58,7 @@ def run(
     request = request.model_copy(update={"seed": seeds(request.seed)[0]})
     with Output(Path(output_dir), job_id) as output:
         try:
-            yield from _Run(spec, request, context, output, pace or Pace()).events(engine, keep)
+            yield from _Run(spec, request, context, output, pace or Pace()).events(engine, keep, notes)
         except NotFinite as error:
             files = context.paths(error.role) if error.role in {part.role for part in context.model.weights} else ()
             raise NotFinite(error.role, when=error.when, file=files[0].name if files else "") from error
@@ -90,10 +92,12 @@ class _Run:
         self._stage_began = self._began = time.monotonic()
         self._preview_due = 0.0
 
-    def events(self, engine: Any, keep: Callable[[], bool]) -> Iterator[Any]:
+    def events(self, engine: Any, keep: Callable[[], bool], notes: Sequence[str]) -> Iterator[Any]:
         files = {weights.role: self.context.paths(weights.role) for weights in self.context.model.weights}
         self._switch("Getting ready")
         yield Stage(name="Getting ready")
+        for note in notes:
+            yield self._noted(note)
         engine = engine or implementation(self.spec)
         meter = devices.PeakMeter(self.context.device)
         try:
@@ -135,6 +139,8 @@ class _Run:
                     taken = time.monotonic() - now
                     self._preview_due = now + max(_PREVIEW_EVERY_S, taken / _PREVIEW_SHARE)
                     yield Preview(image=image)
+            case Frames() if not len(item.pixels):  # more is decoded, of frames that are not whole yet
+                yield Step(index=0, total=self.request.frames)
             case Frames():
                 if self.writer is None:
                     self._open(item.pixels[0], files)

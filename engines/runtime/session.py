@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from engines.loading.store import Store
+from engines.memory import budget
 from engines.memory.devices import TorchDevice, ram
 from engines.memory.remembered import Remembered
 from engines.memory.residency import ComponentCache
@@ -12,7 +15,6 @@ from engines.runtime.context import WorkerContext
 from engines.runtime.time_left import Pace
 from engines.types import ModelSpec
 
-_RAM_SHARE = 0.7
 # Of the networks' RAM: hidden states of a large encoder come to some hundred megabytes a prompt.
 _REMEMBERED_SHARE = 0.05
 
@@ -22,7 +24,8 @@ class Session:
 
     Args:
         device: "cpu", "cuda:0", "mps".
-        memory_bytes: the most that may be used of it; None for most of what is free now.
+        memory_bytes: the most that may be used of it; None for what is free, less a reserve.
+        workers: how many processes share the RAM of this machine.
         kernel: what attention is computed with: of engines.runtime.attention.CHOICES.
 
     Raises:
@@ -31,19 +34,34 @@ class Session:
     """
 
     def __init__(
-        self, device: str, *, store: Store, memory_bytes: int | None = None, kernel: str = attention.AUTO
+        self,
+        device: str,
+        *,
+        store: Store,
+        memory_bytes: int | None = None,
+        workers: int = 1,
+        kernel: str = attention.AUTO,
     ) -> None:
         self.device, self.store, self.pace = TorchDevice(device), store, Pace()
         self.attention = attention.choose(kernel, self.device.torch_device)
-        budget = memory_bytes or self.device.budget_bytes()
-        spare = int(ram()[0] * _RAM_SHARE)
-        self.cache = ComponentCache(self.device, device_budget_bytes=budget, ram_budget_bytes=spare)
-        in_ram = min(budget, spare) if self.device.is_ram else spare
-        self.remembered = Remembered(limit_bytes=int(in_ram * _REMEMBERED_SHARE))
+        self.limit = memory_bytes
+        spare = budget.ram_bytes(ram()[0], workers=workers)
+        self.cache = ComponentCache(self.device, device_budget_bytes=0, ram_budget_bytes=spare)
+        self.remembered = Remembered(limit_bytes=0)
         self._models: dict[str, set[str]] = {}
+        self._look()
 
-    def context(self, engine: str, model: ModelSpec) -> WorkerContext:
-        """The context of one job."""
+    def context(self, engine: str, model: ModelSpec, *, lower: Mapping[str, int] | None = None) -> WorkerContext:
+        """The context of one job, with the memory that there is now.
+
+        Args:
+            lower: role -> rungs of its ladder to leave out.
+
+        Raises:
+            OutOfMemory: there is not even the memory for the program itself.
+        """
+        self._look()
+        budget.networks_bytes(self.device.kind, self.allowed)
         return WorkerContext(
             engine,
             model,
@@ -51,8 +69,24 @@ class Session:
             store=self.store,
             remembered=self.remembered,
             attention=self.attention,
+            lower=lower or {},
             used=lambda key: self._models.setdefault(key, set()).add(f"{engine}/{model.name}"),
         )
+
+    def allow(self, memory_bytes: int | None) -> None:
+        """From the next job on, use at most so much of the device; None for what is free, less a reserve."""
+        self.limit = memory_bytes
+        self._look()
+
+    def _look(self) -> None:
+        """How much memory there is now: what is stated, what others left, less what the program takes for itself."""
+        self.allowed = budget.allowed_bytes(self.device.kind, self.device.now(), self.limit)
+        self.device.hold(self.allowed)
+        usable = max(0, self.allowed - budget.OWN_BYTES[self.device.kind])
+        in_ram = min(usable, self.cache.ram_budget_bytes) if self.device.is_ram else self.cache.ram_budget_bytes
+        # Remembered results lie in RAM: where the device is RAM, networks get what these may take less.
+        self.remembered.limit_bytes = int(in_ram * _REMEMBERED_SHARE)
+        self.cache.device_budget_bytes = usable - self.remembered.limit_bytes * self.device.is_ram
 
     def free(self) -> None:
         """Drop every idle network and everything remembered."""
@@ -70,7 +104,7 @@ class Session:
                 Held(key=key, where=where, size_bytes=size, models=tuple(sorted(self._models[key])))
                 for key, where, size in held
             ),
-            budget_bytes=self.cache.device_budget_bytes,
+            budget_bytes=self.allowed,
             free_bytes=free,
             total_bytes=total,
         )

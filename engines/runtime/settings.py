@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from engines.errors import StudioError
 from engines.loading.store import Store, parse_override
+from engines.memory.budget import limit_of
 from engines.runtime.attention import AUTO
 
 
@@ -20,14 +22,15 @@ class MachineSettings:
 
     Attributes:
         models: folder with downloaded checkpoints; None leaves it to the engine layer.
-        memory_gb: most memory of its device that a worker may use, in GB; None leaves the choice to the worker.
+        memory_gb: device -> the most GB of it that may be used, "" for every other; without one, what is free less a
+            reserve.
         overrides: "engine/model/role=path", for checkpoint files kept elsewhere.
         preload: import the heavy libraries before the first job, where there is memory enough.
         attention: what attention is computed with: of engines.runtime.attention.CHOICES.
     """
 
     models: Path | None = None
-    memory_gb: float | None = None
+    memory_gb: Mapping[str, float] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
     preload: bool = True
     attention: str = AUTO
@@ -36,10 +39,10 @@ class MachineSettings:
         """The checkpoint files of this machine; raises StudioError for an override that is none."""
         return Store(models=self.models, overrides=dict(map(parse_override, self.overrides)))
 
-    def runtime(self, device: str, *, outputs: Path, log: str = "") -> RuntimeSettings:
+    def runtime(self, device: str, *, outputs: Path, log: str = "", workers: int = 1) -> RuntimeSettings:
         """What the process that owns `device` is told; see RuntimeSettings."""
-        shared: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(MachineSettings)}
-        return RuntimeSettings(**shared, device=device, outputs=outputs, log=log)
+        shared: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(MachineSettings)}
+        return RuntimeSettings(**shared, device=device, outputs=outputs, log=log, workers=workers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,7 @@ class RuntimeSettings(MachineSettings):
         device: "cpu", "cuda:0", "mps".
         outputs: folder of the finished clips.
         log: the file with the details of its failures, relative to `outputs`; "" if there is none.
+        workers: how many such processes share the RAM of this machine.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -59,6 +63,7 @@ class RuntimeSettings(MachineSettings):
     device: str = "cpu"
     outputs: Path = Path("outputs")
     log: str = ""
+    workers: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "outputs", self.outputs.absolute())
@@ -70,8 +75,8 @@ class RuntimeSettings(MachineSettings):
 
     @property
     def memory_bytes(self) -> int | None:
-        """The most that may be used of the device; None for most of what is free."""
-        return int(self.memory_gb * 1e9) if self.memory_gb else None
+        """The most that may be used of the device; None for what is free, less a reserve."""
+        return limit_of(self.memory_gb, self.device)
 
     def to_json(self) -> str:
         """One line of JSON."""

@@ -22,6 +22,7 @@ from engines.errors import StudioError
 from engines.events import TERMINAL
 from engines.media.output import remove_leftovers
 from engines.messages import (
+    Allow,
     Ask,
     AskEvent,
     Cancel,
@@ -129,6 +130,8 @@ class Worker:
                 self._held = command.held
             case Free():
                 self._commands.put(self._free)
+            case Allow():
+                self._commands.put(lambda: self.service.allow(command.memory_bytes))
             case Shutdown():
                 self.stop()
 

@@ -19,14 +19,13 @@ from engines.memory import activations
 from engines.memory.fitting import Planned, Use, Working, planned_or_refused
 from engines.memory.remembered import content_key
 from engines.types import Component, Context, Size
-from engines.wan import transformer, vae
+from engines.wan import decoding, transformer, vae
 from engines.wan.encoder_keys import TEXT_ENCODER
 from engines.wan.latents import preview_factors
+from engines.wan.phases import TOGETHER, manners_of
 from engines.wan.text import PUBLISHED_TEXT_LEN, TextStates, encode_text
 from engines.wan.transformer_keys import TRANSFORMER
 from engines.wan.vae_keys import VAE
-
-TOGETHER = "all passes at once"
 
 
 class Passes(NamedTuple):
@@ -129,11 +128,10 @@ class WanModel:
         batch, where there is the memory for it."""
         tokens = transformer.token_count(self.transformer.config, *latents[1:])
 
-        def working(rows: int) -> Working:
-            return partial(_pass_bytes, self.transformer.config, rows * tokens)
+        def working(tokens: int) -> Working:
+            return partial(_pass_bytes, self.transformer.config, tokens)
 
-        manners = {TOGETHER: working(count)} if tokens <= transformer.BATCHED_TOKENS else {}
-        found = self.transformer.plan(context, manners | {"": working(1)})
+        found = self.transformer.plan(context, manners_of(working, tokens, count, batched=transformer.BATCHED_TOKENS))
         return Passes(found.component, found.working_bytes, found.manner == TOGETHER)
 
     def decoder(self, context: Context, *, width: int, height: int) -> Planned:
@@ -144,11 +142,8 @@ class WanModel:
         """
 
         def planned(size: Size) -> Planned:
-            def working(itemsize: int) -> int:
-                told = {"wide": size.width, "high": size.height, "itemsize": itemsize, "device": context.device.type}
-                return activations.wan_decoder(self.vae.config, **told)
-
-            return self.vae.plan(context, {"": working})
+            told = {"wide": size.width, "high": size.height, "device": context.device.type}
+            return self.vae.plan(context, decoding.manners(self.vae.config, **told))
 
         return planned_or_refused(context, planned, Size(width, height), doing="Decoding")
 

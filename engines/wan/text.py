@@ -16,8 +16,9 @@ from transformers import UMT5EncoderModel
 
 from engines.prompting import tokens
 from engines.sampling.finite import finite
+from engines.wan.phases import TEXT_LEN
 
-PUBLISHED_TEXT_LEN = 512
+PUBLISHED_TEXT_LEN = TEXT_LEN
 
 
 class TextStates(NamedTuple):

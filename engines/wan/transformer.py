@@ -12,9 +12,7 @@ from diffusers import WanTransformer3DModel
 
 from engines.adapters.applying import at_step
 from engines.sampling.guidance import NetworkCall
-
-# Below this many tokens a pass leaves the device half idle, and several passes are faster as one batch.
-BATCHED_TOKENS = 8_192
+from engines.wan.phases import BATCHED_TOKENS as BATCHED_TOKENS
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from engines.events import Answer, Words
+from engines.memory.budget import Limits
 from engines.messages import Ask
 from studio.jobs.progress import Progress
 from studio.jobs.store import Job
@@ -78,6 +79,14 @@ class Executor(Protocol):
 
     def devices(self) -> list[DeviceState]:
         """The devices that make clips, as far as they are known by now."""
+        ...
+
+    def limits(self) -> Limits:
+        """The most GB of each device that may be used, as it was stated."""
+        ...
+
+    def allow(self, limits: Limits) -> None:
+        """From the next job on, use at most so much of each device."""
         ...
 
     def hindrance(self) -> str:

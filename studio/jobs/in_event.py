@@ -8,12 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from engines import events
 from engines.errors import StudioError
 from engines.events import TERMINAL, Answer, Cancelled, Failed, Words
+from engines.memory.budget import Limits
 from engines.messages import Ask, Generate, parse_command
 from engines.prompting.tasks import TASKS
 from engines.runtime.device_service import DeviceService
@@ -109,6 +111,12 @@ class InEventExecutor:
 
     def devices(self) -> list[DeviceState]:
         return [DeviceState(self._device, "ZeroGPU" if spaces is not None else self._device.upper())]
+
+    def limits(self) -> Limits:
+        return self._settings.memory_gb
+
+    def allow(self, limits: Limits) -> None:
+        self._settings = replace(self._settings, memory_gb=limits)
 
     def wake(self) -> None:
         return

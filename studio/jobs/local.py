@@ -15,7 +15,8 @@ from engines import registry
 from engines.errors import StudioError
 from engines.events import TERMINAL, Answer, Cancelled, Done, Failed, Words
 from engines.media.output import check_room, remove_leftovers
-from engines.messages import Ask, AskEvent, Cancel, Free, Generate, Hold, JobEvent, Status
+from engines.memory.budget import Limits, limit_of
+from engines.messages import Allow, Ask, AskEvent, Cancel, Free, Generate, Hold, JobEvent, Status
 from engines.prompting.tasks import TASKS
 from studio.jobs import outputs
 from studio.jobs.asking import PATIENCE_S, NoAnswer, pieces
@@ -158,6 +159,16 @@ class LocalExecutor:
             for device in list(self._devices.values())
         ]
 
+    def limits(self) -> Limits:
+        return self._settings.memory_gb
+
+    def allow(self, limits: Limits) -> None:
+        with self._condition:
+            self._settings = replace(self._settings, memory_gb=limits)
+            for device in self._devices.values():
+                if device.process is not None and device.process.usable:
+                    self._tell(device.process, Allow(memory_bytes=limit_of(limits, device.state.name)))
+
     def hindrance(self) -> str:
         return self._hindrance
 
@@ -278,7 +289,7 @@ class LocalExecutor:
             folder = self._settings.outputs
             try:
                 device.process = WorkerProcess(
-                    self._settings.runtime(device.state.name, outputs=folder, log=name),
+                    self._settings.runtime(device.state.name, outputs=folder, log=name, workers=len(self._devices)),
                     command=self._command,
                     log=BoundedLog(folder / name),
                     on_message=self._take,

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from engines import messages
 from engines.errors import InvalidRequest, Problem
-from engines.memory.devices import ram
+from engines.memory.devices import processor_half, ram
 from engines.runtime.settings import RuntimeSettings
 from engines.wording import either, printable
 from studio.jobs.bounded_log import BoundedLog
@@ -37,7 +37,7 @@ _GPU_NODES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")
 class DeviceState:
     """A device that makes clips, as the page shows it; memory in bytes, 0 where it is not known.
 
-    `held_bytes` is the size of the networks that its worker keeps warm.
+    `held_bytes` is the size of the networks that its worker keeps warm, `half` as in planning.Abilities.
     """
 
     name: str
@@ -46,12 +46,13 @@ class DeviceState:
     total_bytes: int = 0
     busy: bool = False
     held_bytes: int = 0
+    half: str = ""
 
 
 def find_devices(names: Sequence[str]) -> list[DeviceState]:
     """The named devices, or the machine's GPUs, or its CPU. Where there may be a GPU another process asks torch."""
     states = _ask_torch() if _may_have_gpu() else []
-    states = states or [DeviceState("cpu", "CPU", *ram())]
+    states = states or [DeviceState("cpu", "CPU", *ram(), half=processor_half())]
     if names:
         known = {state.name: state for state in states}
         return [known.get(name, DeviceState(name, name.upper() if name == "cpu" else name)) for name in names]

@@ -1,4 +1,4 @@
-"""The studio as an API: six typed functions for gradio's and MCP clients. Their docstrings are what callers read."""
+"""The studio as an API: seven typed functions for gradio's and MCP clients. Their docstrings are what callers read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from engines.errors import InvalidRequest, Problem, StudioError
 from engines.inputs import Media, entries, media_fields
 from engines.types import EngineSpec
 from engines.wording import given
-from studio import kept_files
+from studio import estimating, kept_files
 from studio.jobs.store import Job
 from studio.page.uploads import DATA_URL, received, served, written_out
 from studio.page.visitor import CALLERS, caller, connection
@@ -28,7 +28,7 @@ _ID = re.compile(r"[\w-]{1,100}", re.ASCII)
 def expose(studio: Studio) -> None:
     """Add the functions to the page that is being built."""
     calls = Calls(studio)
-    for function in (calls.generate, calls.job, calls.cancel, calls.refine, calls.models, calls.status):
+    for function in (calls.generate, calls.job, calls.cancel, calls.refine, calls.models, calls.status, calls.estimate):
         gr.api(function, api_name=function.__name__, queue=False)
 
 
@@ -74,6 +74,25 @@ class Calls:
             for _ in attended:  # where a GPU exists only inside a call, the clip is made before this one ends
                 continue
         return [job.id for job in jobs]
+
+    def estimate(self, engine: str, settings: dict[str, Any]) -> dict[str, Any]:
+        """Say what a clip would take, before it is made: memory, disk, time, and the smaller clip that fits.
+
+        The verdict is "fits", "slower" (in parts or in another precision), "refused" or "unknown".
+
+        Args:
+            engine: which engine would make it.
+            settings: model, width, height, frames, steps, ...; files are not needed.
+        """
+        try:
+            spec = self._studio.spec(_of(str, "engine", engine))
+            request = estimating.request_of(spec, _of(dict, "settings", settings))
+            if request is None:
+                raise InvalidRequest([Problem("settings", "No clip of this model, size and length can be made.")])
+            found = self._studio.outlook(spec, request)
+        except StudioError as error:
+            raise gr.Error(str(error), title="No estimate", print_exception=False) from None
+        return {"verdict": "unknown", "text": ""} if found is None else found.as_values()
 
     def job(self, id: str) -> dict[str, Any]:
         """Tell how far a job is: its state, stage and step, and once it is done its video.

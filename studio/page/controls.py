@@ -14,7 +14,8 @@ from engines.inputs import media_fields
 from engines.request import MAX_PROMPT_CHARACTERS, control
 from engines.types import EngineSpec
 from studio import examples
-from studio.page import duration, fields, markup, model_list, presets, refine_row, settings_line
+from studio.page import duration, estimate, fields, markup, model_list, presets, refine_row, settings_line
+from studio.page.estimate import EstimateLine
 from studio.page.form import Form
 from studio.page.model_list import ModelList
 from studio.page.plumbing import HIDDEN, PRIVATE, changed, page, script
@@ -81,7 +82,7 @@ def render(studio: Studio, spec: EngineSpec) -> Controls:
             put.put(group)
         with gr.Accordion("Advanced settings", open=False, elem_classes="advanced"):
             put.put("advanced")
-    problems, generate = _dock(spec)
+    problems, takes, generate = _dock(spec)
     # Wired once every component stands on the page.
     boards = [entry.board for entry in form.controls if entry.board is not None]
     switches = dict.fromkeys(declared.as_published for declared in media_fields(spec.request_type).values())
@@ -95,6 +96,7 @@ def render(studio: Studio, spec: EngineSpec) -> Controls:
     presets.wire(form, quality, listed.chosen)
     settings_line.wire(form, line, quality=quality, variations=variations)
     _wire_problems(form, problems)
+    estimate.wire(studio, form, takes)
     return Controls(form, listed, variations, problems, generate, put.readings)
 
 
@@ -153,12 +155,13 @@ def _seed(put: _Fields) -> gr.Slider:
         )
 
 
-def _dock(spec: EngineSpec) -> tuple[gr.HTML, gr.Button]:
-    """What is wrong, and Generate: always in sight."""
+def _dock(spec: EngineSpec) -> tuple[gr.HTML, EstimateLine, gr.Button]:
+    """What is wrong, what the clip will take, and Generate: always in sight."""
     with gr.Column(elem_classes="dock"):
         problems = gr.HTML(elem_id=f"{spec.name}-problems")
+        takes = estimate.render(spec.name)
         generate = gr.Button("Generate", variant="primary", size="lg", elem_classes="go", elem_id=f"{spec.name}-go")
-    return problems, generate
+    return problems, takes, generate
 
 
 def _wire_problems(form: Form, problems: gr.HTML) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import gradio as gr
 
+from engines.errors import StudioError
+from engines.memory.budget import limit_of
 from engines.wording import gigabytes, gpu_memory
+from studio import allowances
 from studio.jobs.worker_process import DeviceState
 from studio.page import markup, plumbing
 from studio.page.markup import Line, Row
@@ -39,10 +43,20 @@ class Machine:
             return
         with gr.Accordion("This machine", open=False, elem_id="machine") as fold:
             self.table = gr.HTML(elem_id="machine-devices")
+            with gr.Row(elem_classes="pair"):
+                self.most = gr.Textbox(
+                    label="Use at most (GB)",
+                    info="Of every device, as 8; or of each, as cuda:0=8,cuda:1=20. Nothing: what is free, less a "
+                    "reserve. It is filled, never exceeded, and holds from the next clip on.",
+                    elem_id="machine-most",
+                    max_lines=1,
+                )
             with gr.Row(elem_classes="pills"):
+                allow = gr.Button("Use at most that", size="sm", min_width=60, elem_id="machine-allow")
                 free = gr.Button("Free memory", size="sm", min_width=60, elem_id="machine-free")
             self.said = gr.HTML(elem_id="machine-said", elem_classes="hint")
-        fold.expand(self.open, None, [self.table, self.said], **HIDDEN)
+        fold.expand(self.open, None, [self.table, self.said, self.most], **HIDDEN)
+        gr.on([allow.click, self.most.submit], self.allow, self.most, [self.table, self.said, self.most], **HIDDEN)
         free.click(self.free, None, [self.table, self.said], api_visibility="private", show_progress="minimal")
 
     def look(self) -> Updates:
@@ -58,7 +72,18 @@ class Machine:
 
     def open(self) -> Updates:
         """What is kept warm now."""
-        return {self.table: markup.table(self._rows()), self.said: ""}
+        limits = allowances.text(self.studio.executor.limits())
+        return {self.table: markup.table(self._rows()), self.said: "", self.most: limits}
+
+    def allow(self, most: Any) -> Updates:
+        """Hold every device to what may be used of it from the next clip on, and say so."""
+        try:
+            self.studio.allow(most if isinstance(most, str) else "")
+        except StudioError as error:
+            return {self.said: markup.lines([Line(str(error), "problem")])}
+        limits = allowances.text(self.studio.executor.limits())
+        said = f"From the next clip on, at most {limits} GB." if limits else "From the next clip on, what is free."
+        return {self.said: markup.lines([Line(said)]), self.table: markup.table(self._rows()), self.most: limits}
 
     def free(self) -> Updates:
         """Give back what idle devices keep warm, and say how much it was."""
@@ -71,10 +96,12 @@ class Machine:
         return {self.table: markup.table(self._rows()), self.said: markup.lines(lines)}
 
     def _rows(self) -> list[Row]:
+        limits = self.studio.executor.limits()
         return [
             Row(
                 _title(state),
                 f"{gigabytes(state.held_bytes)} of models kept warm" if state.held_bytes else "nothing kept",
+                f"at most {gigabytes(most)} used" if (most := limit_of(limits, state.name)) is not None else "",
             )
             for state in self.studio.executor.devices()
         ]

@@ -77,6 +77,12 @@ def lines(shown: Iterable[Line]) -> str:
     return "".join(_line(line) for line in shown if line.text)
 
 
+def estimate(colour: str, sentence: str) -> str:
+    """What a clip will take: a dot in green, amber or red, and the sentence, which says the same without colours."""
+    dot = f'<span class="dot {escape(colour)}" aria-hidden="true"></span>' if colour else ""
+    return f'<p class="estimate-line" role="status">{dot}{escape(sentence)}</p>'
+
+
 def section(title: str, help_: str) -> str:
     """The head of a group of controls."""
     return f"<h3>{escape(title)}</h3><p>{escape(help_)}</p>"

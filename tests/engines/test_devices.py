@@ -46,8 +46,9 @@ def test_a_device_that_is_not_there_is_a_sentence():
                 TorchDevice(name)
 
 
-def test_a_part_of_what_is_free_may_be_used():
-    assert 0 < TorchDevice("cpu").budget_bytes() < ram()[1]
+def test_a_device_says_what_it_has_and_what_this_process_holds():
+    now = TorchDevice("cpu").now()
+    assert 0 < now.free <= now.total == ram()[1] and 10**7 < now.held < now.total
 
 
 def test_the_meter_sees_memory_that_is_gone_again():

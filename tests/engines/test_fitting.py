@@ -16,6 +16,7 @@ from engines.memory.residency import ComponentCache
 from engines.types import Component, Size
 from engines.wan import vae
 from engines.wan.components import WanModel
+from engines.wan.decoding import FRAME_BY_FRAME
 from tests.engines import tiny_wan
 from tests.engines.fake_device import FakeDevice
 from tests.engines.tiny_models import WAN_GEOMETRY
@@ -36,10 +37,10 @@ def context(files: dict[str, tuple[Path, ...]]) -> CountingContext:
     return context
 
 
-def needed(model: WanModel, size: Size, precision: Precision = FLOAT32) -> int:
+def needed(model: WanModel, size: Size, precision: Precision = FLOAT32, *, apart: bool = False) -> int:
     """Bytes of the autoencoder and of decoding frames of a size."""
     told = {"wide": size.width, "high": size.height, "itemsize": precision.storage.itemsize, "device": "cpu"}
-    return model.vae.size_bytes(precision) + activations.wan_decoder(model.vae.config, **told)
+    return model.vae.size_bytes(precision) + activations.wan_decoder(model.vae.config, apart=apart, **told)
 
 
 def test_what_fits_is_done_as_published(context: CountingContext) -> None:
@@ -50,22 +51,31 @@ def test_what_fits_is_done_as_published(context: CountingContext) -> None:
     assert decoding.component.size_bytes + decoding.working_bytes == context.budget_bytes
 
 
-def test_with_half_the_memory_it_is_decoded_in_half_the_precision_and_says_so(context: CountingContext) -> None:
+@pytest.mark.parametrize(
+    ("apart", "precision", "manner", "says"),
+    [
+        (False, "float32", FRAME_BY_FRAME, "autoencoder worked frame by frame"),
+        (True, "bfloat16", "", "not the memory for float32: a Wan video autoencoder computed in bfloat16"),
+    ],
+)
+def test_with_less_memory_it_is_decoded_in_the_next_manner_and_says_so(
+    context: CountingContext, apart: bool, precision: str, manner: str, says: str
+) -> None:
     model = WanModel.find(context)
-    context.budget_bytes = needed(model, Size(64, 32)) - 1
+    context.budget_bytes = needed(model, Size(64, 32), apart=apart) - 1
     decoding = model.decoder(context, width=64, height=32)
-    assert decoding.component.precision == "bfloat16"
+    assert (decoding.component.precision, decoding.manner) == (precision, manner)
     (note,) = decoding.component.notes
-    assert "not the memory for float32" in note and "Wan video autoencoder computed in bfloat16" in note
+    assert says in note
     latents = torch.zeros(4, 2, 8, 16)
     with context.use(decoding.component, working_bytes=decoding.working_bytes) as network:
-        assert sum(len(frames) for frames in vae.decode_frames(network, latents)) == 5
+        assert sum(len(frames) for frames in vae.decode_frames(network, latents, manner=manner)) == 5
     assert context.notes == [note]
 
 
 def test_the_hint_names_the_sizes_that_would_fit_and_no_length(context: CountingContext) -> None:
     model = WanModel.find(context)
-    context.budget_bytes = needed(model, Size(32, 16), BFLOAT16)
+    context.budget_bytes = needed(model, Size(32, 16), BFLOAT16, apart=True)
     with pytest.raises(OutOfMemory) as refused:
         model.decoder(context, width=64, height=32)
     assert "Decoding frames of 64x32 needs" in refused.value.message and "any length" in refused.value.message

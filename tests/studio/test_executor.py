@@ -241,7 +241,7 @@ def test_inside_an_event_the_settings_hold_as_in_a_worker(
     """The tiny engine's file is found in the models folder alone, and does not fit into the memory allowed."""
     monkeypatch.setitem(registry.SPECS, TINY.name, TINY)
     write_checkpoint(tmp_path / "models")
-    for memory_gb, state in ((None, "done"), (5e-7, "failed")):
+    for memory_gb, state in (({}, "done"), ({"": 5e-7}, "failed")):
         machine = replace(settings, models=tmp_path / "models", memory_gb=memory_gb)
         studio = open_studio(machine, InEventExecutor)
         (job,) = studio.submit(TINY.name, {"prompt": "a bear"})

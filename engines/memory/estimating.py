@@ -1,0 +1,175 @@
+"""What a clip will take, before it is made: the same plans as the run's, over what is known of its networks.
+
+Imports no torch. An engine says which networks its phases use at the same time (`EngineSpec.phases`); the planner says
+how each would be held on this device; the largest phase is what the clip takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from engines.memory import budget
+from engines.memory.outlines import ITEMSIZE, Outline
+from engines.memory.planning import Abilities, Plan, Room, Way, least_bytes, plan
+from engines.request import Request
+from engines.types import EngineSpec, ModelSpec, Need, Phase, Size
+
+Verdict = Literal["fits", "slower", "refused", "unknown"]
+"""As it was published and whole; in another form, in parts or in turns; not at all; nothing is known of the model."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A device, and what may be used of it.
+
+    Attributes:
+        able: what it computes in.
+        allowed_bytes: the most that the process may take of it.
+        ram_bytes: the most that a network may take of RAM beside it; of no meaning where the device is RAM.
+    """
+
+    able: Abilities
+    allowed_bytes: int
+    ram_bytes: int = 0
+
+    @property
+    def own_bytes(self) -> int:
+        """What the program takes of the device for itself."""
+        return budget.OWN_BYTES[self.able.kind]
+
+    def room(self, busy_bytes: int = 0) -> Room:
+        """The memory for networks and their runs."""
+        ram = None if self.able.is_ram else self.ram_bytes
+        return Room(max(0, self.allowed_bytes - self.own_bytes), busy_bytes=busy_bytes, ram_bytes=ram)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A network in a phase, and how it would be held; `usual` says whether that is the first rung of its ladder."""
+
+    role: str
+    plan: Plan
+
+    @property
+    def usual(self) -> bool:
+        """Whether it is whole, in its first form and manner."""
+        return self.plan.possible and self.plan.rung == 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """A phase and what it takes of the device, the program's own memory included."""
+
+    name: str
+    networks: tuple[Held, ...]
+    device_bytes: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a clip takes.
+
+    Attributes:
+        steps: phase by phase.
+        device_bytes, ram_bytes: at the most, the program's own memory included; RAM beside the device only where that
+            is not RAM itself.
+        allowed_bytes: of the device.
+    """
+
+    verdict: Verdict
+    steps: tuple[Step, ...] = ()
+    device_bytes: int = 0
+    ram_bytes: int = 0
+    allowed_bytes: int = 0
+
+    @property
+    def unusual(self) -> list[Held]:
+        """The networks that would not be held as usual."""
+        return [held for step in self.steps for held in step.networks if not held.usual]
+
+
+def estimate(phases: Sequence[Phase], outlines: Mapping[str, Outline], machine: Machine) -> Estimate:
+    """What a clip of these phases takes of a machine."""
+    steps: list[Step] = []
+    ram = 0
+    for phase in phases:
+        if any(need.role not in outlines for need in phase.needs):
+            return Estimate("unknown", allowed_bytes=machine.allowed_bytes)
+        busy, held = 0, []
+        ways = [_ways(need, outlines[need.role], machine.able) for need in phase.needs]
+        for index, need in enumerate(phase.needs):
+            beside = sum(map(least_bytes, ways[index + 1 :]))
+            patient = outlines[need.role].forms(machine.able).turns_first
+            made = plan(ways[index], machine.room(busy + beside), turns_first=patient)
+            busy += made.needs_bytes
+            ram = max(ram, made.way.size_bytes)
+            held.append(Held(need.role, made))
+        steps.append(Step(phase.name, tuple(held), busy + machine.own_bytes))
+    networks = [one for step in steps for one in step.networks]
+    verdict: Verdict = (
+        "refused"
+        if not all(one.plan.possible for one in networks)
+        else "fits"
+        if all(one.usual for one in networks)
+        else "slower"
+    )
+    device = max((step.device_bytes for step in steps), default=machine.own_bytes)
+    beside = 0 if machine.able.is_ram else ram + budget.OWN_BYTES["cpu"]
+    return Estimate(verdict, tuple(steps), device, beside, machine.allowed_bytes)
+
+
+def _ways(need: Need, outline: Outline, able: Abilities) -> list[Way]:
+    """Every way in which a network of a phase can be run on a device."""
+    return [
+        replace(outline.way(form, working(ITEMSIZE[form])), manner=manner)
+        for form in outline.forms(able).names
+        for manner, working in need.manners.items()
+    ]
+
+
+def of_request(spec: EngineSpec, request: Request, outlines: Mapping[str, Outline], machine: Machine) -> Estimate:
+    """What a checked request takes of a machine."""
+    if spec.phases is None or not outlines:
+        return Estimate("unknown", allowed_bytes=machine.allowed_bytes)
+    try:
+        phases = spec.phases(request, outlines, machine.able.kind)
+    except KeyError:  # a network of the engine of which nothing is known
+        return Estimate("unknown", allowed_bytes=machine.allowed_bytes)
+    return estimate(phases, outlines, machine)
+
+
+def smaller(
+    spec: EngineSpec,
+    request: Request,
+    outlines: Mapping[str, Outline],
+    machine: Machine,
+    *,
+    fits: Callable[[Estimate], bool],
+) -> dict[str, Any] | None:
+    """The largest clip below `request` that fits, as the fields to change: a named size or a shorter length first."""
+
+    def fitting(changes: dict[str, Any]) -> bool:
+        return fits(of_request(spec, request.model_copy(update=changes), outlines, machine))
+
+    found = [*_candidates(spec.model(request.model), request)]
+    if not found or not fitting(found[-1]):  # not even the smallest: no size is the reason
+        return None
+    return next(changes for changes in found if fitting(changes))
+
+
+def _candidates(model: ModelSpec, request: Request) -> Iterator[dict[str, Any]]:
+    """Smaller clips, the largest first; of the same shape before others."""
+    now = Size(request.width, request.height)
+    sizes = [now, *(size for size in (Size(*one) for one in model.geometry.sizes) if size.pixels < now.pixels)]
+    lengths = [frames for frames in model.geometry.lengths if frames <= request.frames]
+    clips = [(size, frames) for size in sizes for frames in lengths if (size, frames) != (now, request.frames)]
+
+    def worth(clip: tuple[Size, int]) -> tuple[int, bool]:
+        size, frames = clip
+        return size.pixels * frames, (size.width > size.height) == (now.width > now.height)
+
+    for size, frames in sorted(clips, key=worth, reverse=True):
+        changes: dict[str, Any] = {} if size == now else size._asdict()
+        yield changes | ({} if frames == request.frames else {"frames": frames})

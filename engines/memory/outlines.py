@@ -1,0 +1,115 @@
+"""What is known of a model's networks without opening them: their counted weights and what formulas need of their
+configuration. Imports no torch.
+
+Of published files it stands in outlines.json, which `python -m tests.manifests.outlines` writes from their key lists;
+the built-in models' own files say it in their headers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from engines.errors import IncompatibleCheckpoint
+from engines.loading import integrity
+from engines.memory.planning import NOTHING, Abilities, Counted, Forms, Share, Way, forms
+from engines.types import ModelSpec, Weights
+
+FILE = Path(__file__).with_name("outlines.json")
+ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A network that is not opened.
+
+    Attributes:
+        counted: its weights.
+        config: of its class's arguments, those that formulas use.
+        right, makeshifts: names of the precisions in which its numbers are right, and a little off.
+        facts: what else a built-in file says of itself.
+    """
+
+    counted: Counted
+    config: Mapping[str, Any]
+    right: tuple[str, ...]
+    makeshifts: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def forms(self, able: Abilities) -> Forms:
+        """The precisions to try on a device, best first, makeshifts last."""
+        tried = forms(able, self.right, float32_bytes=self.counted.way("float32", 4).size_bytes)
+        return Forms(tuple(dict.fromkeys((*tried.names, *self.makeshifts))), tried.turns_first)
+
+    def way(self, form: str, working_bytes: int) -> Way:
+        """It in a precision."""
+        return self.counted.way(form, ITEMSIZE[form], working_bytes)
+
+
+def outlines(model: ModelSpec, *, assets: Path) -> dict[str, Outline]:
+    """The networks of a model by role, those of which nothing is known left out.
+
+    Args:
+        assets: folder of the files shipped with this project.
+    """
+    found = {weights.role: _outline(weights, assets) for weights in model.weights}
+    return {role: outline for role, outline in found.items() if outline is not None}
+
+
+def _outline(weights: Weights, assets: Path) -> Outline | None:
+    known = _known()
+    if weights.repo:
+        name = known["files"].get(f"{weights.repo}/{weights.files[0]}")
+        return None if name is None else _read(known["networks"][name], known["kinds"])
+    path = assets / weights.files[0]
+    stamp = path.stat().st_mtime_ns if path.is_file() else 0
+    return _of_file(path, stamp) if stamp else None
+
+
+@lru_cache(maxsize=1)
+def _known() -> Any:
+    return json.loads(FILE.read_text(encoding="utf-8"))
+
+
+def _read(entry: Mapping[str, Any], kinds: Mapping[str, Any]) -> Outline:
+    kind = kinds[entry["kind"]]
+    counted = Counted(*(Share(*entry[name]) for name in ("whole", "outside", "block")), entry["buffer_bytes"])
+    return Outline(counted, entry["config"], tuple(kind["precisions"]), tuple(kind["makeshifts"]))
+
+
+@lru_cache(maxsize=32)
+def _of_file(path: Path, stamp: int) -> Outline | None:
+    """What the header of one of this project's own files says."""
+    try:
+        header, _ = integrity.safetensors_header(path)
+        facts = integrity.facts_of(header, path)
+    except (OSError, IncompatibleCheckpoint):
+        return None
+    kind = _known()["kinds"].get(facts.get("class"))
+    if kind is None or not isinstance(facts.get("config"), Mapping):
+        return None
+    whole, blocks = Counter[bool](), dict[str, Counter[bool]]()
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        numbers = 1
+        for side in entry["shape"]:
+            numbers *= side
+        single = any(part in kind["keep_float32"] for part in name.split("."))
+        inside = filter(None, (re.match(rf"{re.escape(blocks_)}\.\d+\.", name) for blocks_ in kind["blocks"]))
+        whole[single] += numbers
+        blocks.setdefault(next((found[0] for found in inside), ""), Counter())[single] += numbers
+    outside = blocks.pop("", Counter())
+    largest = max(blocks.values(), key=lambda numbers: numbers.total(), default=Counter())
+
+    def share(numbers: Counter[bool]) -> Share:
+        return Share(numbers.total(), numbers[True])
+
+    counted = Counted(share(whole), share(outside) if blocks else NOTHING, share(largest))
+    return Outline(counted, facts["config"], tuple(kind["precisions"]), tuple(kind["makeshifts"]), facts)

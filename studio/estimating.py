@@ -1,0 +1,212 @@
+"""What a clip will take here before it is made: memory, disk and time, by the run's own plans and what was measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from engines.loading.store import Store
+from engines.memory import budget, estimating
+from engines.memory.budget import Limits, Memory
+from engines.memory.devices import ram
+from engines.memory.estimating import Estimate, Held, Machine
+from engines.memory.outlines import outlines
+from engines.memory.planning import Abilities
+from engines.request import Request
+from engines.types import EngineSpec, Size
+from engines.wording import both, gigabytes
+from studio.jobs.paces import Paces
+from studio.jobs.store import Job, JobStore
+from studio.jobs.worker_process import DeviceState
+from studio.measures import time_span
+
+_LEARNED_FROM = 5
+"""Clips of a model, the newest, whose measured memory corrects the estimate."""
+_CLIP_BYTES = 0.12  # of an mp4, for each pixel of each frame
+_ROLES = {"vae": "the autoencoder", "mllm": "the multimodal model", "physics": "the physics branch"}
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a clip takes on one device.
+
+    Attributes:
+        disk_bytes: of the clip, and of what must be downloaded first.
+        seconds: None where nothing like it was made here.
+        smaller: the fields of the largest smaller clip that fits as it is, or at all; None if there is none.
+        factor: what clips of this model took here, as a share of what was reckoned; 1 before one was made.
+    """
+
+    estimate: Estimate
+    device: str
+    disk_bytes: int
+    seconds: float | None = None
+    smaller: Mapping[str, Any] | None = None
+    factor: float = 1.0
+
+    @property
+    def device_bytes(self) -> int:
+        """The most that the process takes of the device, as was measured where it was."""
+        return int(self.estimate.device_bytes * self.factor)
+
+    @property
+    def colour(self) -> str:
+        """ "green" as usual, "amber" slower or not quite the same, "red" not at all; "" where nobody knows."""
+        if self.estimate.verdict == "fits" and self.device_bytes > self.estimate.allowed_bytes:
+            return "amber"
+        return {"fits": "green", "slower": "amber", "refused": "red"}.get(self.estimate.verdict, "")
+
+    @property
+    def sentence(self) -> str:
+        """All of it for people; "" where nobody knows."""
+        made = self.estimate
+        if made.verdict == "unknown":
+            return ""
+        allowed = gigabytes(made.allowed_bytes)
+        if made.verdict == "refused":
+            refused = next(one for step in made.steps for one in step.networks if not one.plan.possible)
+            return f"Does not fit on the {self.device}: for {_name(refused)} {refused.plan.reason}."
+        parts = [f"{gigabytes(self.device_bytes)} of the {allowed} that may be used on the {self.device}"]
+        if made.ram_bytes:
+            parts.append(f"{gigabytes(made.ram_bytes)} of RAM")
+        parts.append(f"{gigabytes(self.disk_bytes)} of disk")
+        parts.append(f"about {time_span(self.seconds)}" if self.seconds is not None else "time not known yet")
+        words = f"Takes {', '.join(parts)}."
+        unusual = [*dict.fromkeys(map(_told, made.unusual))]
+        return f"{words} To fit, {both(unusual)}." if unusual else words
+
+    @property
+    def offer(self) -> str:
+        """The smaller clip in words: "640x384, 49 frames"; "" without one."""
+        if not self.smaller:
+            return ""
+        size = str(Size(self.smaller["width"], self.smaller["height"])) if "width" in self.smaller else ""
+        frames = f"{self.smaller['frames']} frames" if "frames" in self.smaller else ""
+        return ", ".join(filter(None, (size, frames)))
+
+    def as_values(self) -> dict[str, Any]:
+        """All of it for programs."""
+        made = self.estimate
+        return {
+            "verdict": made.verdict,
+            "text": self.sentence,
+            "device": self.device,
+            "device_bytes": self.device_bytes,
+            "allowed_bytes": made.allowed_bytes,
+            "ram_bytes": made.ram_bytes,
+            "disk_bytes": self.disk_bytes,
+            "seconds": self.seconds,
+            "smaller": dict(self.smaller) if self.smaller else None,
+            "plans": [
+                {
+                    "stage": step.name,
+                    "device_bytes": step.device_bytes,
+                    "networks": [
+                        {"role": one.role, "mode": one.plan.mode, "form": one.plan.way.form, "how": one.plan.way.manner}
+                        for one in step.networks
+                    ],
+                }
+                for step in made.steps
+            ],
+        }
+
+
+def request_of(spec: EngineSpec, values: Mapping[str, Any]) -> Request | None:
+    """A request as far as memory goes: files need not be there, but model, size and length must be possible."""
+    names = [model.name for model in spec.models]
+    name = values.get("model", names[0])
+    if name not in names:
+        return None
+    known = {key: value for key, value in values.items() if key in spec.request_type.model_fields}
+    try:
+        request = spec.request_type.model_validate(spec.default_values(name) | known)
+    except ValidationError:
+        return None
+    size = {"width": request.width, "height": request.height, "frames": request.frames}
+    return request if not spec.model(name).geometry.problems(**size) else None
+
+
+def outlook(
+    spec: EngineSpec,
+    request: Request,
+    device: DeviceState,
+    *,
+    files: Store,
+    limits: Limits,
+    workers: int = 1,
+    store: JobStore | None = None,
+) -> Outlook:
+    """What a clip of this request takes on a device, by what is known of its model and of earlier clips.
+
+    Args:
+        limits: what the user allows of each device.
+        workers: how many processes share the RAM.
+        store: of earlier clips; None where there is none.
+    """
+    model = spec.model(request.model)
+    known, machine = outlines(model, assets=files.assets), machine_of(device, limits, workers=workers)
+    made = estimating.of_request(spec, request, known, machine)
+    state = files.state(spec.name, model)
+    clip = math.ceil(request.width * request.height * request.frames * _CLIP_BYTES)
+    smaller = None
+    if made.verdict in ("slower", "refused"):
+        wanted = ("fits",) if made.verdict == "slower" else ("fits", "slower")
+        smaller = estimating.smaller(spec, request, known, machine, fits=lambda other: other.verdict in wanted)
+    factor, seconds = 1.0, None
+    if store is not None:
+        factor = _learned(spec, request.model, device, known, machine, store)
+        job = Job(engine=spec.name, request=request.model_dump(mode="json"))
+        seconds = Paces(store).plan(job, device=device.title, cold=not device.held_bytes).seconds
+    return Outlook(made, device.title, state.total_bytes - state.found_bytes + clip, seconds, smaller, factor)
+
+
+def machine_of(device: DeviceState, limits: Limits, *, workers: int = 1) -> Machine:
+    """A device as the planner asks, with the memory that there is now."""
+    kind = device.name.partition(":")[0]
+    free, total = (device.free_bytes, device.total_bytes) if kind == "cuda" else ram()
+    memory = Memory(free, total, device.held_bytes)
+    allowed = budget.allowed_bytes(kind, memory, budget.limit_of(limits, device.name))
+    return Machine(Abilities(kind, device.half), allowed, budget.ram_bytes(ram()[0], workers=workers))
+
+
+def _learned(
+    spec: EngineSpec, model: str, device: DeviceState, known: Mapping[str, Any], machine: Machine, store: JobStore
+) -> float:
+    """How much clips of this model took on this device, at most, against what is reckoned of them."""
+    shares = []
+    for job in _made(spec, model, store):
+        request = request_of(spec, job.request)
+        if request is None or job.result is None or not job.result.peak_bytes:
+            continue
+        whole = replace(machine, allowed_bytes=max(machine.allowed_bytes, 2**50))
+        reckoned = estimating.of_request(spec, request, known, whole).device_bytes
+        if reckoned:
+            shares.append(job.result.peak_bytes / reckoned)
+    return max(shares, default=1.0)
+
+
+def _made(spec: EngineSpec, model: str, store: JobStore) -> Sequence[Job]:
+    """The newest clips of a model; none where the list cannot be read."""
+    with suppress(Exception):
+        jobs = [job for job in store.finished(limit=50) if job.engine == spec.name]
+        return [job for job in jobs if job.request.get("model") == model][:_LEARNED_FROM]
+    return []
+
+
+def _name(held: Held) -> str:
+    return _ROLES.get(held.role, f"the {held.role.replace('_', ' ')}")
+
+
+def _told(held: Held) -> str:
+    """What is unusual about a network, as the rest of a sentence."""
+    what, way = _name(held), held.plan.way
+    if held.plan.mode == "turns":
+        return f"{what} takes turns block by block, which is slower"
+    if way.manner:
+        return f"{what} works {way.manner}" if held.role == "vae" else f"{what} makes its passes one by one"
+    return f"{what} computes in {way.form}"
