@@ -395,7 +395,10 @@ def _reference(path: str, *, keep_background: bool) -> dict[str, Any]:
 def _setting_flags(command: argparse.ArgumentParser, *settings: str) -> None:
     for source in (source for source in SOURCES if source.setting in settings):
         help_ = f"{source.help} (default: {source.default})" if source.default else source.help
-        command.add_argument(source.flag, dest=source.setting, metavar=source.metavar, help=help_)
+        if source.metavar:
+            command.add_argument(source.flag, dest=source.setting, metavar=source.metavar, help=help_)
+        else:
+            command.add_argument(source.flag, dest=source.setting, action="store_const", const="1", help=help_)
 
 
 def _settings_help() -> str:

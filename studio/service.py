@@ -16,10 +16,11 @@ from engines.loading.store import Store
 from engines.media.output import check_room, media_error
 from engines.memory.budget import read_limits
 from engines.request import Request, seeds
-from engines.types import EngineSpec
+from engines.types import EngineSpec, ModelSpec
 from engines.validation import build_request
 from engines.wording import given
 from studio import adapters, allowances, browser_files, continuing, estimating, kept_files, models, refining
+from studio.downloads import Downloads
 from studio.estimating import Outlook
 from studio.jobs.assign import Candidate, Needs, assign
 from studio.jobs.executor import Executor
@@ -41,6 +42,7 @@ class Studio:
     executor: Executor
     specs: Mapping[str, EngineSpec]
     files: Store
+    downloads: Downloads
     limits: Limits = field(default_factory=Limits)
 
     def submit(
@@ -171,6 +173,21 @@ class Studio:
         if self.job(job_id, owner=owner) is not None:
             self.store.reorder(job_id, to, owner=owner if self.settings.public else None)
 
+    def remove_model(self, spec: EngineSpec, model: ModelSpec) -> int:
+        """Delete a model's files but those that another installed model needs; returns the bytes given back.
+
+        Raises:
+            StudioError: a clip that waits or is made needs it, it is being downloaded, or a file cannot be deleted.
+        """
+        now = self.downloads.current()
+        if now is not None and now.state == "running":
+            raise StudioError("A model is being downloaded:", hint="wait for it, or stop it first.")
+        if any(job.engine == spec.name and job.request.get("model") == model.name for job in self.store.active()):
+            raise StudioError(f"A clip that waits or is made needs {model.title}:", hint="cancel it first.")
+        self.free()
+        others = [(one.name, other) for one in self.specs.values() for other in one.models]
+        return self.files.remove(spec.name, model, others=others)
+
     def free(self) -> dict[str, int]:
         """Let idle devices give back what they keep warm: name of each -> bytes given back; busy ones are left out.
 
@@ -249,7 +266,8 @@ def open_studio(settings: Settings, executor_type: Any, **options: Any) -> Studi
     store = JobStore(settings.database)
     if not settings.memory_gb:
         settings = replace(settings, memory_gb=allowances.kept(settings.outputs))
-    return Studio(settings, store, executor_type(settings, store, **options), registry.SPECS, files)
+    executor = executor_type(settings, store, **options)
+    return Studio(settings, store, executor, registry.SPECS, files, Downloads(files))
 
 
 def _new_id() -> str:

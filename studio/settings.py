@@ -45,6 +45,7 @@ class Settings(MachineSettings):
         root_path: where a proxy serves the page: a path, or a whole address.
         password_made: nobody chose the password: it was made for this run, and whoever started the studio is told it.
         public: strangers use this studio (a Hugging Face Space): each sees only their own clips, and limits apply.
+        offline: nothing in the studio reaches for another machine.
         hosted: all requests come through a proxy that tells where from (a Hugging Face Space).
         in_event: run jobs inside the page's event instead of a worker process (ZeroGPU demands it).
         queue_limit: most jobs that may wait at once.
@@ -62,6 +63,7 @@ class Settings(MachineSettings):
     password: str = field(default="", repr=False)
     password_made: bool = False
     public: bool = False
+    offline: bool = False
     hosted: bool = False
     in_event: bool = False
     queue_limit: int = 200
@@ -237,6 +239,8 @@ SOURCES = (
            "who refines prompts: rules; endpoint, set up by KINORA_REFINER_URL, _MODEL and _KEY; qwen-3b or qwen-7b",
            "rules"),
     Source("preload", "", ("KINORA_PRELOAD",), _switch, "", "0 to import heavy libraries with the first clip only"),
+    Source("offline", "--offline", ("KINORA_OFFLINE", "HF_HUB_OFFLINE"), _switch, "",
+           "use no network: nothing is downloaded, and no other machine refines prompts"),
     Source("public", "", ("KINORA_PUBLIC",), _switch, "", "1 where strangers share the studio"),
     Source("in_event", "", ("SPACES_ZERO_GPU",), _not_off, "", "set by Hugging Face's ZeroGPU"),
 )  # fmt: skip
@@ -263,6 +267,8 @@ def from_environment(**flags: object) -> Settings:
     values |= {name: value for name, value in flags.items() if value is not None and not isinstance(value, str)}
     if on_spaces:
         values["public"] = True
+    if values.get("offline"):
+        os.environ["HF_HUB_OFFLINE"] = "1"  # for huggingface_hub here and in the workers
     if values.get("public"):
         values.setdefault("queue_limit", 10)
     elif not is_loopback(values.get("host", Settings.host)) and not values.get("password"):

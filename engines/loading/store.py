@@ -6,13 +6,15 @@ Looked for in this order: a path the user gave, this project's assets, the model
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from engines.errors import MissingWeights, StudioError
+from engines.loading import hub
 from engines.loading.folders import weights_in
+from engines.loading.hub import Watch
 from engines.loading.integrity import check_file
 from engines.loading.shards import is_index, shard_names
 from engines.types import ModelSpec, Weights
@@ -114,12 +116,13 @@ class Store:
             return ModelState("bundled" if bundled else "installed", found_bytes, total_bytes)
         return ModelState("partial" if found_bytes else "missing", found_bytes, total_bytes, tuple(missing))
 
-    def download(self, engine: str, model: ModelSpec) -> Iterator[str]:
+    def download(self, engine: str, model: ModelSpec, *, watch: Watch | None = None) -> Iterator[str]:
         """Fetch what is missing, one file at a time; yields "repo/file" before each. Interrupted files are resumed.
 
         Raises:
             MissingWeights: offline, or the repository or file is not to be had.
-            StudioError: there is too little free space.
+            StudioError: there is too little free space, or a file came damaged.
+            Stopped: by `watch`.
         """
         state = self.state(engine, model)
         self._check_space(state.total_bytes - state.found_bytes)
@@ -133,27 +136,35 @@ class Store:
             for _ in range(2):  # what an index lists is known once it is here
                 for file in [file for file, path in self._listing(weights) if path is None]:
                     yield f"{weights.repo}/{file}"
-                    self._fetch(weights, file)
+                    folder = self.models / weights.repo if self.models else None
+                    hub.fetch(weights.repo, file, folder=folder, watch=watch)
 
-    def _fetch(self, weights: Weights, file: str) -> None:
-        import httpx2
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    def remove(self, engine: str, model: ModelSpec, *, others: Iterable[tuple[str, ModelSpec]]) -> int:
+        """Delete the downloaded files of a model that no other installed model needs; returns the bytes given back.
 
+        Files that the user named, or that are shipped with this project, stay.
+
+        Raises:
+            StudioError: a file could not be deleted.
+        """
+        kept = {
+            path.resolve()
+            for name, other in others
+            if (name, other.name) != (engine, model.name) and not self.state(name, other).missing
+            for path in self._downloaded(name, other)
+        }
+        gone = [path for path in self._downloaded(engine, model) if path.resolve() not in kept]
         try:
-            hf_hub_download(weights.repo, file, local_dir=self.models / weights.repo if self.models else None)
-        except (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx2.TransportError) as error:
-            raise MissingWeights(
-                f"{file} of {weights.repo} cannot be downloaded: the hub cannot be reached.",
-                hint="Check the connection, or copy the file into the models folder.",
-            ) from error
-        except HfHubHTTPError as error:
-            raise MissingWeights(
-                f"{file} of {weights.repo} cannot be downloaded: the hub refused it.",
-                hint="The repository may have moved or ask for its licence to be accepted on its page.",
-            ) from error
+            return sum(hub.remove(path) for path in gone)
         except OSError as error:
-            raise StudioError(f"{file} could not be saved.", hint="Check the models folder and its disk.") from error
+            raise StudioError("A file of the model could not be deleted.", hint="Something may use it.") from error
+
+    def _downloaded(self, engine: str, model: ModelSpec) -> list[Path]:
+        entries = [weights for weights in model.weights if weights.repo and not weights.unpublished]
+        listed = [weights for weights in entries if (engine, model.name, weights.role) not in self.overrides]
+        indexes = [path for weights in listed for file in weights.files if (path := self._find_file(weights, file))]
+        parts = [path for weights in listed for _, path in self._listing(weights) if path is not None]
+        return list(dict.fromkeys([*parts, *indexes]))
 
     def _check_space(self, needed_bytes: int) -> None:
         from huggingface_hub import constants

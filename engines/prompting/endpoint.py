@@ -73,6 +73,11 @@ class Endpoint:
                 "The refiner's endpoint is not set up.",
                 hint=f'Set {ADDRESS} to an address such as "https://models.example/v1", {MODEL} to a model it has.',
             )
+        if os.environ.get("HF_HUB_OFFLINE") == "1" and place.hostname not in _LOCAL:
+            raise RefinerError(
+                "The studio is offline, and the refiner's endpoint is on another machine.",
+                hint="Start it without --offline, or choose another refiner.",
+            )
         if self.key and place.scheme == "http" and place.hostname not in _LOCAL:
             raise RefinerError(
                 "The refiner's endpoint has no encrypted connection, so the key is not sent to it.",

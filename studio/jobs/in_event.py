@@ -27,7 +27,7 @@ from studio.jobs.worker_process import DeviceState
 from studio.settings import Settings
 
 try:
-    import spaces  # type: ignore[import-not-found,unused-ignore]
+    import spaces  # type: ignore[import-not-found,import-untyped,unused-ignore]
 except ImportError:
     spaces = None
 

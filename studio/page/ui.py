@@ -15,6 +15,7 @@ from studio.page.front_page import FrontPage
 from studio.page.gate import MOST_UPLOAD_BYTES, Gate
 from studio.page.guarded import Page
 from studio.page.machine import Machine
+from studio.page.models_tab import ModelsTab
 from studio.page.plumbing import HIDDEN
 from studio.page.theme import THEME
 from studio.service import Studio
@@ -46,6 +47,9 @@ def build(studio: Studio) -> gr.Blocks:
             places = engine_tabs.Places(tabs, drawn)
             with gr.Tab("History", id="history") as history_tab:
                 from_history = history.render(studio, places, opened=history_tab, browser=browser)
+            if not studio.settings.public:
+                with gr.Tab("Models", id="models") as models_tab:
+                    ModelsTab(studio).render(models_tab)
         rendered = places.drawn.values()
         for sender in (*(one.sender for one in rendered), from_history):
             send.wire(studio, sender, places, browser=browser)

@@ -229,11 +229,11 @@ def test_an_index_that_lists_no_files_beside_it_is_refused(content, tmp_path):
 def test_a_download_goes_on_with_what_the_index_lists(tmp_path, monkeypatch):
     fetched = []
 
-    def fetch(self, weights, file):
+    def fetch(repo, file, **_):
         fetched.append(file)
         put(tmp_path / "lab/indexed" / file, INDEX if file.endswith(".json") else b"x")
 
-    monkeypatch.setattr(Store, "_fetch", fetch)
+    monkeypatch.setattr("engines.loading.hub.fetch", fetch)
     monkeypatch.setattr(Store, "_check_space", lambda self, needed: None)
     model = ModelSpec("indexed", "Indexed", "", (INDEXED,), GEOMETRY)
     names = list(Store(models=tmp_path).download("e", model))

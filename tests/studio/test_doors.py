@@ -236,7 +236,7 @@ WRONG = {
     "KINORA_DEVICES": "gpu", "KINORA_MEMORY_GB": "nan", "KINORA_PORT": "http", "GRADIO_SERVER_PORT": "0",
     "KINORA_PUBLIC": "perhaps", "KINORA_ROOT_PATH": "a b", "GRADIO_ROOT_PATH": "ftp://x/y", "KINORA_NAMES": "a b,c",
     "KINORA_OUTPUTS": "", "KINORA_MODELS": "", "KINORA_HOST": "", "GRADIO_SERVER_NAME": "", "KINORA_PASSWORD": "",
-    "SPACES_ZERO_GPU": "",
+    "SPACES_ZERO_GPU": "", "KINORA_OFFLINE": "perhaps", "HF_HUB_OFFLINE": "perhaps",
 }  # fmt: skip
 
 
@@ -409,7 +409,8 @@ def test_serve_takes_every_flag(source: Source, monkeypatch: pytest.MonkeyPatch)
     texts = {"port": "7999", "memory_gb": "3", "devices": "cpu", "refiner": "qwen-3b", "root_path": "/kinora"}
     texts |= {"attention": "torch"}
     text = texts.get(source.setting, "elsewhere.localhost")
-    assert main(["serve", source.flag, text]) == 0
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # which --offline sets
+    assert main(["serve", source.flag, *([text] if source.metavar else [])]) == 0
     assert getattr(given[0], source.setting) != getattr(Settings(), source.setting)
 
 
