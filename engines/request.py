@@ -6,6 +6,7 @@ Type, default, bounds and help of a field drive the page, the command line, the 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -35,13 +36,15 @@ def parameter(
     advanced: bool = False,
     presentation: bool = False,
     hidden: bool = False,
+    scenes: Callable[[str], str] | None = None,
 ) -> Any:
     """A request field. `minimum` and `maximum` are inclusive; `step` and `lines` only shape the control, and
     `placeholder` shows in an empty box what may be written; without one the help does.
 
     `default` is the published default; a ModelSpec overrides it where its checkpoint was published with another.
     `presentation` says that the field decides how the frames are shown and never what is in them. A `hidden` one has
-    no control of its own on the page, which fills it otherwise.
+    no control of its own on the page, which fills it otherwise. `scenes` makes a text one of scenes, a table on the
+    page: what writes any text of scenes as lines of "0-2: what happens", or raises ValueError with what is wrong.
     """
     return Field(
         default,
@@ -59,6 +62,7 @@ def parameter(
             "advanced": advanced,
             "presentation": presentation,
             "hidden": hidden,
+            "scenes": scenes,  # type: ignore[dict-item]
         },
     )
 

@@ -47,17 +47,18 @@ class PyramidFlowRequest(AdaptableRequest):
     )
     storyboard: str = parameter(
         "",
-        label="Storyboard",
-        help="A prompt per range of seconds, one a line. The prompt above goes before each of them.",
+        label="Scenes",
+        help="What happens in each part of the clip. The prompt above goes before each of them.",
         group="prompt",
         max_length=MAX_STORYBOARD_CHARACTERS,
         lines=4,
-        placeholder="0-2: a red star moves right\n2-5: the red star turns blue",
+        placeholder="0-2: a red star moves right\n2-5: a red star spins",
+        scenes=storyboard.written,
     )
     continues: Path | None = media(
         "earlier job",
         label="Continue",
-        help="An earlier clip that this one goes on from, up to the new length: exactly as if never interrupted.",
+        help="An earlier clip that this one goes on from, up to the new length.",
         suffix=LATENTS_SUFFIX,
     )
     steps: int = step_count(
@@ -72,14 +73,13 @@ class PyramidFlowRequest(AdaptableRequest):
     )
     guidance: float = guidance_scale(
         7.0,
-        label="Guidance",
-        help="How strongly the first frame keeps to the prompt; 0 turns all guidance off.",
+        label="How strongly the first frame follows the prompt",
+        help="The guidance of the first frame; 0 turns all guidance off.",
     )
     video_guidance: float = guidance_scale(
         5.0,
-        label="Guidance of later frames",
+        label="How strongly later frames follow the prompt",
         help="Higher: more motion, less drift. Lower: steadier. Published: 5, and 4 for a first picture.",
-        advanced=False,
     )
 
 

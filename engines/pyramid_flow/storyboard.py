@@ -100,7 +100,7 @@ def problem(scenes: Sequence[Scene], *, frames: int, fps: int) -> str | None:
 
 
 def reading(text: str, frames: int, fps: int) -> str:
-    """What a storyboard means for a clip: its scenes and the units that each covers; "" for an empty one.
+    """What a storyboard means for a clip: its scenes and what of the clip each really covers; "" for an empty one.
 
     Raises:
         ValueError: with the sentence of what is wrong.
@@ -111,13 +111,29 @@ def reading(text: str, frames: int, fps: int) -> str:
     if wrong := problem(scenes, frames=frames, fps=fps):
         raise ValueError(wrong)
     covered = Counter(scene.start for scene in unit_scenes(scenes, units=units_of(frames), fps=fps))
-    parts, first = [], 1
+    parts, first = [], 0
     for scene in sorted(scenes, key=lambda scene: scene.start):
         count = covered[scene.start]
-        several = f"units {first}-{first + count - 1}"
-        parts.append("no unit, for it is too short" if not count else f"unit {first}" if count == 1 else several)
-        first += count
+        end = first + count
+        shown = _seconds(frames_before(first) / fps, min(frames, frames_before(end)) / fps)
+        parts.append(shown if count else f"not the one of {_seconds(scene.start, scene.end)}, it is too short")
+        first = end
     return f"{len(parts)} scene{'s' * (len(parts) > 1)}: {', '.join(parts)}."
+
+
+def written(text: str) -> str:
+    """A storyboard as its plainest lines, "0-2: what happens", in the order of time.
+
+    Raises:
+        ValueError: with the sentence to show; a line that cannot be read.
+    """
+    scenes = sorted(parse(text), key=lambda scene: scene.start)
+    return "\n".join(f"{scene.start:g}-{scene.end:g}: {scene.prompt.strip()}" for scene in scenes)
+
+
+def frames_before(unit: int) -> int:
+    """The frames that are shown before a unit begins, 0 is the first: it has one frame, each other eight."""
+    return 1 + UNIT_FRAMES * (unit - 1) if unit else 0
 
 
 def units_of(frames: int) -> int:
@@ -158,4 +174,4 @@ def _in_seconds(text: str) -> float:
 
 
 def _seconds(start: float, end: float) -> str:
-    return f"{start:g}-{round(end, 2):g} s"
+    return f"{round(start, 2):g}-{round(end, 2):g} s"

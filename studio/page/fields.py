@@ -23,7 +23,7 @@ from engines.request import MAX_SEED, RANDOM_SEED, bounds, control
 from engines.types import EngineSpec, ModelSpec, Size
 from studio import continuing
 from studio.measures import frame_size, shape
-from studio.page import adapter_list, first_frame, markup, parts, slots
+from studio.page import adapter_list, first_frame, markup, parts, scenes, slots
 from studio.page.plumbing import PRIVATE, script
 from studio.page.uploads import received, served
 
@@ -98,6 +98,10 @@ def _text(
     if control(info)["hidden"]:
         return _plain(name, gr.Textbox(value=values[name], visible=False), follows_model=False)
     example = control(info)["placeholder"]
+    plain = control(info)["scenes"]
+    if plain is not None:
+        box = scenes.render(info, plain, value=values[name] or "", elem_id=common["elem_id"])
+        return _plain(name, box, follows_model=False)
     box = gr.Textbox(
         value=values[name] or "",
         placeholder=example or info.description,

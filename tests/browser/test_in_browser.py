@@ -118,6 +118,7 @@ def test_what_is_wrong_is_said_in_a_sentence_beside_the_form(page, tmp_path: Pat
 def test_what_is_typed_is_shown_as_it_was_typed(page) -> None:
     page.get_by_role("tab", name="Long video").click()
     text = "first <b>bold</b> & <img src=x onerror=alert(1)>"
+    page.locator("#pyramid-flow-storyboard-scenes").get_by_role("button", name="As text").click()
     page.locator("#pyramid-flow-storyboard textarea").fill(text)
     page.locator("#pyramid-flow-go").click()
     page.locator("#pyramid-flow-problems").get_by_text(text).wait_for()
@@ -243,6 +244,7 @@ def test_seconds_and_frames_follow_each_other(page) -> None:
     line = page.locator("#phantom-wan-settings > button")
     line.get_by_text("Starter · Wide · 2.75 s · Standard · random seed").wait_for()
     open_settings(page)
+    page.get_by_text("33 frames @ 12 fps = 2.75 s, at most 4.08 s").wait_for()
     seconds = page.locator("#phantom-wan-seconds input[type=number]")
     seconds.fill("1")
     page.get_by_text("13 frames @ 12 fps = 1.08 s, at most 4.08 s").wait_for()

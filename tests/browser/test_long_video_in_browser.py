@@ -23,6 +23,13 @@ def wait_for_status(page, words: str) -> None:
     page.locator("#pyramid-flow-status").get_by_text(re.compile(words)).first.wait_for()
 
 
+def wait_for_text(page, text: str) -> None:
+    """The scenes stand like this in the text behind their table."""
+    page.wait_for_function(
+        "text => document.querySelector('#pyramid-flow-storyboard textarea').value == text", arg=text
+    )
+
+
 def length_s(video) -> float:
     """Seconds of a clip, once the browser has read its head."""
     video.page.wait_for_function("video => video.readyState >= 1", arg=video.element_handle())
@@ -47,12 +54,25 @@ def test_length_and_storyboard_are_told_in_units(tab) -> None:
     tab.locator("#pyramid-flow-seconds input[type=number]").fill("2")
     tab.get_by_text("25 frames @ 12 fps = 2.08 s, at most 8.08 s").wait_for()
 
-    board, reading = tab.locator("#pyramid-flow-storyboard textarea"), tab.locator("#pyramid-flow-storyboard-reading")
+    table, reading = tab.locator("#pyramid-flow-storyboard-scenes"), tab.locator("#pyramid-flow-storyboard-reading")
+    table.get_by_role("button", name="As text").click()
+    board = tab.locator("#pyramid-flow-storyboard textarea")
     assert board.get_attribute("placeholder").startswith("0-2: ")
     board.fill("0-1: a fox runs")
-    reading.get_by_role("alert").get_by_text("no prompt for 1-2.08 s").wait_for()
+    tab.get_by_text("9 frames @ 12 fps = 0.75 s").or_(tab.get_by_text("17 frames @ 12 fps")).first.wait_for()
     board.fill("0-0.8: a fox runs\n0.8-2: it sits down")
-    reading.get_by_text("2 scenes: units 1-2, units 3-4.").wait_for()
+    reading.get_by_text("2 scenes: 0-0.75 s, 0.75-2.08 s.").wait_for()
+    table.get_by_label("What happens in scene 2").wait_for()
+
+    table.get_by_label("Seconds of scene 1").fill("2")
+    tab.get_by_text("41 frames @ 12 fps = 3.42 s").or_(tab.get_by_text("33 frames @ 12 fps")).first.wait_for()
+    table.get_by_role("button", name="Move scene 2 up").click()
+    wait_for_text(tab, "0-1.2: it sits down\n1.2-3.2: a fox runs")
+    table.get_by_role("button", name="Add a scene").click()
+    table.get_by_label("What happens in scene 3").fill("it yawns")
+    table.get_by_role("button", name="Remove scene 1").click()
+    wait_for_text(tab, "0-2: a fox runs\n2-4: it yawns")
+    reading.get_by_text("2 scenes: 0-2.08 s, 2.08-4.08 s.").wait_for()
     assert not tab.locator("#pyramid-flow-keep").is_visible()
     assert tab.locator("#pyramid-flow-continues").is_visible()
 

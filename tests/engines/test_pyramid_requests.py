@@ -161,14 +161,21 @@ def test_a_scene_has_the_units_whose_middle_it_covers() -> None:
     assert prompts == ["a", "a", "a", "a", "b", "b", "b"]  # unit 4 shows frames 25 to 32, from 1.04 s on
 
 
-def test_a_storyboard_is_told_in_units() -> None:
+def test_a_storyboard_is_told_in_seconds_that_are_shown() -> None:
     assert storyboard.reading(" \n", 49, 24) == ""
-    assert storyboard.reading("0-2: a", 49, 24) == "1 scene: units 1-7."
-    assert storyboard.reading("1.1-2: b\n0-1.1: a", 49, 24) == "2 scenes: units 1-4, units 5-7."
-    brief = storyboard.reading("0-1: a\n1-1.1: b\n1.1-1.15: c\n1.15-2: d", 49, 24)
-    assert brief == "4 scenes: units 1-4, no unit, for it is too short, no unit, for it is too short, units 5-7."
+    assert storyboard.reading("0-2: a", 49, 24) == "1 scene: 0-2.04 s."
+    assert storyboard.reading("1.1-2: b\n0-1.1: a", 49, 24) == "2 scenes: 0-1.04 s, 1.04-2.04 s."
+    brief = storyboard.reading("0-1: a\n1-1.1: b\n1.1-2: d", 49, 24)
+    assert brief == "3 scenes: 0-1.04 s, not the one of 1-1.1 s, it is too short, 1.04-2.04 s."
     with pytest.raises(ValueError, match=r"no prompt for 1-2\.04 s"):
         storyboard.reading("0-1: a", 49, 24)
+
+
+def test_any_storyboard_becomes_its_plainest_lines() -> None:
+    assert storyboard.written("1.5 to 3 s: b\n• 0–1.5s: a fox ") == "0-1.5: a fox\n1.5-3: b"
+    assert storyboard.written("  \n") == ""
+    with pytest.raises(ValueError, match="Write each line"):
+        storyboard.written("a fox")
 
 
 def test_guidance_defaults_follow_what_was_published_for_each_model() -> None:

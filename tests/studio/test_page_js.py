@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from engines.pyramid_flow import storyboard
 from engines.registry import SPECS
 from engines.types import EngineSpec
 from studio import measures
@@ -141,6 +142,42 @@ def test_a_quality_sets_its_steps() -> None:
 def test_small_clips_are_drawn_a_whole_number_of_times_larger() -> None:
     rooms = {(96, 648): 4, (96, 383): 3, (128, 358): 2, (96, 90): 1, (832, 648): 1}
     assert called(*(("enlargement", [4, width, room]) for width, room in rooms)) == [*rooms.values()]
+
+
+@needs_node
+@pytest.mark.parametrize(
+    ("text", "scenes"),
+    [
+        ("", []),
+        ("0-2: a\n2-4.5: b", [("a", 2), ("b", 2.5)]),
+        ("0-2: \n2-4: b: c", [("", 2), ("b: c", 2)]),
+        ("0-2: a\n3-4: b", None),
+        ("0-2: a\n1-4: b", None),
+        ("a fox", None),
+        ("1-2: a", None),
+    ],
+)
+def test_a_text_of_scenes_is_a_table_and_back(text: str, scenes: list[tuple[str, float]] | None) -> None:
+    (found,) = called(("scenesOf", [text]))
+    assert found == (None if scenes is None else [{"text": said, "seconds": seconds} for said, seconds in scenes])
+    if found:
+        assert called(("textOf", [found])) == [text]
+        assert storyboard.written(text) == text or "" in [scene["text"] for scene in found]
+
+
+@needs_node
+def test_a_clip_is_as_long_as_its_scenes() -> None:
+    rules = duration.rules(SPECS["pyramid-flow"])
+    model = SPECS["pyramid-flow"].model("starter")
+    asked = [("0-2: a\n2-4: b", 12), ("0-0.8: a\n0.8-2: b", 12), ("0-60: a", 12), ("0-1: a\n1-3: b", 24)]
+    made = called(*(("framesOfScenes", [rules, text, fps, "starter", 9]) for text, fps in asked))
+    assert made[2] == model.geometry.max_frames
+    for (text, fps), frames in zip(asked, made, strict=True):
+        scenes = storyboard.parse(text)
+        assert frames in model.geometry.lengths
+        assert frames == made[2] or storyboard.problem(scenes, frames=frames, fps=fps) is None
+    assert called(*(("framesOfScenes", [rules, text, 12, "starter", 9]) for text in ("", "a fox"))) == [9, 9]
+    assert "at most 8.08 s" in called(("lengthOfScenes", [[{"text": "a", "seconds": 60}], 8.08]))[0]
 
 
 @needs_node
