@@ -80,6 +80,12 @@ class Cancelled(_Event):
     type: Literal["cancelled"] = "cancelled"
 
 
+class Helped(_Event):
+    """A process that helped another one with its job is free again."""
+
+    type: Literal["helped"] = "helped"
+
+
 class Words(_Event):
     """The next words of an answer that is being written."""
 
@@ -116,8 +122,10 @@ class Clip(_Event):
 
 Done.model_rebuild()
 
-Event = Annotated[Stage | Step | Preview | Playback | Note | Done | Failed | Cancelled, Field(discriminator="type")]
-TERMINAL = (Done, Failed, Cancelled)
+Event = Annotated[
+    Stage | Step | Preview | Playback | Note | Done | Failed | Cancelled | Helped, Field(discriminator="type")
+]
+TERMINAL = (Done, Failed, Cancelled, Helped)
 
 _adapter: TypeAdapter[Any] = TypeAdapter(Annotated[Event | Words | Answer, Field(discriminator="type")])
 

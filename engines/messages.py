@@ -12,19 +12,38 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from engines.events import Answer, Cancelled, Event, Failed, Words
+from engines.parallel.choosing import Split
 
 
 class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, ser_json_bytes="base64", val_json_bytes="base64")
 
 
+class Membership(_Message):
+    """The part of a process in a group that makes one clip together.
+
+    `rank` 0 of `size` speaks, decodes and writes; the others only help with the steps. They meet at `meeting`, an
+    address that no other group ever uses; `split` is what they share, `devices` are all of theirs, by rank.
+    """
+
+    rank: int
+    size: int
+    meeting: str
+    split: Split
+    devices: tuple[str, ...] = ()
+
+
 class Generate(_Message):
-    """Make a clip. `job` is its name, and that of its files; `request` holds the request's fields as JSON values."""
+    """Make a clip. `job` is its name, and that of its files; `request` holds the request's fields as JSON values.
+
+    With a `group`, take part in it.
+    """
 
     command: Literal["generate"] = "generate"
     job: str
     engine: str
     request: dict[str, Any]
+    group: Membership | None = None
 
 
 class Ask(_Message):

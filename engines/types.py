@@ -209,6 +209,7 @@ class EngineSpec:
         keeps_parts: whether finished frames are handed out while later ones are made, one frame_stride of them (a unit)
             at a time, so that a job can be stopped and what is finished kept.
         advice: what a prompt for it should do, in sentences to a writer: a language model that refines one is told so.
+        passes: most passes of the network that a step of this request takes; guidance adds some.
         prompt_words: most words of a prompt that it reads whole.
         phases: (request, role -> engines.memory.outlines.Outline, kind of device) -> what is used when, for the
             estimate before a clip is made; None where nobody has said.
@@ -224,6 +225,7 @@ class EngineSpec:
     models: tuple[ModelSpec, ...]
     implementation: str
     check: Callable[[Any, ModelSpec], list[Problem]]
+    passes: Callable[[Any], int] = lambda request: 1
     advice: str = ""
     prompt_words: int = 150
     keeps_parts: bool = False
@@ -322,11 +324,13 @@ class Context(Protocol):
     """What an engine may do to the world. Given by the worker; a test gives its own.
 
     Attributes:
+        decodes: whether frames are wanted; not of a process that only helps another one with its steps.
         lower: role -> rungs of its ladder to leave out, because memory ran out on them.
     """
 
     model: ModelSpec
     device: torch.device
+    decodes: bool
     lower: Mapping[str, int]
 
     def room(self, *, beside: int = 0) -> Room:

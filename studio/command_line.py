@@ -28,7 +28,7 @@ from studio.paths import absolute, reason
 from studio.settings import SOURCES, BadSetting, Settings, check_attention, check_models_folder, from_environment
 
 FAILED, BAD_REQUEST, CANCELLED = 1, 2, 130
-_MAKING = ("models", "adapters", "devices", "memory_gb", "attention")  # settings of commands that make clips
+_MAKING = ("models", "adapters", "devices", "split", "memory_gb", "attention")  # settings of commands that make clips
 _REQUESTS_FAULT = (InvalidRequest, MissingWeights, IncompatibleCheckpoint, BadSetting, one_clip.BadOutput)
 
 
@@ -86,8 +86,8 @@ def generate(options: argparse.Namespace) -> int:
         return _say_estimate(spec, request, settings, as_json=options.json)
     with one_clip.Target(options.out) as target:
         settings.files().require(spec.name, spec.model(request.model))
-        device = require_devices(settings.devices)[0]
-        result = one_clip.make(spec, request, target=target, settings=settings, device=device, quiet=options.json)
+        devices = require_devices(settings.devices)
+        result = one_clip.make(spec, request, target=target, settings=settings, devices=devices, quiet=options.json)
     return _say_clip(result, as_json=options.json)
 
 
@@ -151,11 +151,11 @@ def make_batch(options: argparse.Namespace) -> int:
 
 
 def _make_lines(lines: Sequence[batch.Line], *, settings: Settings, folder: Path, as_json: bool) -> int:
-    """One after the other by one worker; a clip that fails is said, and the others are made all the same."""
-    device, failed = require_devices(settings.devices)[0], 0
+    """One after the other by the same workers; a clip that fails is said, and the others are made all the same."""
+    devices, failed = require_devices(settings.devices), 0
     with (
         one_clip.Target(folder / "batch.mp4") as place,  # for its hidden folder alone
-        one_clip.Workshop(settings, device, folder=place.as_text(str(place.folder)), log=place.log) as workshop,
+        one_clip.Workshop(settings, devices, folder=place.as_text(str(place.folder)), log=place.log) as workshop,
     ):
         for line in lines:
             try:

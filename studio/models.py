@@ -9,7 +9,7 @@ from typing import Literal
 from engines.loading.store import ModelState, Store
 from engines.types import UNVERIFIED, EngineSpec, ModelSpec
 from engines.wording import both, gigabytes, gpu_memory
-from studio.jobs.assign import has_memory
+from studio.jobs.assign import has_memory, kind
 from studio.jobs.worker_process import DeviceState
 
 # Licences that ask for no more than to be named.
@@ -41,7 +41,7 @@ def availability(
 ) -> Availability:
     """Whether `model` can run with these files on these devices."""
     state = files.state(spec.name, model)
-    gpus = [device for device in devices if device.name != "cpu"]
+    gpus = [device for device in devices if kind(device.name) != "cpu"]
     largest = max((device.total_bytes for device in gpus), default=0)
     here = f"the largest here has {gpu_memory(largest)}" if gpus else "there is none here"
     if state.state in ("missing", "partial"):

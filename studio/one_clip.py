@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
@@ -20,15 +21,17 @@ import psutil
 from tqdm import tqdm
 
 from engines.errors import MediaError, StudioError
-from engines.events import Cancelled, Clip, Done, Failed, Note, Stage, Step
+from engines.events import TERMINAL, Cancelled, Clip, Done, Failed, Note, Stage, Step
 from engines.media import metadata
 from engines.media.output import media_error
-from engines.messages import Cancel, Generate, JobEvent
+from engines.messages import Generate, JobEvent
 from engines.request import Request
 from engines.types import EngineSpec
 from engines.wording import printable
 from studio import speech
+from studio.jobs.assign import Candidate, Needs, gather
 from studio.jobs.bounded_log import BoundedLog
+from studio.jobs.crew import Crew
 from studio.jobs.worker_process import WORKER, DeviceState, WorkerProcess
 from studio.paths import absolute
 from studio.settings import Settings
@@ -42,6 +45,10 @@ _DEAD = Failed(
     hint="Memory may have run out.",
     log=_LOG,
 )
+
+
+# What a worker said, None for its end; of nobody for a signal.
+_Said = queue.SimpleQueue[tuple[WorkerProcess | None, Any]]
 
 
 class BadOutput(MediaError):
@@ -151,72 +158,88 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 class Workshop:
-    """A worker process that makes clips one after the other, and is started again when it died. A context manager.
+    """Worker processes that make clips one after the other, and are started again when they died. A context manager.
 
     Args:
-        folder: where it writes what is not finished, as text; on the file system of the clips.
-        log: where it writes what only a developer wants to read.
+        devices: one of them makes a clip, or several together, as the settings have it.
+        folder: where they write what is not finished, as text; on the file system of the clips.
+        log: where they write what only a developer wants to read.
     """
 
-    def __init__(self, settings: Settings, device: DeviceState, *, folder: str, log: Path) -> None:
-        self._settings, self._log = settings.runtime(device.name, outputs=Path(folder), log=_LOG), log
-        self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._worker: WorkerProcess | None = None
+    def __init__(self, settings: Settings, devices: Sequence[DeviceState], *, folder: str, log: Path) -> None:
+        self._settings, self._folder, self._log = settings, Path(folder), BoundedLog(log)
+        self._devices = {device.name: device for device in devices}
+        self._events: _Said = queue.SimpleQueue()
+        self._workers: dict[str, WorkerProcess] = {}
 
     def make(self, spec: EngineSpec, request: Request, *, target: Target, quiet: bool) -> Clip:
         """The clip of `request`, under its name.
 
         Raises:
             StudioError: there is no clip; says why.
-            KeyboardInterrupt: the user pressed Ctrl-C; the worker has ended and nothing is left behind.
+            KeyboardInterrupt: the user pressed Ctrl-C; the workers have ended and nothing is left behind.
         """
         # An exception out of a signal can be lost inside a callback of some library; an entry in the queue cannot.
         for number in _SIGNALS:
-            signal.signal(number, lambda *_: self._events.put(Cancelled()))
-        worker = self._started()
+            signal.signal(number, lambda *_: self._events.put((None, Cancelled())))
         job, values = secrets.token_hex(8), target.as_text(request.model_dump(mode="json"))
+        crew = self._gathered(spec, request, job)
         try:
-            with suppress(OSError):  # it ended at once, which is about to be said
-                worker.send(Generate(job=job, engine=spec.name, request=values))
-            result = target.take(_follow(worker, self._events, quiet=quiet))
+            crew.begin(Generate(job=job, engine=spec.name, request=values))
+            result = target.take(_follow(crew, self._events, quiet=quiet))
         except KeyboardInterrupt:
             for number in _SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
-            _cancel(worker, job, self._events)
+            _cancel(crew, self._events)
             raise
         except JobFailed as failed:
             self.close()
-            if failed.logged and (name := target.keep_log(self._log)):
+            if failed.logged and (name := target.keep_log(self._log.path)):
                 failed.hint = f"{failed.hint} The details are in {name}.".strip()
             raise
+        if not crew.idle:
+            self.close()
         for note in target.notes:
             speech.say(f"Note: {note}", sys.stderr)
         return result
 
     def close(self) -> None:
-        """End the process; what it still says is of no clip."""
-        if self._worker is not None:
-            self._worker.close()
-            self._worker, self._events = None, queue.SimpleQueue()
+        """End the processes; what they still say is of no clip."""
+        for worker in self._workers.values():
+            worker.close()
+        self._workers, self._events = {}, queue.SimpleQueue()
 
-    def _started(self) -> WorkerProcess:
-        if self._worker is not None and self._worker.usable:
-            return self._worker
-        self.close()
+    def _gathered(self, spec: EngineSpec, request: Request, job: str) -> Crew:
+        """The workers that make a clip, those started that are not there."""
+        if not all(worker.usable for worker in self._workers.values()):
+            self.close()
+        states = self._devices.values()
+        candidates = [Candidate(state.name, state.free_bytes, state.total_bytes) for state in states]
+        team = gather(Needs.of(spec, request), candidates, split=self._settings.split)
+        assert team is not None, "nobody is busy"
+        if team.why:
+            speech.say(f"Note: {team.why}", sys.stderr)
+        names = [worker.name for worker in team.workers]
+        for name in names:
+            if name not in self._workers:
+                self._workers[name] = self._started(name)
+        workers, titles = [self._workers[name] for name in names], [self._devices[name].title for name in names]
+        return Crew(job, workers, split=team.split, titles=titles)
+
+    def _started(self, device: str) -> WorkerProcess:
         events = self._events
 
-        def take(_worker: WorkerProcess, message: Any) -> None:
+        def take(worker: WorkerProcess, message: Any) -> None:
             if isinstance(message, JobEvent):
-                events.put(message.event)
+                events.put((worker, message.event))
 
-        self._worker = WorkerProcess(
-            self._settings,
+        return WorkerProcess(
+            self._settings.runtime(device, outputs=self._folder, log=_LOG),
             command=WORKER,
-            log=BoundedLog(self._log),
+            log=self._log,
             on_message=take,
-            on_exit=lambda _worker: events.put(_DEAD),
+            on_exit=lambda worker: events.put((worker, None)),
         )
-        return self._worker
 
     def __enter__(self) -> Workshop:
         return self
@@ -228,18 +251,24 @@ class Workshop:
 
 
 def make(
-    spec: EngineSpec, request: Request, *, target: Target, settings: Settings, device: DeviceState, quiet: bool
+    spec: EngineSpec,
+    request: Request,
+    *,
+    target: Target,
+    settings: Settings,
+    devices: Sequence[DeviceState],
+    quiet: bool,
 ) -> Clip:
-    """One clip by a worker of its own, as `Workshop.make` makes it."""
-    with Workshop(settings, device, folder=target.as_text(str(target.folder)), log=target.log) as workshop:
+    """One clip by workers of its own, as `Workshop.make` makes it."""
+    with Workshop(settings, devices, folder=target.as_text(str(target.folder)), log=target.log) as workshop:
         return workshop.make(spec, request, target=target, quiet=quiet)
 
 
-def _follow(worker: WorkerProcess, events: queue.SimpleQueue[Any], *, quiet: bool) -> Clip:
+def _follow(crew: Crew, events: _Said, *, quiet: bool) -> Clip:
     """Show what happens until there is a result."""
     with tqdm(disable=True if quiet else None, file=sys.stderr, leave=False, unit="step") as bar:
         while True:
-            match _next(worker, events):
+            match _next(crew, events):
                 case Stage(name=name):
                     bar.reset(total=None)
                     bar.set_description(name)
@@ -257,22 +286,36 @@ def _follow(worker: WorkerProcess, events: queue.SimpleQueue[Any], *, quiet: boo
                     raise KeyboardInterrupt
 
 
-def _next(worker: WorkerProcess, events: queue.SimpleQueue[Any]) -> Any:
-    """The next event; the end of the process is one too."""
+def _next(crew: Crew, events: _Said) -> Any:
+    """The next event of the job; the end of a process is one too."""
     while True:
         try:
-            return events.get(timeout=_PATIENCE_S)
+            worker, event = events.get(timeout=_PATIENCE_S)
         except queue.Empty:
-            if not worker.usable:
+            if not crew.leader.usable:
                 return _DEAD
-
-
-def _cancel(worker: WorkerProcess, job: str, events: queue.SimpleQueue[Any]) -> None:
-    """Ask the worker to stop, and end it when it takes too long."""
-    end = time.monotonic() + _PATIENCE_S
-    try:
-        worker.send(Cancel(id=job))
-        while not isinstance(events.get(timeout=max(0.0, end - time.monotonic())), Cancelled | Failed | Done):
             continue
-    except (OSError, queue.Empty):
-        worker.kill()
+        if worker is None:
+            return event
+        if event is None:
+            if crew.died(worker):
+                return _DEAD
+        elif isinstance(event, TERMINAL):
+            if (last := crew.ended(worker, event)) is not None:
+                return last
+        elif worker is crew.leader:
+            return event
+
+
+def _cancel(crew: Crew, events: _Said) -> None:
+    """Ask the workers to stop, and end them when they take too long."""
+    end = time.monotonic() + _PATIENCE_S
+    crew.cancel()
+    with suppress(queue.Empty):
+        while not crew.over:
+            worker, event = events.get(timeout=max(0.0, end - time.monotonic()))
+            if worker is not None and event is None:
+                crew.died(worker)
+            elif worker is not None and isinstance(event, TERMINAL):
+                crew.ended(worker, event)
+    crew.dissolve()

@@ -13,6 +13,7 @@ from typing import Any
 
 from engines.errors import StudioError
 from engines.memory.budget import read_limits
+from engines.parallel import choosing
 from engines.prompting.tasks import REFINERS
 from engines.runtime.attention import AUTO, CHOICES, unusable
 from engines.runtime.settings import MachineSettings
@@ -40,7 +41,9 @@ class Settings(MachineSettings):
     Attributes:
         adapters: where adapters are that people choose by name; None for the folder of this name among the models.
         outputs: where clips, their settings, uploaded pictures and the job list are kept.
-        devices: names such as "cpu" or "cuda:0", one worker process each; empty finds them.
+        devices: names such as "cpu" or "cuda:0", one worker process each; empty finds them. A second process on the
+            CPU is called "cpu:1".
+        split: whether several devices make one clip together, and how: of engines.parallel.choosing.CHOICES.
         names: other names under which a proxy or the network knows this machine.
         root_path: where a proxy serves the page: a path, or a whole address.
         password_made: nobody chose the password: it was made for this run, and whoever started the studio is told it.
@@ -55,6 +58,7 @@ class Settings(MachineSettings):
     outputs: Path = Path("outputs")
     adapters: Path | None = None
     devices: tuple[str, ...] = ()
+    split: str = choosing.NONE
     host: str = "127.0.0.1"
     port: int = 7860
     names: tuple[str, ...] = ()
@@ -162,7 +166,17 @@ def _devices(text: str) -> tuple[str, ...]:
     names = [name.strip().lower() for name in text.split(",") if name.strip()]
     if not names or not all(re.fullmatch(r"cpu|mps|cuda(:\d{1,3})?", name) for name in names):
         raise ValueError("cpu, mps, cuda, cuda:0, cuda:1, ...")
-    return tuple(dict.fromkeys("cuda:0" if name == "cuda" else name for name in names))
+    processors = [f"cpu:{number}" if number else "cpu" for number in range(names.count("cpu"))]
+    numbered = iter(processors)
+    whole = (next(numbered) if name == "cpu" else "cuda:0" if name == "cuda" else name for name in names)
+    return tuple(dict.fromkeys(whole))
+
+
+def _split(text: str) -> str:
+    name = text.strip().lower()
+    if name not in choosing.CHOICES:
+        raise ValueError(either([*choosing.CHOICES]))
+    return name
 
 
 def _switch(text: str) -> bool:
@@ -222,8 +236,10 @@ SOURCES = (
     Source("models", "--models", ("KINORA_MODELS",), Path, "DIR", "folder with downloaded checkpoints"),
     Source("adapters", "--adapters", ("KINORA_ADAPTERS",), Path, "DIR", "folder of LoRA files to choose from",
            "adapters in the models folder"),
-    Source("devices", "--device", ("KINORA_DEVICES",), _devices, "NAME", "cpu, mps, cuda:0, ...; several with commas",
+    Source("devices", "--devices", ("KINORA_DEVICES",), _devices, "NAME", "cpu, mps, cuda:0, ...; several with commas",
            "the best there is"),
+    Source("split", "--split", ("KINORA_SPLIT",), _split, "HOW",
+           f"several devices make one clip together: {', '.join(choosing.CHOICES)}", choosing.NONE),
     Source("memory_gb", "--memory-gb", ("KINORA_MEMORY_GB",), read_limits, "X",
            "use at most X GB of every device; cuda:0=8,cuda:1=20 for each", "what is free, less a reserve"),
     Source("attention", "--attention", ("KINORA_ATTENTION",), _attention, "NAME",

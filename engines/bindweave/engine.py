@@ -106,6 +106,8 @@ class BindWeave:
                 clean = state.clean
                 yield LatentStep(state.index, state.total, lambda clean=clean: preview(clean, model.wan.rgb_factors))
 
+        if not context.decodes:
+            return
         yield Stage(name="Decoding")
         with context.use(decoding.component, working_bytes=decoding.working_bytes) as decoder:
             for pixels in decode_frames(decoder, state.latents, manner=decoding.manner, rounded=True):

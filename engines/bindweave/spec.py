@@ -14,6 +14,7 @@ from engines.inputs import AdaptableRequest, Reference
 from engines.loading.store import ASSETS
 from engines.memory import activations
 from engines.parameters import guidance_scale, published_pictures, reference_pictures, timestep_shift
+from engines.sampling import guidance
 from engines.training.words import SENTENCE as STARTER_WORDS
 from engines.types import UNVERIFIED, EngineSpec, ModelSpec, Need, Phase, Weights
 from engines.validation import prompt_problems
@@ -152,4 +153,5 @@ BINDWEAVE = EngineSpec(
     "picture, and say how all of them move together in one scene.",
     check=prompt_problems,
     phases=phases,
+    passes=lambda request: len(guidance.needed(guidance.text_weights(request.guidance))),
 )

@@ -85,6 +85,8 @@ class FlashI2V:
                 yield LatentStep(state.index, state.total, lambda clip=clip: preview(clip, model.rgb_factors))
         latents = state.latents
 
+        if not context.decodes:
+            return
         yield Stage(name="Decoding")
         with context.use(decoding.component, working_bytes=decoding.working_bytes) as decoder:
             for pixels in decode_frames(decoder, latents, manner=decoding.manner, rounded=True):

@@ -11,6 +11,7 @@ from typing import Any
 from engines.inputs import AdaptableRequest, Reference, media
 from engines.parameters import guidance_scale, published_pictures, timestep_shift
 from engines.request import parameter
+from engines.sampling import guidance
 from engines.training.words import SENTENCE as STARTER_WORDS
 from engines.types import UNVERIFIED, EngineSpec, ModelSpec, Phase, Weights
 from engines.validation import prompt_problems
@@ -103,4 +104,5 @@ FLASHI2V = EngineSpec(
     "camera included, rather than what the picture shows already.",
     check=prompt_problems,
     phases=phases,
+    passes=lambda request: len(guidance.needed(guidance.text_weights(request.guidance))),
 )

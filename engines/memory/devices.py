@@ -64,13 +64,13 @@ class Device(Protocol):
 
 
 class TorchDevice:
-    """A real device: "cpu", "mps", "cuda" or "cuda:1"."""
+    """A real device: "cpu", "mps", "cuda" or "cuda:1"; "cpu:1" is the processor, as a second process knows it."""
 
     def __init__(self, name: str) -> None:
         import torch
 
         self.name = name
-        self._device = torch.device(name)
+        self._device = torch.device("cpu" if name.startswith("cpu") else name)  # several processes may share it
         kind = self._device.type
         usable = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         if not usable.get(kind, False):

@@ -106,6 +106,8 @@ class PhantomPhysics:
                 yield LatentStep(state.index, state.total, lambda clip=clip: preview(clip, model.wan.rgb_factors))
         latents = state.latents.visual
 
+        if not context.decodes:
+            return
         yield Stage(name="Decoding")
         with context.use(decoding.component, working_bytes=decoding.working_bytes) as decoder:
             for pixels in decode_frames(decoder, latents, manner=decoding.manner):

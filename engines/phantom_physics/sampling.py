@@ -13,6 +13,7 @@ from diffusers import WanTransformer3DModel
 
 from engines.errors import NotFinite
 from engines.phantom_physics.network import PhysicsBranch
+from engines.sampling import guidance
 from engines.sampling.denoise import SamplingStep
 from engines.sampling.finite import finite
 from engines.sampling.guidance import NetworkCall
@@ -112,14 +113,18 @@ class Sampler:
         self, latents: Latents, timestep: torch.Tensor, *, given: Latents | None, step: SamplingStep | None = None
     ) -> Latents:
         """The guided velocity of both, float32; `given` frames have timestep 0. `step` is told to the networks."""
-        names = self.passes
+        dealer = guidance.dealer()
+        counts = dealer.own(dict.fromkeys(self.passes, 1.0))
+        names = list(counts)
         groups = [names] if self.batched else [[name] for name in names]
         made: dict[str, Latents] = {}
         for group in groups:
             made |= dict(zip(group, self._predict(latents, timestep, group, given, step), strict=True))
 
         def guided(part: str, weights: Mapping[str, float]) -> torch.Tensor:
-            return sum(weights[name] * getattr(made[name], part) for name in names if weights[name])
+            counted = {name: weights[name] * counts[name] for name in names}
+            counted = {name: weight for name, weight in counted.items() if weight} or {names[0]: 0.0}
+            return dealer.total(sum(weight * getattr(made[name], part) for name, weight in counted.items()))
 
         physics = None if self.branch is None else guided("physics", self.physics_weights)
         return Latents(guided("visual", self.weights), physics)

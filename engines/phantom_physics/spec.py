@@ -14,6 +14,7 @@ from engines.media.clips import look_at
 from engines.media.excerpt import frames_at, too_short
 from engines.parameters import guidance_scale
 from engines.request import parameter
+from engines.sampling import guidance
 from engines.types import EngineSpec, Geometry, ModelSpec, Phase, Weights
 from engines.validation import prompt_problems
 from engines.wan import phases as wan
@@ -197,6 +198,15 @@ PHYSICS_5B = ModelSpec(
     device_bytes=28 * 2**30,
 )
 
+
+def passes_of(request: PhantomPhysicsRequest) -> list[str]:
+    """The passes of a step: those that count for either latent."""
+    own = guidance.classifier_free(request.guidance if request.physics_guidance < 0 else request.physics_guidance)
+    weights = guidance.classifier_free(request.guidance)
+    counted = [weights] if request.physics_scale == 0 else [weights, own]
+    return [name for name in weights if any(one[name] for one in counted)]
+
+
 PHANTOM_PHYSICS = EngineSpec(
     name="phantom-physics",
     title="Phantom-physics",
@@ -208,4 +218,5 @@ PHANTOM_PHYSICS = EngineSpec(
     advice="Say what moves and what acts on it: pushes, falls, collisions, flows, and what they do to what they meet.",
     check=check,
     phases=phases,
+    passes=lambda request: len(passes_of(request)),
 )

@@ -81,6 +81,8 @@ class PhantomWan:
                 yield LatentStep(state.index, state.total, lambda clip=clip: preview(clip, model.rgb_factors))
         latents = state.latents[:, :frames]
 
+        if not context.decodes:
+            return
         yield Stage(name="Decoding")
         with context.use(decoding.component, working_bytes=decoding.working_bytes) as decoder:
             for pixels in decode_frames(decoder, latents, manner=decoding.manner):

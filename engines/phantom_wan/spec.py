@@ -10,6 +10,7 @@ from typing import Any
 
 from engines.inputs import AdaptableRequest, Reference
 from engines.parameters import guidance_scale, published_pictures, reference_pictures, timestep_shift
+from engines.sampling import guidance
 from engines.training.words import SENTENCE as STARTER_WORDS
 from engines.types import EngineSpec, ModelSpec, Phase, Weights
 from engines.validation import prompt_problems
@@ -99,4 +100,5 @@ PHANTOM_WAN = EngineSpec(
     advice="The video model is shown the subjects on plain canvases: say where they are and what they do together.",
     check=prompt_problems,
     phases=phases,
+    passes=lambda request: len(guidance.needed(guidance.subject(request.image_guidance, request.text_guidance))),
 )

@@ -120,6 +120,8 @@ class PyramidFlow:
         begin: int,
     ) -> Iterator[Frames]:
         """The frames of the finished latents [1,C,F,h,w] from unit `begin` on, each with the latents up to it."""
+        if not context.decodes:
+            return
         coder = model.decoder(context, request.width, request.height)
         for number in range(begin, finished.shape[2]):
             unit = model.statistics.denormalised(finished[:, :, number : number + 1], start=number)

@@ -54,11 +54,6 @@ class UnitStep(NamedTuple):
     stage_ends: bool
 
 
-def weights(scale: float) -> dict[str, float]:
-    """The weights of the passes; scale 0 means no guidance, as published, not the negative prompt alone."""
-    return {"cond": 1.0, "uncond": 0.0} if scale == 0 else guidance.classifier_free(scale)
-
-
 def make_unit(
     network: Any,
     unit: Unit,
@@ -96,7 +91,8 @@ def make_unit(
 
             at_step(network, (sum(unit.steps[:stage]) + index) / sum(unit.steps))
             step = SamplingStep(index, unit.steps[stage], schedule.sigmas[index].item())
-            velocity = guidance.guided(predict, texts, weights(unit.scale), batched=tokens <= BATCHED_TOKENS, step=step)
+            weights = guidance.off_at_zero(unit.scale)
+            velocity = guidance.guided(predict, texts, weights, batched=tokens <= BATCHED_TOKENS, step=step)
             velocity = finite(velocity, role="transformer", when=f"at step {index + 1} of stage {stage + 1}")
             latents = schedule.step(index, latents, velocity)
             yield UnitStep(stage, index, latents, stage_ends=index + 1 == unit.steps[stage])

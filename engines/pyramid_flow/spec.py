@@ -19,6 +19,7 @@ from engines.memory import activations
 from engines.parameters import guidance_scale, presets, step_count
 from engines.pyramid_flow import storyboard
 from engines.request import MAX_PROMPT_CHARACTERS, parameter
+from engines.sampling import guidance
 from engines.training.words import SENTENCE as STARTER_WORDS
 from engines.types import EngineSpec, Geometry, ModelSpec, Need, Phase, Size, Weights
 from engines.validation import prompt_problems
@@ -354,6 +355,9 @@ PYRAMID_FLOW = EngineSpec(
     prompt_words=80,
     check=check,
     phases=phases,
+    passes=lambda request: max(
+        len(guidance.needed(guidance.off_at_zero(scale))) for scale in (request.guidance, request.video_guidance)
+    ),
     keeps_parts=True,
     readings={"storyboard": storyboard.reading},
 )

@@ -38,6 +38,8 @@ class WorkerContext:
         used: told the key of every network that is used.
     """
 
+    decodes = True
+
     def __init__(
         self,
         engine: str,
@@ -50,7 +52,8 @@ class WorkerContext:
         used: Callable[[str], None] = lambda key: None,
         lower: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
-        self.model, self.device, self.lower = model, cache.device.torch_device, dict(lower)
+        self.model, self.device = model, cache.device.torch_device
+        self.lower: Mapping[str, int] = dict(lower)
         self.precisions: dict[str, str] = {}
         self.computed: dict[str, str] = {}
         self.notes: list[str] = []

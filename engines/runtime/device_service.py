@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from engines import registry
 from engines.errors import DeviceError, OutOfMemory, StudioError
-from engines.events import TERMINAL, Answer, Cancelled, Failed, Stage
-from engines.messages import Ask, Generate, Status
+from engines.events import TERMINAL, Answer, Cancelled, Failed, Helped, Stage
+from engines.messages import Ask, Generate, Membership, Status
 from engines.prompting.tasks import TASKS
-from engines.request import seeds
+from engines.request import Request, seeds
 from engines.runtime.settings import RuntimeSettings
+from engines.types import EngineSpec
 from engines.validation import build_request
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class DeviceService:
     def make(
         self, order: Generate, *, ended: Callable[[], bool] = _never, keep: Callable[[], bool] = _never
     ) -> Generator[Any, None, None]:
-        """Make a clip and yield its events; the last one is Done, Failed or Cancelled. Raises nothing.
+        """Make a clip and yield its events; the last one is Done, Failed or Cancelled, or Helped. Raises nothing.
 
         Closing the generator cancels the job, and nothing of it stays on the disk.
 
@@ -134,6 +135,9 @@ class DeviceService:
         request = request.model_copy(update={"seed": seeds(request.seed)[0]})
         from engines.runtime.second_try import second_try
 
+        if order.group is not None:
+            yield from self._together(order, order.group, spec, request, keep)
+            return
         yield from second_try(
             self.session,
             spec,
@@ -142,6 +146,30 @@ class DeviceService:
             job_id=order.job,
             keep=keep,
         )
+
+    def _together(
+        self, order: Generate, group: Membership, spec: EngineSpec, request: Request, keep: Callable[[], bool]
+    ) -> Generator[Any, None, None]:
+        """This process's part of a job that several devices make. What runs out of memory is not tried again."""
+        from engines.parallel import member
+        from engines.runtime.runner import run
+
+        session, engine = self.session, registry.implementation(spec)
+        with member.part(group, engine, request, session.context(spec.name, spec.model(request.model))) as part:
+            if group.rank:
+                member.follow(part)
+                yield Helped()
+                return
+            yield from run(
+                spec,
+                part.request,
+                part.context,
+                output_dir=self.settings.outputs,
+                job_id=order.job,
+                pace=session.pace,
+                keep=keep,
+                engine=part.engine,
+            )
 
     def _failure(self, error: Exception, what: str) -> Failed:
         """An error as the last event; what nobody foresaw goes to the log, with its cause."""

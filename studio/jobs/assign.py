@@ -1,9 +1,13 @@
-"""Which device makes a clip: a pure choice between workers by what they are, hold and do."""
+"""Which device makes a clip, or which together: a pure choice between workers by what they are, hold and do."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from engines.parallel.choosing import AUTO, NONE, Split, choose
+from engines.request import Request
+from engines.types import EngineSpec
 
 
 @dataclass(frozen=True)
@@ -13,10 +17,17 @@ class Needs:
     Attributes:
         model: "engine/model".
         device_bytes: memory of a GPU that it wants; 0 = runs well on a CPU.
+        passes: of its network in a step.
     """
 
     model: str
     device_bytes: int = 0
+    passes: int = 1
+
+    @classmethod
+    def of(cls, spec: EngineSpec, request: Request) -> Needs:
+        """What this request's clip asks."""
+        return cls(f"{spec.name}/{request.model}", spec.model(request.model).device_bytes, spec.passes(request))
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,48 @@ class Candidate:
     total_bytes: int = 0
     busy: bool = False
     warm: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Team:
+    """Idle workers that make a clip, the one that speaks first.
+
+    Attributes:
+        split: how they do it; None where there is one.
+        why: why there is one, where more were asked for.
+    """
+
+    workers: tuple[Candidate, ...]
+    split: Split | None = None
+    why: str = ""
+
+
+def gather(needs: Needs, workers: Sequence[Candidate], *, split: str = NONE, waiting: int = 1) -> Team | None:
+    """The idle workers that should make the clip; None if it is better to wait for some that are busy.
+
+    Only devices of one kind work together. By AUTO they do so while no other clip could use them, or where one alone
+    has not the memory.
+
+    Args:
+        split: of engines.parallel.choosing.CHOICES.
+        waiting: how many clips could begin now, this one included.
+    """
+    alone = assign(needs, workers)
+    best = max((_rank(needs, worker) for worker in workers), default=0)
+    able = [worker for worker in workers if _rank(needs, worker) == best and kind(worker.name) in _TOGETHER]
+    idle = [worker for worker in able if not worker.busy]
+    fits = best != _SMALL
+    if split == AUTO and fits and waiting >= len(idle):
+        share = choose(NONE, passes=needs.passes, devices=1)
+    else:
+        devices = len(idle) if split == AUTO and fits else len(able)
+        share = choose(split, passes=needs.passes, devices=devices, fits=fits)
+    if share.how is None:
+        return Team((alone,), why=share.why) if alone is not None else None
+    if len(idle) < share.devices:
+        return None
+    idle.sort(key=lambda worker: (dict(worker.warm).get(needs.model, 0), worker.free_bytes), reverse=True)
+    return Team(tuple(idle[: share.devices]), share.how)
 
 
 def assign(needs: Needs, workers: Sequence[Candidate]) -> Candidate | None:
@@ -52,14 +105,20 @@ def assign(needs: Needs, workers: Sequence[Candidate]) -> Candidate | None:
     return max(idle, key=worth, default=None)
 
 
+_TOGETHER = ("cuda", "cpu")
 _FITS, _SLOW, _SMALL = 3, 2, 1
 _REPORTED = 0.93
 
 
 def _rank(needs: Needs, worker: Candidate) -> int:
-    if worker.name == "cpu":
+    if kind(worker.name) == "cpu":
         return _SLOW
     return _FITS if not worker.total_bytes or has_memory(worker.total_bytes, needs.device_bytes) else _SMALL
+
+
+def kind(name: str) -> str:
+    """What a device is, without its number: "cuda" for "cuda:1"."""
+    return name.partition(":")[0]
 
 
 def has_memory(total_bytes: int, wanted_bytes: int) -> bool:

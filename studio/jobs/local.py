@@ -17,11 +17,13 @@ from engines.events import TERMINAL, Answer, Cancelled, Done, Failed, Words
 from engines.media.output import check_room, remove_leftovers
 from engines.memory.budget import Limits, limit_of
 from engines.messages import Allow, Ask, AskEvent, Cancel, Free, Generate, Hold, JobEvent, Status
+from engines.parallel.choosing import NONE
 from engines.prompting.tasks import TASKS
 from studio.jobs import outputs
 from studio.jobs.asking import PATIENCE_S, NoAnswer, pieces
-from studio.jobs.assign import Candidate, Needs, assign
+from studio.jobs.assign import Candidate, Needs, Team, gather
 from studio.jobs.bounded_log import BoundedLog
+from studio.jobs.crew import Crew
 from studio.jobs.executor import OUR_FAULT
 from studio.jobs.progress import ActiveJobs, Progress
 from studio.jobs.store import Job, JobStore, WrongState
@@ -86,6 +88,7 @@ class LocalExecutor:
     ) -> None:
         self._settings, self._store, self._command, self._find = settings, store, command, find
         self._devices: dict[str, _Device] = {}
+        self._crews: dict[WorkerProcess, Crew] = {}
         self._questions: dict[str, _Question] = {}
         self._unheard: Counter[str] = Counter()
         self._active = ActiveJobs(store)
@@ -111,20 +114,20 @@ class LocalExecutor:
 
     def cancel(self, job_id: str, *, keep: bool = False) -> None:
         with self._condition:
-            process = self._running(job_id)
+            crew = self._crew(job_id)
             known = self._active.progress(job_id)
-            if process is None:
+            if crew is None:
                 try:
                     self._store.move(job_id, "cancelled")
                 except WrongState:
                     log.info("job %s was over before it could be cancelled", job_id)
             elif keep and not (known and known.keeping):
                 self._active.keeping(job_id)
-                self._tell(process, Cancel(id=job_id, keep=True))
+                crew.cancel(keep=True)
             elif not keep and self._active.cancelling(job_id):
-                process.kill()
+                crew.leader.kill()
             elif not keep:
-                self._tell(process, Cancel(id=job_id))
+                crew.cancel()
 
     def hold(self, *, now: bool) -> None:
         paused = self._store.paused
@@ -188,7 +191,8 @@ class LocalExecutor:
             if device.process is None:
                 continue
             device.process.close()
-            if (job := device.process.job) is None:
+            job, crew = device.process.job, self._crews.get(device.process)
+            if job is None or crew is None or device.process is not crew.leader or crew.over:
                 continue
             known = self._active.progress(job.id)
             if known is not None and known.cancelling:
@@ -207,8 +211,12 @@ class LocalExecutor:
         outputs.clean(self._settings.outputs, self._store)
 
     def _running(self, job_id: str) -> WorkerProcess | None:
-        processes = (device.process for device in self._devices.values())
-        return next((one for one in processes if one is not None and one.job and one.job.id == job_id), None)
+        """The process that speaks of a running job."""
+        crew = self._crew(job_id)
+        return crew.leader if crew is not None else None
+
+    def _crew(self, job_id: str) -> Crew | None:
+        return next((crew for crew in self._crews.values() if crew.job == job_id and not crew.over), None)
 
     @staticmethod
     def _tell(process: WorkerProcess, command: Any) -> None:
@@ -255,30 +263,42 @@ class LocalExecutor:
             candidates = [device.candidate for device in self._devices.values()]
             if all(candidate.busy for candidate in candidates):
                 return False
-            for job in self._store.queued():
-                chosen = assign(_needs(job), candidates)
-                if chosen is not None:
-                    break
-            else:
+            found = self._first(self._store.queued(), candidates)
+            if found is None:
                 return False
             check_room(self._settings.outputs)
-            device = self._devices[chosen.name]
+            job, team = found
+            devices = [self._devices[worker.name] for worker in team.workers]
+            titles = [device.state.title for device in devices]
             try:
-                cold = _needs(job).model not in dict(device.candidate.warm)
-                job = self._active.begin(job, device=device.state.title, cold=cold)
+                cold = _needs(job).model not in dict(team.workers[0].warm)
+                job = self._active.begin(job, device=", ".join(titles), cold=cold)
             except WrongState:
                 return True
             if job.starts > 1 and (clip := outputs.whole_clip(self._settings.outputs, job)) is not None:
                 self._end(job, Done(result=clip))  # a worker that outlived its studio for a moment had finished it
                 return True
-            process = self._ensure_process(device)
-            if process is None:
-                message = f"No process could be started on the {device.state.title}."
+            processes = [process for device in devices if (process := self._ensure_process(device)) is not None]
+            if len(processes) < len(devices):
+                message = f"No process could be started on the {', '.join(titles)}."
                 self._end(job, Failed(kind="DeviceError", message=message))
                 return True
-            process.job, process.heard = job, False
-            self._tell(process, Generate(job=job.id, engine=job.engine, request=dict(job.request)))
+            crew = Crew(job.id, processes, split=team.split, titles=titles)
+            for process in processes:
+                process.job, process.heard, self._crews[process] = job, False, crew
+            crew.begin(Generate(job=job.id, engine=job.engine, request=dict(job.request)))
         return True
+
+    def _first(self, jobs: Sequence[Job], candidates: Sequence[Candidate]) -> tuple[Job, Team] | None:
+        """The first waiting job that some idle devices should make, and these."""
+        split = self._settings.split
+        for number, job in enumerate(jobs):
+            team = gather(_needs(job), candidates, split=split, waiting=len(jobs) - number)
+            if team is not None:
+                return job, team
+            if split != NONE:  # those that need one device would keep it from ever getting all of its own
+                return None
+        return None
 
     def _ensure_process(self, device: _Device) -> WorkerProcess | None:
         """The process of a device, a new one where there is none that takes commands; None if it cannot be started."""
@@ -323,29 +343,38 @@ class LocalExecutor:
                 log.warning("a process spoke of job %s, which is not its own", job_id)
                 return
             process.heard = True
+            crew = self._crews[process]
             if not isinstance(event, TERMINAL):
-                self._active.take(job_id, event)
+                if process is crew.leader and not crew.over:
+                    self._active.take(job_id, event)
             elif isinstance(event, Done) or not self._closing:  # or the job did not end, the studio does
                 process.job = None
-                self._end(job, event)
+                if (last := crew.ended(process, event)) is not None:
+                    self._end(job, last)
+                self.wake()
 
     def _on_exit(self, process: WorkerProcess) -> None:
         """A process ended by itself: its own job, if it still had one, is over, or waits again if it never began."""
         with self._condition:
             device = self._device(process)
             job, process.job = process.job, None
+            crew = self._crews.pop(process, None)
             for asked in self._questions.values():
                 if asked.process is process:
                     asked.inbox.put(None)
-            if job is None or self._closing:
+            if job is None or crew is None or self._closing:
+                return
+            if not crew.died(process):
+                self.wake()
                 return
             remove_leftovers(self._settings.outputs)
             outputs.withdraw(self._settings.outputs, job.id)
-            self._unheard[job.id] += not process.heard
+            heard = crew.leader.heard
+            self._unheard[job.id] += not heard
             known = self._active.progress(job.id)
             if known is not None and known.cancelling:
                 self._end(job, Cancelled())
-            elif not process.heard and self._unheard[job.id] < 2 + len(self._devices):
+            elif not heard and self._unheard[job.id] < 2 + len(self._devices):
                 with suppress(StudioError):
                     self._active.put_back(job.id, untried=True)
                 self.wake()
@@ -390,8 +419,9 @@ class LocalExecutor:
 
 
 def _needs(job: Job) -> Needs:
-    """What a job's model asks of a device; nothing where engine or model are gone, for its worker will say so."""
+    """What a job asks of a device; nothing where engine or model are gone, for its worker will say so."""
     name = str(job.request.get("model", ""))
     spec = registry.SPECS.get(job.engine)
-    models = {model.name: model for model in spec.models} if spec is not None else {}
-    return Needs(f"{job.engine}/{name}", models[name].device_bytes if name in models else 0)
+    if spec is None or name not in [model.name for model in spec.models]:
+        return Needs(f"{job.engine}/{name}")
+    return Needs.of(spec, spec.request_type.model_construct(**job.request))

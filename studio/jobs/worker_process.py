@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -55,6 +55,7 @@ def find_devices(names: Sequence[str]) -> list[DeviceState]:
     states = states or [DeviceState("cpu", "CPU", *ram(), half=processor_half())]
     if names:
         known = {state.name: state for state in states}
+        known |= {name: replace(known["cpu"], name=name) for name in names if name.startswith("cpu:")}
         return [known.get(name, DeviceState(name, name.upper() if name == "cpu" else name)) for name in names]
     return [state for state in states if state.name != "cpu"] or states
 

@@ -11,6 +11,7 @@ from engines.errors import StudioError
 from engines.memory.budget import limit_of
 from engines.wording import gigabytes, gpu_memory
 from studio import allowances
+from studio.jobs.assign import kind
 from studio.jobs.worker_process import DeviceState
 from studio.page import markup, plumbing
 from studio.page.markup import Line, Row
@@ -113,7 +114,7 @@ def given_back(size_bytes: int) -> str:
 
 
 def _title(state: DeviceState) -> str:
-    if state.name == "cpu":
+    if kind(state.name) == "cpu":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         return f"CPU · {cores} cores"
     return f"{state.title} · {gpu_memory(state.total_bytes)}" if state.total_bytes else state.title

@@ -95,6 +95,7 @@ class CountingContext:
     model = SPECS["phantom-wan"].model("starter")
     device = torch.device("cpu")
     budget_bytes = 2**40
+    decodes = True
     lower: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self, files: dict[str, tuple[Path, ...]]) -> None:

@@ -22,6 +22,14 @@ def say(message: Any) -> None:
     sys.stdout.flush()
 
 
+def help_with(group: messages.Membership) -> Any:
+    """Be a member of a group that is parted by the first one's end; returns the last event."""
+    mark = Path(group.meeting.removeprefix("file://"))
+    while mark.parent.exists() and not mark.exists():
+        time.sleep(0.01)
+    return events.Helped()
+
+
 def work(job: str, request: dict[str, Any], settings: RuntimeSettings, cancelled: set[str]) -> Any:
     """Go through the steps; returns the last event."""
     words = dict(word.split("=") for word in request["prompt"].split() if "=" in word)
@@ -62,7 +70,12 @@ def main() -> None:
     free_bytes = 1 if settings.device == "small" else 2
     say(messages.Status(device=settings.device, free_bytes=free_bytes, total_bytes=4))
     while (order := commands.get()) is not None:
+        if order.group is not None and order.group.rank:
+            say(messages.JobEvent(job=order.job, event=help_with(order.group)))
+            continue
         last = work(order.job, order.request, settings, cancelled)
+        if order.group is not None:
+            Path(order.group.meeting.removeprefix("file://")).touch()
         say(messages.JobEvent(job=order.job, event=last))
         if "leaves" in order.request["prompt"]:  # as after a lost device, but without saying so
             time.sleep(0.05)

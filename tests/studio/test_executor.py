@@ -11,13 +11,13 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import av
 import pytest
 
 from engines import messages, registry
 from engines.events import Failed
+from engines.runtime.settings import RuntimeSettings
 from studio.jobs import in_event
 from studio.jobs.in_event import InEventExecutor
 from studio.jobs.local import LocalExecutor
@@ -30,6 +30,13 @@ from tests.engines.tiny import TINY, write_checkpoint
 from tests.studio.conftest import values, wait_for
 
 SLOW = "it goes on steps=600 sleep=0.05"
+
+
+class Stranger:
+    """A process that nobody gave a job."""
+
+    def __init__(self, settings: RuntimeSettings) -> None:
+        self.job, self.heard, self.settings = None, False, settings
 
 
 def test_a_job_becomes_a_clip(studio: Studio, picture: Path) -> None:
@@ -95,7 +102,7 @@ def test_cancelling_twice_harms_no_other_job(plain: Studio, picture: Path) -> No
 def test_events_of_another_process_end_no_job(plain: Studio, picture: Path) -> None:
     job = _submit(plain, picture, SLOW)
     process = _worker(plain, job)
-    stranger = SimpleNamespace(job=None, heard=False, settings=process.settings)
+    stranger = Stranger(process.settings)
     failed = messages.JobEvent(job=job.id, event=Failed(kind="DeviceError", message="Not of mine."))
     plain.executor._take(stranger, failed)
     plain.executor._on_exit(stranger)

@@ -1,0 +1,1 @@
+"""One clip made by several devices together, one process each."""

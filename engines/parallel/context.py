@@ -1,0 +1,73 @@
+"""What an engine is given for a job that several devices share: the context of one, where the members agree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from engines.memory.planning import Room
+from engines.parallel.choosing import Split
+from engines.parallel.group import Group
+from engines.types import Component, Context
+
+T = TypeVar("T")
+
+SHARED = ("transformer", "physics")  # the networks that are called in every step; all others the first member has
+
+
+class GroupContext:
+    """The Context of engines/types.py, of one member of a group.
+
+    What is remembered (texts and pictures as their encoders see them) the first member makes for all. The members plan
+    with the smallest of their budgets, so that they decide alike.
+    """
+
+    def __init__(self, inner: Context, group: Group, split: Split, devices: Sequence[str]) -> None:
+        self.inner, self.group, self.split = inner, group, split
+        self.model, self.device, self.lower = inner.model, inner.device, inner.lower
+        self.decodes = group.rank == 0
+        room = inner.room()
+        self._budget_bytes = group.least(room.budget_bytes)
+        self._ram_bytes = None if room.ram_bytes is None else group.least(room.ram_bytes)
+        self._devices = devices
+
+    @property
+    def precisions(self) -> Mapping[str, str]:
+        """See Context."""
+        return self.inner.precisions
+
+    @property
+    def computed(self) -> Mapping[str, str]:
+        """See Context; and over which devices the clip was split, and how."""
+        return {**self.inner.computed, "split": self.split, "devices": ", ".join(self._devices)}
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """See Context."""
+        return self.inner.notes
+
+    def paths(self, role: str) -> tuple[Path, ...]:
+        """See Context."""
+        return self.inner.paths(role)
+
+    def room(self, *, beside: int = 0) -> Room:
+        """See Context; that of the member with the least memory."""
+        room = self.inner.room(beside=beside)
+        budget = min(room.budget_bytes, self._budget_bytes)
+        return replace(room, budget_bytes=budget, ram_bytes=self._ram_bytes)
+
+    @contextmanager
+    def use(self, component: Component, *, working_bytes: int = 0) -> Iterator[Any]:
+        """See Context; a network that is called in every step is shared from here on."""
+        with ExitStack() as used:
+            module = used.enter_context(self.inner.use(component, working_bytes=working_bytes))
+            if component.role in SHARED:
+                self.group.together()
+            yield module
+
+    def remember(self, key: str, compute: Callable[[], T]) -> T:
+        """See Context; the first member computes."""
+        return self.group.same(self.inner.remember(key, compute) if self.group.rank == 0 else None)

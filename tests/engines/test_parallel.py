@@ -1,0 +1,146 @@
+"""One clip made by two processes is the clip of one: every engine, over gloo, on tiny real networks.
+
+Two processes are started once and go through all cases of two_members.py; each test reads one of their finds.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engines.parallel.choosing import Share, choose
+from engines.registry import SPECS
+from engines.request import Request
+from engines.sampling import guidance
+from tests.engines.tiny_models import TINY
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.timeout(600)  # two processes that wait for each other, on a machine of few cores
+
+Finds = tuple[dict[str, Any], dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def finds(tmp_path_factory: pytest.TempPathFactory) -> Finds:
+    """What each of the two members found, by case."""
+    folder = tmp_path_factory.mktemp("members")
+    words = [sys.executable, "-m", "tests.engines.two_members", str(folder)]
+    logs = [(folder / f"{rank}.log").open("w+") for rank in range(2)]
+    members = [
+        subprocess.Popen([*words, str(rank)], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+        for rank, log in enumerate(logs)
+    ]
+    try:
+        for member in members:
+            member.wait(timeout=500)
+    finally:
+        for member, log in zip(members, logs, strict=True):
+            member.kill()
+            member.wait()
+            log.close()
+    said = "\n".join((folder / f"{rank}.log").read_text()[-3000:] for rank in range(2))
+    assert [member.returncode for member in members] == [0, 0], said
+    first, second = (json.loads((folder / f"{rank}.json").read_text()) for rank in range(2))
+    return first, second
+
+
+def made_alike(finds: Finds, case: str, *, levels: int) -> None:
+    """The clip is that of one process, up to `levels` of 255; the helper decodes nothing; no network is changed."""
+    first, second = finds[0][case], finds[1][case]
+    assert first["levels"] <= levels and first["frames"] > 0
+    assert second["frames"] == 0
+    assert first["as it was"] and second["as it was"]
+
+
+@pytest.mark.parametrize("engine", SPECS)
+def test_guidance_dealt_to_two_is_the_guidance_of_one(finds: Finds, engine: str) -> None:
+    case = f"guidance {engine}"
+    made_alike(finds, case, levels=1)
+    passes = SPECS[engine].passes(request(engine))
+    rows = [finds[rank][case]["rows"] for rank in range(2)]
+    alone = rows[0][1]
+    assert [row[0] for row in rows] == [alone * -(-passes // 2) // passes, alone * (passes // 2) // passes]
+    assert finds[0][case]["told"] | {"split": "guidance", "devices": "CPU, CPU"} == finds[0][case]["told"]
+
+
+def test_a_member_without_a_pass_changes_nothing(finds: Finds) -> None:
+    made_alike(finds, "guidance, one pass", levels=0)
+
+
+def test_a_group_whose_first_member_stops_parts_and_its_members_meet_again(finds: Finds) -> None:
+    assert finds[0]["left"] == finds[1]["left"] == {"ended": True}
+    made_alike(finds, "met again", levels=1)
+
+
+def request(engine: str, **values: Any) -> Request:
+    spec = TINY[engine].spec
+    return spec.request_type.model_construct(**spec.default_values("tiny") | values)
+
+
+@pytest.mark.parametrize(
+    ("engine", "values", "passes"),
+    [
+        ("phantom-wan", {"image_guidance": 4.0, "text_guidance": 3.0}, 3),
+        ("phantom-wan", {"image_guidance": 3.0, "text_guidance": 3.0}, 2),
+        ("phantom-wan", {"image_guidance": 1.0, "text_guidance": 1.0}, 1),
+        ("flashi2v", {"guidance": 5.0}, 2),
+        ("flashi2v", {"guidance": 1.0}, 1),
+        ("bindweave", {"guidance": 0.5}, 1),
+        ("pyramid-flow", {"guidance": 0.0, "video_guidance": 5.0}, 2),
+        ("pyramid-flow", {"guidance": 0.0, "video_guidance": 1.0}, 1),
+        ("phantom-physics", {"guidance": 1.0, "physics_guidance": 3.0}, 2),
+        ("phantom-physics", {"guidance": 1.0, "physics_guidance": 3.0, "physics_scale": 0.0}, 1),
+        ("phantom-physics", {"guidance": 1.0, "physics_guidance": -1.0}, 1),
+    ],
+)
+def test_how_many_passes_a_request_takes_is_known_before_anything_is_loaded(
+    engine: str, values: dict[str, Any], passes: int
+) -> None:
+    assert SPECS[engine].passes(request(engine, **values)) == passes
+
+
+@pytest.mark.parametrize(
+    ("setting", "given", "chosen"),
+    [
+        ("none", {"passes": 3, "devices": 8}, Share(None)),
+        ("guidance", {"passes": 3, "devices": 1}, Share(None)),
+        ("guidance", {"passes": 3, "devices": 2}, Share("guidance", 2)),
+        ("guidance", {"passes": 2, "devices": 8}, Share("guidance", 2)),
+        ("sequence", {"passes": 1, "devices": 4}, Share("sequence", 4)),
+        ("weights", {"passes": 3, "devices": 2}, Share("weights", 2)),
+        ("auto", {"passes": 3, "devices": 3}, Share("guidance", 3)),
+        ("auto", {"passes": 2, "devices": 3}, Share("guidance", 2)),
+        ("auto", {"passes": 2, "devices": 4}, Share("sequence", 4)),
+        ("auto", {"passes": 1, "devices": 2}, Share("sequence", 2)),
+        ("auto", {"passes": 3, "devices": 2, "fits": False}, Share("weights", 2)),
+    ],
+)
+def test_what_suits_a_clip(setting: str, given: dict[str, Any], chosen: Share) -> None:
+    assert choose(setting, **given) == chosen
+
+
+def test_nothing_to_split_is_told() -> None:
+    assert "one pass" in choose("guidance", passes=1, devices=2).why
+
+
+def test_who_deals_is_forgotten_after_the_block() -> None:
+    class Second:
+        own: Callable[..., dict[str, float]] = staticmethod(lambda weights: dict(list(weights.items())[1:]))
+        total: Callable[..., float] = staticmethod(lambda part: part * 10)
+
+    def predict(names: list[float]) -> list[float]:
+        return names
+
+    def guided() -> float:
+        return guidance.guided(predict, {"a": 1.0, "b": 2.0}, {"a": 3.0, "b": 0.5}, batched=True)
+
+    with pytest.raises(KeyError), guidance.dealt(Second()):
+        assert guided() == 10.0
+        raise KeyError
+    assert guided() == 4.0

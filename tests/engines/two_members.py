@@ -1,0 +1,123 @@
+"""One of two processes that make clips together over gloo: test_parallel.py starts both and reads what they found.
+
+Both run the same cases in the same order on tiny real networks, each first alone and then in a group of the two.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from engines.messages import Membership
+from engines.parallel import member
+from engines.registry import SPECS, implementation
+from engines.types import Frames, LatentStep
+from tests.engines.test_contract import Bench
+from tests.engines.tiny_models import TINY
+
+
+class Member:
+    """This process, with the tiny model of every engine."""
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self.folder, self.rank = folder, rank
+        self.benches = {name: Bench(TINY[name], _made(folder / f"{name}-{rank}")) for name in SPECS}
+        self.meetings = iter(range(1000))
+
+    @contextmanager
+    def part(self, engine: str, split: str, **values: Any) -> Iterator[member.Part]:
+        bench = self.benches[engine]
+        meeting = f"file://{self.folder}/meeting-{next(self.meetings)}"
+        membership = Membership(rank=self.rank, size=2, meeting=meeting, split=split, devices=("CPU", "CPU"))
+        context = bench.session.context(engine, bench.spec.model("tiny"))
+        with member.part(membership, implementation(bench.spec), bench.request(**values), context) as part:
+            yield part
+
+    def together(self, engine: str, split: str, **values: Any) -> dict[str, Any]:
+        """What a clip made by both has of one made here alone: frames in levels, and calls of the network."""
+        bench = self.benches[engine]
+        with counted(bench) as alone:
+            expected = bench.clip(**values)
+        with self.part(engine, split, **values) as part, counted(bench) as here:
+            made = [
+                item.pixels for item in part.engine.generate(part.request, part.context) if isinstance(item, Frames)
+            ]
+            told = dict(part.context.computed)
+        found: dict[str, Any] = {"calls": [len(here), len(alone)], "rows": [sum(here), sum(alone)], "told": told}
+        if made:
+            found["levels"] = int(np.abs(np.concatenate(made).astype(int) - expected.astype(int)).max())
+        after = bench.clip(**values)
+        return found | {"as it was": bool(np.array_equal(after, expected)), "frames": len(made)}
+
+    def left(self, engine: str, split: str) -> dict[str, Any]:
+        """The first member stops after its first step: the other one ends, and both can meet again."""
+        with self.part(engine, split) as part:
+            if self.rank:
+                member.follow(part)
+                return {"ended": True}
+            with closing(part.engine.generate(part.request, part.context)) as made:
+                next(item for item in made if isinstance(item, LatentStep))
+        return {"ended": True}
+
+
+@contextmanager
+def counted(bench: Bench) -> Iterator[list[int]]:
+    """Rows of every call of the transformer inside the block."""
+    rows: list[int] = []
+
+    def count(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        first = kwargs.get("hidden_states", args[0] if args else None)
+        rows.append(len(first[-1] if isinstance(first, list) else first))
+
+    use = bench.session.cache.use
+
+    @contextmanager
+    def watched(component: Any, **working: Any) -> Iterator[Any]:
+        with use(component, **working) as module:
+            handle = None
+            if component.role == "transformer":
+                handle = module.register_forward_pre_hook(count, with_kwargs=True)
+            try:
+                yield module
+            finally:
+                if handle is not None:
+                    handle.remove()
+
+    bench.session.cache.use = watched
+    try:
+        yield rows
+    finally:
+        bench.session.cache.use = use
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+CASES: dict[str, Callable[[Member], dict[str, Any]]] = {
+    **{f"guidance {name}": lambda here, name=name: here.together(name, "guidance") for name in SPECS},
+    "guidance, one pass": lambda here: here.together("flashi2v", "guidance", guidance=1.0),
+    "left": lambda here: here.left("phantom-wan", "guidance"),
+    "met again": lambda here: here.together("phantom-wan", "guidance", seed=9),
+}
+
+
+def main() -> None:
+    """Run every case and write what was found."""
+    folder, rank = Path(sys.argv[1]), int(sys.argv[2])
+    torch.set_num_threads(1)
+    here = Member(folder, rank)
+    found = {name: case(here) for name, case in CASES.items()}
+    (folder / f"{rank}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
