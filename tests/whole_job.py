@@ -1,9 +1,9 @@
 """python -m tests.whole_job: a clip of the published BindWeave, every network at its real size, within little memory.
 
-Writes files of the published names, shapes and precisions whose weights are holes in the file (zeros that take no disk),
-and makes one small clip through the product: store, planner, engine. Prints what each stage took and the peak memory of
-the process. What the clip shows means nothing. Run by hand: the whole takes a quarter of an hour of a core, for a
-processor computes 16 billion parameters; `--layers 2` keeps two blocks of every network.
+Writes files of the published names, shapes and precisions whose weights are holes in the file (zeros that take no
+disk), and makes one small clip through the product: store, planner, engine. Prints what each stage took and the peak
+memory of the process. What the clip shows means nothing. Run by hand: the whole takes a quarter of an hour of a core,
+for a processor computes 16 billion parameters; `--layers 2` keeps two blocks of every network.
 """
 
 from __future__ import annotations

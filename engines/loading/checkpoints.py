@@ -13,7 +13,7 @@ import torch
 from engines.errors import IncompatibleCheckpoint, StudioError
 from engines.loading import families, weight_only
 from engines.loading.key_rules import Architecture, Place, Shapes, Source
-from engines.loading.memory_map import release_pages
+from engines.loading.memory_map import converted, release_pages
 from engines.loading.packed import PackedLinear, Packing, form_of
 from engines.loading.reading import Checkpoint, open_checkpoint
 from engines.loading.streaming import block_of
@@ -215,6 +215,8 @@ def fill(
     expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
     state = {}
     for name, source in blueprint.sources.items():
+        if architecture.aliases.get(name) in blueprint.sources:
+            continue  # the file holds the tensor twice
         stored = checkpoint.tensors[source.key]
         layer = name.removesuffix(".weight")
         if source.key in checkpoint.packed:
@@ -237,7 +239,8 @@ def fill(
                 continue
         kept = torch.float32 if architecture.stays_float32(name) else dtype
         if tensor.is_floating_point() and tensor.dtype != kept and not as_stored(name):
-            tensor = tensor.to(kept)
+            own = checkpoint.mapped and source.key not in checkpoint.packed
+            tensor = converted(tensor, kept) if own else tensor.to(kept)
             if checkpoint.mapped:
                 release_pages(stored)
         state[name] = tensor.reshape(expected[name])

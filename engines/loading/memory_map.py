@@ -8,6 +8,7 @@ import sys
 
 import torch
 
+PIECE_BYTES = 64 * 2**20
 DONT_NEED = 4  # madvise(2): drop the pages, read them from the file again when touched
 
 
@@ -20,3 +21,20 @@ def release_pages(tensor: torch.Tensor) -> None:
     end = (tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
     if sys.platform.startswith("linux") and end > begin:
         ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), DONT_NEED)
+
+
+def converted(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A view of a mapped file in another precision. Its pages are given back piece by piece, as they were read.
+
+    So a large table takes the memory of what it becomes, and not that of the file besides.
+    """
+    if not tensor.is_contiguous():
+        made = tensor.to(dtype)
+        release_pages(tensor)
+        return made
+    made = torch.empty(tensor.shape, dtype=dtype)
+    count = PIECE_BYTES // tensor.element_size()
+    for source, target in zip(tensor.view(-1).split(count), made.view(-1).split(count), strict=True):
+        target.copy_(source)
+        release_pages(source)
+    return made

@@ -13,6 +13,7 @@ from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file, save_file
 
 from engines.errors import IncompatibleCheckpoint, MissingWeights
+from engines.loading import memory_map
 from engines.loading.checkpoints import Checkpoint, load, match, open_checkpoint
 from engines.loading.families import family
 from engines.loading.key_rules import Architecture
@@ -285,3 +286,22 @@ def test_other_threads_may_build_networks_meanwhile() -> None:
 
 def size(network: torch.nn.Module) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in (*network.parameters(), *network.buffers()))
+
+
+def test_a_large_table_is_converted_piece_by_piece_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """UMT5's table stands twice in the published file, in float32: a machine of little memory holds neither."""
+    encoder = tiny_wan.text_encoder()
+    tensors = {name: tensor.float().clone() for name, tensor in encoder.state_dict().items()}
+    save_file(tensors, tmp_path / "model.safetensors")
+    assert {"shared.weight", "encoder.embed_tokens.weight"} <= tensors.keys()
+    given_back: list[tuple[torch.Size, int]] = []
+    monkeypatch.setattr(memory_map, "PIECE_BYTES", 256)
+    monkeypatch.setattr(memory_map, "release_pages", lambda tensor: given_back.append((tensor.shape, tensor.nbytes)))
+    made = load_file_of(tmp_path / "model.safetensors", architecture=TEXT_ENCODER, dtype=torch.bfloat16)
+    assert max(size for _, size in given_back) <= 256
+    table = tensors["shared.weight"]
+    assert sum(size for _, size in given_back) == sum(
+        tensor.nbytes for name, tensor in tensors.items() if name != "encoder.embed_tokens.weight"
+    )
+    assert torch.equal(made.shared.weight, table.bfloat16())
+    assert made.encoder.embed_tokens.weight.data_ptr() == made.shared.weight.data_ptr()
