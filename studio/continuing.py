@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from engines.errors import InvalidRequest, Problem
-from engines.inputs import PICTURES, media_fields
+from engines.inputs import PICTURES, entries, media_fields
 from engines.types import EngineSpec
 from studio import measures, remaking
 from studio.jobs.store import Job
@@ -81,10 +81,18 @@ def resolved(studio: Studio, spec: EngineSpec, given: Mapping[str, Any], *, owne
     return values
 
 
-def parents(spec: EngineSpec, given: Mapping[str, Any]) -> list[str]:
-    """The ids of the jobs that request values name, before `resolved` puts files in their place."""
-    named = (given.get(name) for name in media_fields(spec.request_type, "earlier job", "clip"))
-    return [job_id for job_id in named if isinstance(job_id, str) and job_id]
+def parents(studio: Studio, spec: EngineSpec, given: Mapping[str, Any], *, owner: str) -> list[str]:
+    """The ids of the owner's jobs whose clips request values are made from, before `resolved` puts files there.
+
+    A job is named by its id; a frame, or a whole clip that the page handed on, by the name of its file, which begins
+    with the id.
+    """
+    named: list[str] = []
+    for name in media_fields(spec.request_type):
+        for entry in entries(given.get(name)):
+            path = entry.get("path") if isinstance(entry, Mapping) else entry
+            named.append(Path(str(path or "")).name.partition(".")[0])
+    return [job_id for job_id in dict.fromkeys(named) if job_id and studio.job(job_id, owner=owner) is not None]
 
 
 def _finished(studio: Studio, field: str, chosen: Any, *, owner: str) -> Job:

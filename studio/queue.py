@@ -35,7 +35,7 @@ def edit(studio: Studio, job_id: str, engine: str, values: Mapping[str, Any], *,
         changed = studio.store.rewrite(job_id, engine=engine, request=request.model_dump(mode="json"))
     except WrongState:
         raise StudioError(_BEGUN) from None
-    Shelf(studio.store).born([job_id], continuing.parents(spec, values))
+    Shelf(studio.store).born([job_id], continuing.parents(studio, spec, values, owner=owner))
     return changed
 
 

@@ -62,7 +62,7 @@ class Studio:
         spec = self.spec(engine)
         request = self.prepared(engine, continuing.resolved(self, spec, values, owner=owner))
         wanted = [request.model_copy(update={"seed": seed}) for seed in seeds(request.seed, variations)]
-        parents = continuing.parents(spec, values)
+        parents = continuing.parents(self, spec, values, owner=owner)
         return self.queue(engine, wanted, parents=parents, owner=owner, connection=connection)
 
     def prepared(self, engine: str, values: Mapping[str, Any]) -> Request:
@@ -132,13 +132,6 @@ class Studio:
         except OSError as error:
             raise media_error(error) from error
         self.store.delete(job_id)  # last: on a full disk there is room for it only now
-
-    def forget_unsuccessful(self, *, owner: str = "") -> int:
-        """Remove this visitor's failed and cancelled jobs with their prompts and pictures; returns how many."""
-        jobs = self.store.unsuccessful(owner=owner)
-        for job in jobs:
-            self.delete(job.id, owner=owner)
-        return len(jobs)
 
     def forget_old(self, *, now: float) -> int:
         """Remove everybody's jobs that were over KEPT_S before `now`, with their files; returns how many."""

@@ -1,31 +1,33 @@
-"""The History tab: what was made, newest first; to play, to download, to make again or to delete."""
+"""The History tab: what was made, newest first; searched, opened, thrown away and taken back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from engines.errors import MediaError
-from engines.request import RANDOM_SEED
+from engines.errors import StudioError
 from engines.types import EngineSpec
-from studio import continuing, remaking
+from studio import library, remaking
+from studio.jobs.shelf import Shelf
 from studio.jobs.store import Job
-from studio.page import clip_quality, markup, panel, send
-from studio.page.clip_quality import Figures
+from studio.measures import clip_seconds
+from studio.page import history_clip, history_finder, markup
 from studio.page.engine_tabs import Places
-from studio.page.plumbing import HIDDEN, Updates, warn
-from studio.page.result import CLIP_CLASSES, card_of, classes, player
+from studio.page.history_clip import OpenClip, Opened, picture_of
+from studio.page.history_finder import Finder
+from studio.page.markup import Card, Line
+from studio.page.plumbing import HIDDEN, Updates, changed, warn
+from studio.page.result import card_of
 from studio.page.send import Sender
-from studio.page.tab import Tab
-from studio.page.unsuccessful import Unsuccessful
-from studio.page.uploads import served_if_there
 from studio.page.visitor import visitor
 from studio.service import Studio
 
-SHOWN = 60
+PAGE = 60
+"""Cards that are shown at first, and more at each press of the button."""
 _CAPTION_CHARACTERS = 60
 
 
@@ -34,78 +36,92 @@ class Column:
     """The tab's components that events change.
 
     Attributes:
-        listed: the ids of the jobs in the gallery, in its order; `chosen` is the id of the one that is open.
-        notice: what a person should know of the open clip before using it again.
+        listed: ids of the jobs of each card in the gallery, in its order; `chosen` is the id of the clip that is open.
+        most: how many cards are shown; `undone` are the ids of the jobs deleted last.
+        clear: deletes all that the list shows, where that is the trash or what failed.
     """
 
+    finder: Finder
+    usage: gr.HTML
+    said: gr.HTML
+    undo: gr.Button
+    clear: gr.Button
     empty: gr.HTML
     gallery: gr.Gallery
+    further: gr.Button
     listed: gr.State
+    most: gr.State
+    undone: gr.State
     chosen: gr.State
-    detail: gr.Column
-    notice: gr.HTML
-    video: gr.Video
-    use: gr.Button
-    use_anew: gr.Button
-    download: gr.DownloadButton
-    longer: gr.Button
-    delete: gr.Button
-    figures: gr.HTML
-    measure: gr.Button
-    facts: gr.HTML
+    opened: Opened
+
+    @property
+    def listing(self) -> list[Any]:
+        """What a new list changes."""
+        return [
+            self.usage, self.said, self.undo, self.clear, self.empty, self.gallery, self.further, self.listed,
+            self.most, self.undone, self.chosen, *self.opened.components,
+        ]  # fmt: skip
 
 
 def render(studio: Studio, places: Places, *, opened: gr.Tab, browser: gr.BrowserState) -> Sender:
     """Draw the tab and wire its events; returns the row that sends a frame elsewhere."""
     column, sender = draw(studio)
-    Unsuccessful(studio).wire(opened, browser)
     book = History(studio, places, column)
-    listing = [column.empty, column.gallery, column.listed, column.chosen, column.detail]
-    shown = [column.notice, column.video, column.download, column.longer, column.figures, column.facts]
+    asked, clip = [browser, *column.finder.components], [browser, column.chosen]
     forms = [component for tab in places.drawn.values() for component in tab.form.components]
     results = [component for tab in places.drawn.values() for component in tab.result.components]
-    clip = [browser, column.chosen]
-    opened.select(book.list, browser, listing, **HIDDEN)
-    column.gallery.select(book.open, [browser, column.listed], [column.chosen, column.detail, *shown], **HIDDEN)
-    column.delete.click(book.delete, clip, [*listing, *results], **HIDDEN)
-    for button, new_seed in ((column.use, False), (column.use_anew, True)):
-        button.click(book.use(new_seed=new_seed), clip, [*places.components, *forms], **HIDDEN)
-    column.longer.click(book.go_on, clip, [*places.components, *forms], **HIDDEN)
-    column.measure.click(
-        book.measure, clip, column.figures, api_visibility="private", concurrency_limit=1, concurrency_id="measure"
+    finder, shown = column.finder, column.opened
+    gr.on(
+        [opened.select, finder.words.submit, *(box.input for box in (finder.engine, finder.when, finder.show))],
+        book.list, asked, column.listing, **HIDDEN,
+    )  # fmt: skip
+    finder.words.change(book.list, asked, column.listing, trigger_mode="always_last", **HIDDEN)
+    column.further.click(book.more, [*asked, column.most], column.listing, **HIDDEN)
+    one = [column.chosen, *shown.components]
+    column.gallery.select(book.open, [browser, column.listed], one, **HIDDEN)
+    shown.strip.select(book.open_sibling, [browser, shown.group], one, **HIDDEN)
+    shown.family.select(book.open_relative, [browser, shown.related], one, **HIDDEN)
+    shown.close.click(book.close, None, [*one, column.gallery], **HIDDEN)
+    column.undo.click(book.undo, [*asked, column.undone], [*column.listing, *results], **HIDDEN)
+    column.clear.click(book.clear, asked, column.listing, **HIDDEN)
+    shown.delete.click(book.delete, [*clip, *finder.components], [*column.listing, *results], **HIDDEN)
+    shown.restore.click(book.restore, [*clip, *finder.components], [*column.listing, *results], **HIDDEN)
+    shown.purge.click(book.purge, [*clip, *finder.components], column.listing, **HIDDEN)
+    for button, new_seed in ((shown.use, False), (shown.use_anew, True)):
+        button.click(book.clip.use(new_seed=new_seed), clip, [*places.components, *forms], **HIDDEN)
+    shown.longer.click(book.clip.go_on, clip, [*places.components, *forms], **HIDDEN)
+    for engine, button in shown.takers.items():
+        button.click(book.clip.give(engine), clip, [*places.components, *forms], **HIDDEN)
+    shown.star.click(book.clip.star, clip, shown.star, **HIDDEN)
+    gr.on([shown.tags.submit, shown.tags.blur], book.clip.tag, [*clip, shown.tags], shown.tags, **HIDDEN)
+    shown.measure.click(
+        book.clip.measure, clip, shown.figures, api_visibility="private", concurrency_limit=1, concurrency_id="measure"
     )
     return sender
 
 
 def draw(studio: Studio) -> tuple[Column, Sender]:
     """Draw the tab without its events, and the row that sends a frame elsewhere."""
-    listed, chosen = gr.State([]), gr.State("")
+    listed, most, undone, chosen = gr.State([]), gr.State(PAGE), gr.State([]), gr.State("")
+    finder = history_finder.render(studio)
+    with gr.Row(elem_classes=["pills", "kept"]):
+        usage = gr.HTML(elem_id="history-usage", elem_classes="hint")
+        said = gr.HTML(elem_id="history-done", elem_classes="hint")
+        undo = gr.Button("Undo", size="sm", min_width=60, visible=False, elem_id="history-undo")
+        clear = gr.Button("", size="sm", min_width=60, visible=False, elem_id="history-clear")
     with gr.Row(elem_classes="workspace"):
         with gr.Column(scale=6, min_width=320):
-            empty = gr.HTML()
+            empty = gr.HTML(elem_id="history-empty")
             gallery = gr.Gallery(
                 show_label=False, fit_columns=False, height="auto", object_fit="cover", allow_preview=False, buttons=[],
                 elem_id="history", elem_classes="history", visible=False,
             )  # fmt: skip
-        with gr.Column(scale=5, min_width=320, visible=False, elem_classes=["result", "opened"]) as detail:
-            video = player("history-video")
-            notice = gr.HTML(elem_id="history-notice", elem_classes="hint")
-            with gr.Row(elem_classes="actions"):
-                use = gr.Button("Use these settings", size="md", variant="primary", elem_id="history-use")
-                use_anew = gr.Button("Use them with a new seed", size="md", elem_id="history-use-anew")
-            with gr.Row(elem_classes="actions"):
-                download = gr.DownloadButton("Download video", size="md")
-                longer = gr.Button("Continue", size="md", visible=False, elem_id="history-continue")
-                delete = gr.Button("Delete", size="md", variant="stop", elem_id="history-delete")
-            sender = send.render(studio.specs.values(), name="history", clip=chosen, video=video)
-            with gr.Accordion("Quality", open=False, elem_id="history-quality"):
-                gr.HTML(markup.lines([markup.Line(clip_quality.PURPOSE)]), elem_classes="hint")
-                figures = gr.HTML(elem_id="history-figures")
-                measure = gr.Button("Measure", size="sm", elem_id="history-measure")
-            facts = gr.HTML(elem_id="history-facts")
+            further = gr.Button("Show more", size="sm", visible=False, elem_id="history-more")
+        with gr.Column(scale=5, min_width=320, elem_classes="result"):
+            opened, sender = history_clip.draw(studio, chosen)
     column = Column(
-        empty, gallery, listed, chosen, detail, notice, video, use, use_anew, download, longer, delete, figures,
-        measure, facts,
+        finder, usage, said, undo, clear, empty, gallery, further, listed, most, undone, chosen, opened
     )  # fmt: skip
     return column, sender
 
@@ -115,108 +131,152 @@ class History:
 
     def __init__(self, studio: Studio, places: Places, column: Column) -> None:
         self.studio, self.places, self.engine_tabs, self.column = studio, places, places.drawn, column
-        self.figures = Figures()
+        self.clip = OpenClip(studio, places, column.opened)
 
-    def list(self, browser: Any) -> Updates:
-        """The clips of this visitor, none of them open."""
-        owner = visitor(self.studio, browser)["owner"]
-        cards, ids = [], []
-        for job in self.studio.store.finished(owner=owner, limit=SHOWN):
-            card = card_of(job)
-            if card is not None:
-                cards.append((card, caption(self.studio.specs.get(job.engine), job)))
-                ids.append(job.id)
-        nothing = "" if cards else markup.card(markup.Card("empty", "No clips yet", "What you make is kept here."))
+    def list(self, browser: Any, *asked: Any, most: int = PAGE) -> Updates:
+        """What the visitor asks for, nothing of it open."""
+        column, owner = self.column, visitor(self.studio, browser)["owner"]
+        query = (
+            history_finder.query(self.studio, *asked) if asked else history_finder.query(self.studio, "", "", "", "")
+        )
+        groups, count = library.search(self.studio, query, owner=owner, most=most)
+        if query.show in ("clips", "starred"):  # one whose files somebody removed cannot be shown
+            groups = [there for group in groups if (there := [job for job in group if card_of(job) is not None])]
+        title, sentence = history_finder.nothing_found(query)
+        nothing = "" if groups else markup.card(Card("empty", title, sentence))
+        usage = library.usage(self.studio, owner=owner)
+        doomed = {"trash": f"Empty the trash ({usage.trashed})", "unsuccessful": "Delete all of these"}.get(
+            query.show, ""
+        )
         return {
-            self.column.empty: gr.update(value=nothing, visible=bool(nothing)),
-            self.column.gallery: gr.update(value=cards, visible=bool(cards), selected_index=None),
-            self.column.listed: ids,
-            self.column.chosen: "",
-            self.column.detail: gr.update(visible=False),
-        }
+            column.usage: markup.lines([Line(history_finder.disk_line(usage))]),
+            column.said: "",
+            column.undo: gr.update(visible=False),
+            column.clear: gr.update(value=doomed, visible=bool(doomed and groups)),
+            column.empty: gr.update(value=nothing, visible=bool(nothing)),
+            column.gallery: gr.update(value=self._cards(groups), visible=bool(groups), selected_index=None),
+            column.further: gr.update(visible=count > most),
+            column.listed: [[job.id for job in group] for group in groups],
+            column.most: most,
+            column.undone: [],
+            column.chosen: "",
+            column.opened.blank: gr.update(visible=bool(groups)),
+        } | self.clip.show(None)
 
-    def open(self, browser: Any, ids: Any, event: gr.SelectData) -> Any:
-        """Play a clip and tell how it was made."""
+    def more(self, browser: Any, *asked: Any) -> Updates:
+        """The same list, longer. The last value is how much of it is shown."""
+        return self.list(browser, *asked[:-1], most=int(asked[-1]) + PAGE)
+
+    def open(self, browser: Any, listed: Any, event: gr.SelectData) -> Any:
+        """Open a card: its clip, or the first of the clips made together."""
+        return self._opened(browser, listed[event.index] if 0 <= event.index < len(listed) else [])
+
+    def open_sibling(self, browser: Any, group: Any, event: gr.SelectData) -> Any:
+        """Open another of the clips made together."""
+        return self._opened(browser, group, event.index)
+
+    def open_relative(self, browser: Any, related: Any, event: gr.SelectData) -> Any:
+        """Open a clip that the open one was made from, or that was made from it."""
+        return self._opened(browser, [related[event.index]] if 0 <= event.index < len(related) else [])
+
+    def close(self) -> Updates:
+        """Open nothing."""
         column = self.column
-        job = self._job(browser, ids[event.index] if 0 <= event.index < len(ids) else "")
-        if job is None or job.result is None:
-            return gr.skip()
-        path, spec = served_if_there(job.result.video), self.studio.specs.get(job.engine)
-        small = panel.own_pixels(spec, job)
-        missing = (panel.NO_FILE if path is None else "", remaking.obstacle(self.studio.specs, job), remaking.loss(job))
-        about = [markup.Line(sentence, "problem") for sentence in missing]
-        if small and path is not None:
-            about.append(markup.Line(panel.own_pixels_line(job)))
         return {
-            column.chosen: job.id,
-            column.detail: gr.update(visible=True),
-            column.notice: markup.lines(about),
-            column.video: gr.update(
-                value=path, visible=path is not None, elem_classes=classes(*CLIP_CLASSES, own_pixels=small)
-            ),
-            column.download: gr.update(value=path, visible=path is not None),
-            column.longer: gr.update(visible=spec is not None and continuing.possible(spec, job)),
-            column.figures: markup.table(self.figures.known(job)),
-            column.facts: markup.table(panel.facts(spec, job)),
-        }
+            column.chosen: "",
+            column.opened.blank: gr.update(visible=True),
+            column.gallery: gr.update(selected_index=None),
+        } | self.clip.show(None)
 
-    def measure(self, browser: Any, job_id: str) -> str:
-        """The quality figures of the open clip."""
-        job = self._job(browser, job_id)
-        if job is None or job.result is None:
-            return ""
+    def delete(self, browser: Any, job_id: str, *asked: Any) -> Updates:
+        """Put the open clip into the trash, from where it can be taken back."""
+        job = self.clip.job(browser, job_id)
+        gone = library.trash(self.studio, [job_id], owner=job.owner) if job is not None else []
+        return self._after(browser, job, asked, f"Deleted. It stays in the trash for {library.TRASH_DAYS} days.", gone)
+
+    def undo(self, browser: Any, *asked: Any) -> Updates:
+        """Take back what was deleted last. The last value holds its ids."""
+        ids = [str(job_id) for job_id in asked[-1] or []]
+        library.restore(self.studio, ids, owner=visitor(self.studio, browser)["owner"])
+        job = self.clip.job(browser, ids[0]) if ids else None
+        return self._after(browser, job, asked[:-1], "It is back.")
+
+    def restore(self, browser: Any, job_id: str, *asked: Any) -> Updates:
+        """Take the open clip out of the trash."""
+        job = self.clip.job(browser, job_id)
+        library.restore(self.studio, [job_id], owner=visitor(self.studio, browser)["owner"])
+        return self._after(browser, job, asked, "It is back among the clips.")
+
+    def purge(self, browser: Any, job_id: str, *asked: Any) -> Updates:
+        """Remove the open clip with its files, if it is in the trash."""
+        job = self.clip.job(browser, job_id)
+        said = ""
+        if job is not None and Shelf(self.studio.store).mark(job.id).trashed is not None:
+            said = self._tried(lambda: self.studio.delete(job.id, owner=job.owner), "Gone for good.")
+            self.clip.figures.forget(job.id)
+        return self._after(browser, None, asked, said)
+
+    def clear(self, browser: Any, *asked: Any) -> Updates:
+        """Empty the trash, or put there all that failed or was cancelled, as far as the list's filters show it."""
+        owner = visitor(self.studio, browser)["owner"]
+        query = history_finder.query(self.studio, *asked)
+        if query.show == "trash":
+            said = self._tried(lambda: library.empty_trash(self.studio, owner=owner), "The trash is empty.")
+            return self._after(browser, None, asked, said)
+        ids = [job_id for group in Shelf(self.studio.store).search(query, owner=owner) for job_id in group]
+        gone = library.trash(self.studio, ids, owner=owner) if query.show == "unsuccessful" else []
+        return self._after(browser, None, asked, "They are in the trash.", gone)
+
+    def _tried(self, change: Any, done: str) -> str:
         try:
-            return markup.table(self.figures.measure(self.studio.specs.get(job.engine), job))
-        except MediaError as error:
-            return markup.lines([markup.Line(error.message, "problem")])
+            change()
+        except StudioError as error:
+            warn(str(error))
+            return ""
+        return done
 
-    def delete(self, browser: Any, job_id: str) -> Updates:
-        """Remove the open clip, here and where its tab still shows it."""
-        known = visitor(self.studio, browser)
-        job = self._job(browser, job_id)
-        self.studio.delete(job_id, owner=known["owner"])
-        self.figures.forget(job_id)
-        tab = self.engine_tabs.get(job.engine) if job else None
-        return self.list(browser) | (tab.events.updates(known, {}) if tab else {})
+    def _after(
+        self, browser: Any, job: Job | None, asked: Sequence[Any], said: str, undone: Sequence[str] = ()
+    ) -> Updates:
+        """The list after a change, a word about it, and the tab of the clip, which may show it too."""
+        column = self.column
+        updates = self.list(browser, *asked) | {
+            column.said: markup.lines([Line(said)]),
+            column.undo: gr.update(visible=bool(undone)),
+            column.undone: [*undone],
+        }
+        tab = self.engine_tabs.get(job.engine) if job is not None else None
+        return updates | (tab.events.updates(visitor(self.studio, browser), {}) if tab else {})
 
-    def use(self, *, new_seed: bool) -> Callable[[Any, str], Any]:
-        """An event that puts the open clip's settings back into its tab."""
-
-        def put_back(browser: Any, job_id: str) -> Any:
-            found = self._usable(browser, job_id)
-            if found is None:
-                return gr.skip()
-            job, tab = found
-            if lost := remaking.loss(job):
-                warn(lost)
-            request = dict(job.result.request if job.result else job.request)
-            values = tab.form.spec.default_values(request["model"]) | request
-            return self.places.go(job.engine) | tab.form.show(values | ({"seed": RANDOM_SEED} if new_seed else {}))
-
-        return put_back
-
-    def go_on(self, browser: Any, job_id: str) -> Any:
-        """Put what continues the open clip into its tab."""
-        found = self._usable(browser, job_id)
-        if found is None:
+    def _opened(self, browser: Any, ids: Sequence[str], index: int = 0) -> Any:
+        """One of some clips that belong together."""
+        jobs = [job for job_id in ids if (job := self.clip.job(browser, job_id)) is not None]
+        if not 0 <= index < len(jobs):
             return gr.skip()
-        job, tab = found
-        updates = tab.events.go_on(browser, job_id)
-        return updates if updates == gr.skip() else self.places.go(job.engine) | updates
+        return changed({self.column.chosen: jobs[index].id} | self.clip.show(jobs[index], jobs))
 
-    def _usable(self, browser: Any, job_id: str) -> tuple[Job, Tab] | None:
-        """The clip and the tab that its settings belong to; None, and a sentence why, where there is no such tab."""
-        job = self._job(browser, job_id)
-        problem = remaking.obstacle(self.studio.specs, job) if job else "This clip is not there any more."
-        if problem or job is None:
-            warn(problem)
-            return None
-        return job, self.engine_tabs[job.engine]
-
-    def _job(self, browser: Any, job_id: str) -> Job | None:
-        return self.studio.job(job_id, owner=visitor(self.studio, browser)["owner"])
+    def _cards(self, groups: Sequence[Sequence[Job]]) -> list[tuple[str, str]]:
+        """A picture and a caption for each group; captions that would be the same tell the seed."""
+        words = [caption(self.studio.specs.get(group[0].engine), group[0]) for group in groups]
+        often = Counter(words)
+        cards = []
+        for group, said in zip(groups, words, strict=True):
+            about = [f"{len(group)} clips" if len(group) > 1 else "", said]
+            if often[said] > 1 and len(group) == 1 and (seed := f"seed {group[0].request.get('seed')}") != said:
+                about.append(seed)
+            about.append(length(group[0]))
+            cards.append((picture_of(group[0]), " · ".join(filter(None, about))))
+        return cards
 
 
 def caption(spec: EngineSpec | None, job: Job) -> str:
     """What a clip is about, short; its seed where nothing was said."""
     return remaking.words(spec, job, most=_CAPTION_CHARACTERS) or f"seed {job.request.get('seed')}"
+
+
+def length(job: Job) -> str:
+    """How long a finished clip is, or how a job without one ended."""
+    if job.result is None:
+        return str(job.state)
+    fps = job.request.get("fps")
+    return f"{clip_seconds(job.frames, fps)} s" if isinstance(fps, int) and fps > 0 else ""

@@ -128,18 +128,13 @@
     if (!card?.matches(".empty") && spoken.textContent !== words) spoken.textContent = words;
   };
 
-  // On a phone the result stands below the form, and a clip of the history below the list: go there.
+  // On a phone the result stands below the form: go there.
   let wasActive = false;
-  let wasOpen = false;
   const follow = () => {
     const card = currentCard();
     const active = card?.matches(".running, .waiting") ?? false;
     if (active && !wasActive && onPhone()) card.scrollIntoView({ block: "start", behavior: "smooth" });
     wasActive = active;
-    const opened = document.querySelector(".opened");
-    const open = Boolean(opened && visible(opened));
-    if (open && !wasOpen && onPhone()) opened.scrollIntoView({ block: "start", behavior: "smooth" });
-    wasOpen = open;
   };
 
   // Clips of the small built-in models keep their own pixels, however wide the column is.

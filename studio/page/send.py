@@ -162,6 +162,7 @@ def _placed(form: Form, job: Job, index: int, raw: Any) -> list[Any] | None:
     if pixels is None:
         return None
     image, name = Image.fromarray(pixels), f"frame-{index + 1}" if index >= 0 else "last-frame"
+    name = f"{job.id}.{name}"  # by which its clip is known again: see continuing.parents
     path = save_pil_to_cache(image, cache_dir=get_upload_folder(), name=name, format="png")  # not gradio's lossy WebP
     placed = form.picture.board.take(path, raw)
     if placed is None:

@@ -78,7 +78,10 @@ def test_a_picture_becomes_a_clip_that_plays_and_can_be_made_again(page, picture
     before = page.locator("#history button img").count()
     page.locator("#history button").first.click()
     page.locator("#history-delete").click()
-    page.wait_for_function("count => document.querySelectorAll('#history button img').length < count", arg=before)
+    count = "document.querySelectorAll('#history button img').length"
+    page.wait_for_function(f"before => {count} < before", arg=before)
+    page.locator("#history-undo").click()
+    page.wait_for_function(f"before => {count} == before", arg=before)
 
 
 def test_a_reload_finds_the_running_clip_and_cancel_ends_it(page, picture: Path) -> None:

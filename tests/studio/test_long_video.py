@@ -128,7 +128,7 @@ def test_history_and_the_list_fill_the_form(studio: Studio, stopped: tuple[Job, 
     job, _ = stopped
     rendered, book = pages(studio)
     form, events = rendered.form, rendered.events
-    updates = book.go_on({}, job.id)
+    updates = book.clip.go_on({}, job.id)
     assert updates[book.places.tabs]["selected"] == book.places.engine_tabs[0].id
     shown = {name: updates[form.component(name)] for name in ("continues", "width", "frames", "seed", "prompt")}
     assert shown["continues"]["value"] == job.id
@@ -142,8 +142,8 @@ def test_history_and_the_list_fill_the_form(studio: Studio, stopped: tuple[Job, 
     assert form.component("prompt") not in chosen, "what was written stays"
     assert events.fit_earlier({}, "unknown") == gr.skip()
 
-    listed = book.open({}, [job.id], type("Chosen", (), {"index": 0}))
-    assert listed[book.column.longer]["visible"], "the button to continue it"
+    listed = book.open({}, [[job.id]], type("Chosen", (), {"index": 0}))
+    assert listed[book.column.opened.longer]["visible"], "the button to continue it"
     held = [updates.get(component) for component in form.components]
     raw = [update["value"] if isinstance(update, dict) else update for update in held]
     assert form.read(raw)["continues"] == job.id

@@ -8,16 +8,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import gradio as gr
 import pytest
 
 from engines.errors import MediaError
-from studio import continuing
+from studio import continuing, library
 from studio.jobs import outputs
 from studio.jobs.local import LocalExecutor
 from studio.jobs.store import Job
 from studio.page import panel
-from studio.page.unsuccessful import Unsuccessful
 from studio.service import Studio, open_studio
 from studio.settings import Settings
 from tests.studio.conftest import LOOPS_LEFT_OPEN, values, wait_for
@@ -118,12 +116,9 @@ def test_failed_and_cancelled_jobs_are_deleted_with_their_pictures(plain: Studio
     wait_for(plain, done, "done")
     assert {job.id for job in plain.store.unsuccessful(owner="")} == {failed.id, cancelled.id}
     assert plain.store.unsuccessful(owner="somebody") == []
-    assert plain.forget_unsuccessful(owner="somebody") == 0
-    with gr.Blocks(analytics_enabled=False):
-        line = Unsuccessful(plain)
-    seen = line.look({})
-    assert "2 clips failed or were cancelled" in seen[line.said]["value"] and seen[line.button]["visible"]
-    assert not line.forget({})[line.button]["visible"]
+    ids = [failed.id, cancelled.id]
+    assert library.trash(plain, ids, owner="somebody") == [] and library.empty_trash(plain, owner="somebody") == 0
+    assert library.trash(plain, ids, owner="") == ids and library.empty_trash(plain, owner="") == 2
     assert set(plain.store.ids()) == {done.id}
     assert len([name for name in files(plain) if name.startswith("pictures/")]) == 1, "the clip's own picture stays"
     plain.delete(done.id)

@@ -1,0 +1,147 @@
+"""History as a person uses it: found, opened on a wide page and on a phone, thrown away, taken back, handed on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+
+from engines import registry
+from studio.jobs.local import LocalExecutor
+from studio.service import open_studio
+from studio.settings import Settings
+from tests.browser.conftest import PATIENCE_MS
+from tests.studio import stand_in
+from tests.studio.conftest import values, wait_for
+from tests.studio.server import Server
+from tests.studio.stand_in_command import stand_in_command
+
+pytestmark = pytest.mark.browser
+
+CARDS = "document.querySelectorAll('#history button img').length"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A studio that has made some clips: five alone, three together, and one that failed."""
+    folder = tmp_path_factory.mktemp("history")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry.SPECS, "phantom-wan", stand_in.spec())
+        studio = open_studio(
+            Settings(outputs=folder / "outputs", devices=("cpu",)), LocalExecutor, command=stand_in_command()
+        )
+        studio.executor.start()
+        wanted = [(colour, f"a {colour} ball rolls", 1) for colour in ("red", "green", "orange", "navy", "teal")]
+        for colour, prompt, count in [*wanted, ("blue", "a blue ball bounces", 3), ("black", "it breaks", 1)]:
+            picture = folder / f"{colour}.png"
+            image = Image.new("RGB", (120, 80), "white")
+            ImageDraw.Draw(image).ellipse((30, 10, 90, 70), fill=colour)
+            image.save(picture)
+            jobs = studio.submit("phantom-wan", values(picture, prompt), variations=count)
+            for job in jobs:
+                wait_for(studio, job, "done", "failed")
+        studio.executor.close()
+        studio.store.close()
+    with Server(folder / "outputs") as server:
+        yield server
+
+
+def opened(browser, server: Server, width: int, height: int) -> Iterator[object]:
+    context = browser.new_context(viewport={"width": width, "height": height}, has_touch=width < 600)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(server.url)
+    page.get_by_role("button", name="Generate").first.wait_for()
+    page.get_by_role("tab", name="History").click()
+    page.locator("#history button img").first.wait_for()
+    yield page
+    context.close()
+    assert not errors
+
+
+@pytest.fixture
+def wide(browser, server: Server) -> Iterator[object]:
+    yield from opened(browser, server, 1400, 900)
+
+
+@pytest.fixture
+def phone(browser, server: Server) -> Iterator[object]:
+    yield from opened(browser, server, 390, 844)
+
+
+def until(page, condition: str) -> None:
+    page.wait_for_function(condition)
+
+
+def test_clips_are_found_opened_starred_deleted_and_taken_back(wide) -> None:
+    page = wide
+    until(page, f"{CARDS} == 6")
+    before = page.locator("#history").bounding_box()
+    page.locator("#history button").first.click()
+    page.locator("#history-said").get_by_text("a blue ball bounces").wait_for()
+    after = page.locator("#history").bounding_box()
+    assert (before["x"], before["width"]) == (after["x"], after["width"]), "the cards stay where they are"
+    page.locator("#history-variations button").nth(2).click()
+    page.locator("#history-facts").get_by_text("7", exact=True).wait_for()
+
+    page.locator("#history-words input, #history-words textarea").fill("red")
+    until(page, f"{CARDS} == 1")
+    page.locator("#history button").first.click()
+    page.locator("#history-said").get_by_text("a red ball rolls").wait_for()
+    page.locator("#history-star").click()
+    page.locator("#history-star").get_by_text("Starred").wait_for()
+    page.locator("#history-words input, #history-words textarea").fill("")
+    until(page, f"{CARDS} == 6")
+    choose(page, "show", "Starred")
+    until(page, f"{CARDS} == 1")
+    page.locator("#history button").first.click()
+    page.locator("#history-delete").click()
+    page.locator("#history-empty").get_by_text("No starred clips yet").wait_for()
+    page.locator("#history-undo").click()
+    until(page, f"{CARDS} == 1")
+    page.locator("#history button").first.click()
+    page.keyboard.press("Escape")
+    page.locator("#history-said").wait_for(state="hidden")
+
+    choose(page, "show", "Failed and cancelled")
+    page.locator("#history button").first.click()
+    page.locator("#history-status").get_by_text("This clip could not be made").wait_for()
+    choose(page, "show", "Trash")
+    page.locator("#history-empty").get_by_text("The trash is empty").wait_for()
+
+
+def choose(page, name: str, word: str) -> None:
+    page.locator(f"#history-{name} input").click()
+    page.get_by_role("option", name=word, exact=True).click()
+
+
+def test_a_clip_goes_on_in_another_tab(wide) -> None:
+    page = wide
+    page.locator("#history button").nth(1).click()
+    page.locator("#history-give-phantom-physics").click()
+    page.locator("#phantom-physics-clip video").wait_for()
+
+
+def test_on_a_phone_a_clip_opens_over_the_list_in_two_columns(phone, tmp_path: Path) -> None:
+    page = phone
+    first, second = (page.locator("#history button").nth(index).bounding_box() for index in range(2))
+    assert first["y"] == second["y"] and first["x"] < second["x"]
+    page.locator("#history button").nth(2).scroll_into_view_if_needed()
+    scrolled = page.evaluate("scrollY")
+    page.locator("#history button").nth(2).click()
+    video = page.locator("#history-video video")
+    video.wait_for()
+    page.wait_for_timeout(500)
+    shown = video.bounding_box()
+    assert 0 <= shown["y"] < 200 and shown["width"] > 200, "seen at once, without scrolling"
+    for button in page.locator(".doing button").all():
+        if button.is_visible():
+            assert button.bounding_box()["height"] >= 40
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.locator("#history-close").click()
+    video.wait_for(state="hidden")
+    assert page.evaluate("scrollY") == scrolled, "back where one was in the list"
