@@ -90,6 +90,8 @@ def render(studio: Studio, places: Places, *, opened: gr.Tab, browser: gr.Browse
     shown.purge.click(book.purge, [*clip, *finder.components], column.listing, **HIDDEN)
     for button, new_seed in ((shown.use, False), (shown.use_anew, True)):
         button.click(book.clip.use(new_seed=new_seed), clip, [*places.components, *forms], **HIDDEN)
+    for button, smaller in ((shown.again, False), (shown.smaller, True)):
+        button.click(book.clip.again(smaller=smaller), clip, shown.status, **HIDDEN)
     shown.longer.click(book.clip.go_on, clip, [*places.components, *forms], **HIDDEN)
     for engine, button in shown.takers.items():
         button.click(book.clip.give(engine), clip, [*places.components, *forms], **HIDDEN)

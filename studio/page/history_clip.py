@@ -10,12 +10,13 @@ from typing import Any
 
 import gradio as gr
 
-from engines.errors import MediaError
+from engines.errors import MediaError, StudioError
 from engines.request import RANDOM_SEED
 from engines.types import EngineSpec
-from studio import continuing, kept_files, library, remaking
+from studio import continuing, kept_files, library, queue, remaking
 from studio.jobs.shelf import Shelf
 from studio.jobs.store import Job
+from studio.measures import frame_size
 from studio.page import clip_quality, markup, panel, send
 from studio.page.clip_quality import Figures
 from studio.page.engine_tabs import Places
@@ -25,7 +26,7 @@ from studio.page.result import CLIP_CLASSES, card_of, classes, player
 from studio.page.send import Sender
 from studio.page.tab import Tab
 from studio.page.uploads import served, served_if_there
-from studio.page.visitor import visitor
+from studio.page.visitor import connection, visitor
 from studio.service import Studio
 
 CHOOSE = Card("empty", "Choose a clip", "It plays here, with its settings and what can be done with it.")
@@ -57,6 +58,8 @@ class Opened:
     strip: gr.Gallery
     said: gr.HTML
     notice: gr.HTML
+    again: gr.Button
+    smaller: gr.Button
     use: gr.Button
     use_anew: gr.Button
     longer: gr.Button
@@ -96,6 +99,8 @@ def draw(studio: Studio, chosen: gr.State) -> tuple[Opened, Sender]:
         said = gr.HTML(elem_id="history-said", elem_classes="said")
         notice = gr.HTML(elem_id="history-notice", elem_classes="hint")
         with gr.Row(elem_classes=["pills", "doing"]):
+            again = gr.Button("Try again", variant="primary", visible=False, elem_id="history-again", **small)
+            smaller = gr.Button("", visible=False, elem_id="history-smaller", **small)
             use = gr.Button("Use these settings", variant="primary", elem_id="history-use", **small)
             use_anew = gr.Button("With a new seed", elem_id="history-use-anew", **small)
             longer = gr.Button("Continue", visible=False, elem_id="history-continue", **small)
@@ -125,8 +130,8 @@ def draw(studio: Studio, chosen: gr.State) -> tuple[Opened, Sender]:
             figures = gr.HTML(elem_id="history-figures")
             measure = gr.Button("Measure", size="sm", elem_id="history-measure")
     opened = Opened(
-        blank, detail, group, related, status, video, picture, strip, said, notice, use, use_anew, longer, star,
-        download, delete, restore, purge, takers, tags, family, figures, measure, facts, close,
+        blank, detail, group, related, status, video, picture, strip, said, notice, again, smaller, use, use_anew,
+        longer, star, download, delete, restore, purge, takers, tags, family, figures, measure, facts, close,
     )  # fmt: skip
     return opened, sender
 
@@ -157,6 +162,7 @@ class OpenClip:
         plays = path is not None and Path(path).suffix == ".mp4"
         small = panel.own_pixels(spec, job)
         known = remaking.obstacle(self.studio.specs, job) == ""
+        less = words_of(queue.smaller(spec, job)) if job.state == "failed" and known else ""
         updates: Updates = {
             column.blank: gr.update(visible=False),
             column.detail: gr.update(visible=True),
@@ -170,7 +176,9 @@ class OpenClip:
             column.strip: self._strip(job, group),
             column.said: markup.lines([Line(remaking.words(spec, job, most=2000) or _seed(job))]),
             column.notice: markup.lines(self._notice(spec, job, path, small=small)),
-            column.use: gr.update(visible=known and not thrown),
+            column.again: gr.update(visible=not made and known and not thrown),
+            column.smaller: gr.update(value=f"Try it with {less}", visible=bool(less) and not thrown),
+            column.use: gr.update(visible=known and not thrown, variant="primary" if made else "secondary"),
             column.use_anew: gr.update(visible=known and not thrown),
             column.longer: gr.update(
                 visible=made and not thrown and spec is not None and continuing.possible(spec, job)
@@ -267,6 +275,23 @@ class OpenClip:
 
         return given
 
+    def again(self, *, smaller: bool) -> Callable[[gr.Request | None, Any, str], str]:
+        """An event that queues the open clip, which failed or was cancelled, once more; returns how that went."""
+
+        def tried(request: gr.Request | None, browser: Any, job_id: str) -> str:
+            job = self.job(browser, job_id)
+            if job is None:
+                return ""
+            changes = queue.smaller(self.studio.specs.get(job.engine), job) if smaller else None
+            here = connection(self.studio.settings, request)
+            try:
+                queue.retry(self.studio, job.id, changes=changes, owner=job.owner, connection=here)
+            except StudioError as error:
+                return markup.card(Card("failed", "It could not be tried again", str(error)))
+            return markup.card(Card("waiting", "It waits to be made again", "It is in the queue now."))
+
+        return tried
+
     def star(self, browser: Any, job_id: str) -> Any:
         """Put a star on the open clip, or take it off."""
         job = self.job(browser, job_id)
@@ -325,6 +350,13 @@ def picture_of(job: Job) -> str:
     given = (path for path in kept_files.paths(dict(job.request)) if path.suffix.lower() in _PICTURES)
     found = next(filter(None, map(served_if_there, given)), None)
     return found or served(BLANK)
+
+
+def words_of(changes: Mapping[str, Any]) -> str:
+    """Settings for a smaller clip in words: "64 × 64", "17 frames"."""
+    if "width" in changes:
+        return frame_size(changes["width"], changes["height"])
+    return f"{changes['frames']} frames" if "frames" in changes else ""
 
 
 BLANK = Path(__file__).parent / "blank.png"

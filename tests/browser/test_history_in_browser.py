@@ -6,17 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageDraw
 
-from engines import registry
-from studio.jobs.local import LocalExecutor
-from studio.service import open_studio
-from studio.settings import Settings
+from studio.jobs.store import JobStore
 from tests.browser.conftest import PATIENCE_MS
-from tests.studio import stand_in
-from tests.studio.conftest import values, wait_for
+from tests.studio.kept_clips import keep
 from tests.studio.server import Server
-from tests.studio.stand_in_command import stand_in_command
 
 pytestmark = pytest.mark.browser
 
@@ -26,25 +20,16 @@ CARDS = "document.querySelectorAll('#history button img').length"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A studio that has made some clips: five alone, three together, and one that failed."""
-    folder = tmp_path_factory.mktemp("history")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry.SPECS, "phantom-wan", stand_in.spec())
-        studio = open_studio(
-            Settings(outputs=folder / "outputs", devices=("cpu",)), LocalExecutor, command=stand_in_command()
-        )
-        studio.executor.start()
-        wanted = [(colour, f"a {colour} ball rolls", 1) for colour in ("red", "green", "orange", "navy", "teal")]
-        for colour, prompt, count in [*wanted, ("blue", "a blue ball bounces", 3), ("black", "it breaks", 1)]:
-            picture = folder / f"{colour}.png"
-            image = Image.new("RGB", (120, 80), "white")
-            ImageDraw.Draw(image).ellipse((30, 10, 90, 70), fill=colour)
-            image.save(picture)
-            jobs = studio.submit("phantom-wan", values(picture, prompt), variations=count)
-            for job in jobs:
-                wait_for(studio, job, "done", "failed")
-        studio.executor.close()
-        studio.store.close()
-    with Server(folder / "outputs") as server:
+    outputs = tmp_path_factory.mktemp("history") / "outputs"
+    store = JobStore(outputs / "studio.sqlite3")
+    colours = {"red": (200, 30, 30), "green": (30, 150, 40), "orange": (230, 140, 20), "navy": (20, 30, 110)}
+    for name, colour in {**colours, "teal": (0, 120, 120)}.items():
+        keep(store, outputs, f"a {name} ball rolls", colour=colour)
+    for seed in (5, 6, 7):
+        keep(store, outputs, "a blue ball bounces", colour=(30, 60, 220), batch="together", seed=seed)
+    keep(store, outputs, "it breaks", state="failed")
+    store.close()
+    with Server(outputs) as server:
         yield server
 
 
@@ -104,12 +89,17 @@ def test_clips_are_found_opened_starred_deleted_and_taken_back(wide) -> None:
     page.locator("#history-undo").click()
     until(page, f"{CARDS} == 1")
     page.locator("#history button").first.click()
+    page.locator("#history-said").get_by_text("a red ball rolls").wait_for()
     page.keyboard.press("Escape")
     page.locator("#history-said").wait_for(state="hidden")
 
+
+def test_what_failed_is_there_with_its_reason_and_can_be_tried_again(wide) -> None:
+    page = wide
     choose(page, "show", "Failed and cancelled")
     page.locator("#history button").first.click()
-    page.locator("#history-status").get_by_text("This clip could not be made").wait_for()
+    page.locator("#history-status").get_by_text("There was not enough memory.").wait_for()
+    page.locator("#history-smaller").get_by_text("Try it with 64 × 64").wait_for()
     choose(page, "show", "Trash")
     page.locator("#history-empty").get_by_text("The trash is empty").wait_for()
 

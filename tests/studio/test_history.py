@@ -237,7 +237,11 @@ def test_a_clip_that_failed_says_why_and_can_be_thrown_away_and_taken_back(
     shown, column = book.open({}, [[failed.id]], FIRST), book.column.opened
     assert "could not be made" in shown[column.status] and not shown[column.video]["visible"]
     assert shown[column.use]["visible"] and not shown[column.download]["visible"]
-    assert "it breaks" in shown[column.said]
+    assert "it breaks" in shown[column.said] and shown[column.again]["visible"]
+    assert "waits to be made again" in book.clip.again(smaller=False)(None, {}, failed.id)
+    assert "could not be tried again" in book.clip.again(smaller=False)(None, {}, failed.id), "it waits or runs"
+    failed = wait_for(studio, failed, "failed")
+    assert failed.request["seed"] == 5 and failed.id in found(book, *asked)
 
     updates = book.clear({}, *asked)
     assert failed.id in updates[book.column.undone] and found(book, *asked) == []
