@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 from engines.media.framing import Setting
-from engines.request import Group, Request, control, parameter
+from engines.request import Declared, Group, Request, control, parameter
 
-Kind = Literal["subject", "first frame", "mask", "clip", "earlier job", "adapter"]
+Kind = Literal["subject", "first frame", "mask", "clip", "earlier job", "adapter", "sound", "upscaler"]
 PICTURES: tuple[Kind, ...] = ("subject", "first frame", "mask")
 
 
@@ -104,6 +104,14 @@ class Adapter(_Given):
     )
 
 
+class SoundFile(_Given):
+    """One recording, or the sound of a video."""
+
+
+class UpscalerFile(_Given):
+    """The weights of a network that enlarges pictures."""
+
+
 # What holds one file of a kind. A file beside an earlier clip has no parts.
 TYPES: dict[Kind, type] = {
     "subject": Reference,
@@ -112,6 +120,8 @@ TYPES: dict[Kind, type] = {
     "clip": GivenClip,
     "earlier job": Path,
     "adapter": Adapter,
+    "sound": SoundFile,
+    "upscaler": UpscalerFile,
 }
 
 
@@ -121,7 +131,8 @@ class Media:
 
     Attributes:
         kind: what a file is to the engine: a "subject" set on the clip's canvas, the "first frame" it begins with, a
-            "mask", a "clip" to go on from, the file beside the clip of an "earlier job", an "adapter".
+            "mask", a "clip" to go on from, the file beside the clip of an "earlier job", an "adapter",
+            the "sound" of a clip, the weights of an "upscaler".
         parts: what the engine obeys of a file besides its path, by name: see the classes above.
         most: files the field takes; a field of one holds it or None, any other a tuple.
         needed: the sentence for a request without one; "" where it may be left out.
@@ -183,13 +194,13 @@ def media_of(info: FieldInfo) -> Media | None:
     return found if isinstance(found, Media) else None
 
 
-def media_fields(request_type: type[Request], *kinds: Kind) -> dict[str, Media]:
+def media_fields(request_type: type[Declared], *kinds: Kind) -> dict[str, Media]:
     """The fields that hold files (of these kinds), by name, in the order of their declaration."""
     declared = {name: media_of(info) for name, info in request_type.model_fields.items()}
     return {name: found for name, found in declared.items() if found and (not kinds or found.kind in kinds)}
 
 
-def files(request: Request) -> Iterator[tuple[str, Media, Any]]:
+def files(request: Declared) -> Iterator[tuple[str, Media, Any]]:
     """Every file of a request with its field: a Reference, GivenClip, Adapter, or the path of an earlier job's file."""
     for name, declared in media_fields(type(request)).items():
         value = getattr(request, name)
@@ -205,7 +216,7 @@ def entries(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def with_parts(request_type: type[Request], values: Mapping[str, Any]) -> dict[str, Any]:
+def with_parts(request_type: type[Declared], values: Mapping[str, Any]) -> dict[str, Any]:
     """`values` with entries such as "picture.position" or "references.2.keep_background" put where they belong.
 
     A name without a number is of every file of its field. What belongs to no file stays, for validation to refuse.

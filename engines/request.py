@@ -80,10 +80,14 @@ def bounds(field: FieldInfo) -> tuple[float | None, float | None]:
     return low, high
 
 
-class Request(BaseModel):
-    """What every engine takes. Engines subclass it and add their own fields with `parameter`."""
+class Declared(BaseModel):
+    """Fields made with `parameter` and `media`: what drives page, command line, API, validation and metadata."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Request(Declared):
+    """What every engine takes. Engines subclass it and add their own fields with `parameter`."""
 
     model: str = Field("starter", title="Model", description="Which checkpoint of the engine makes the clip.")
     prompt: str = parameter(

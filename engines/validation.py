@@ -15,9 +15,9 @@ from engines.adapters.files import adapter_problem
 from engines.errors import InvalidRequest, Problem
 from engines.inputs import Adapter, Media, entries, files, media_fields, media_of, with_parts
 from engines.media.clips import clip_problem
-from engines.media.files import shown_name
+from engines.media.files import file_problem, shown_name
 from engines.media.pictures import picture_problem
-from engines.request import Request, bounds
+from engines.request import Declared, Request, bounds
 from engines.types import EngineSpec, ModelSpec
 from engines.wording import either, given, number, printable
 
@@ -42,19 +42,32 @@ def build_request(spec: EngineSpec, values: Mapping[str, Any], *, pixels: bool =
     known = [model.name for model in spec.models]
     if name not in known:
         raise InvalidRequest([Problem("model", f"Model must be {either(known)}; you gave {given(name)}.")])
-    problems = _switches_for_numbers(spec, values)
-    try:
-        request = spec.request_type.model_validate(spec.default_values(name) | dict(values))
-    except ValidationError as error:
-        problems += [_problem(spec, detail) for detail in error.errors()]
-    if problems:
-        raise InvalidRequest(list(dict.fromkeys(problems)))
+    request: Any = checked(spec.request_type, spec.default_values(name) | dict(values), given=values)
     model = spec.model(name)
     problems = _unprintable_texts(request)
     problems += model.geometry.problems(width=request.width, height=request.height, frames=request.frames)
-    problems += [*_file_problems(request, pixels=pixels), *spec.check(request, model)]
+    problems += [*file_problems(request, pixels=pixels), *spec.check(request, model)]
     if problems:
         raise InvalidRequest(problems)
+    return request
+
+
+def checked(request_type: type[Declared], values: Mapping[str, Any], *, given: Mapping[str, Any]) -> Declared:
+    """`values` as a request of this type, each field alone within its bounds; strings are read as the field's type.
+
+    Args:
+        given: those of the values that somebody gave.
+
+    Raises:
+        InvalidRequest: with every problem found.
+    """
+    problems = _switches_for_numbers(request_type, given)
+    try:
+        request = request_type.model_validate(dict(values))
+    except ValidationError as error:
+        problems += [_problem(request_type, detail) for detail in error.errors()]
+    if problems:
+        raise InvalidRequest(list(dict.fromkeys(problems)))
     return request
 
 
@@ -65,7 +78,7 @@ def prompt_problems(request: Request, model: ModelSpec | None = None) -> list[Pr
     return [Problem("prompt", "Write a prompt that says what happens in the clip.")]
 
 
-def _file_problems(request: Request, *, pixels: bool) -> Iterator[Problem]:
+def file_problems(request: Declared, *, pixels: bool) -> Iterator[Problem]:
     """Files that are missing, that cannot be used, or that are given parts which the engine does not obey."""
     fields = type(request).model_fields
     for name, declared in media_fields(type(request)).items():
@@ -96,6 +109,8 @@ def _file_problem(declared: Media, item: Any, request: Request, *, pixels: bool)
             return clip_problem(item.path)
         case "adapter":
             return adapter_problem(item.path) or _span_problem(item)
+        case "sound" | "upscaler":
+            return file_problem(item.path, "file")
     return None
 
 
@@ -108,9 +123,9 @@ def _span_problem(adapter: Adapter) -> str | None:
     )
 
 
-def _switches_for_numbers(spec: EngineSpec, values: Mapping[str, Any]) -> list[Problem]:
+def _switches_for_numbers(request_type: type[Declared], values: Mapping[str, Any]) -> list[Problem]:
     """True is no number here, though Python says it is 1."""
-    fields = spec.request_type.model_fields
+    fields = request_type.model_fields
     return [
         _wrong_kind(name, fields[name], value)
         for name, value in values.items()
@@ -118,7 +133,7 @@ def _switches_for_numbers(spec: EngineSpec, values: Mapping[str, Any]) -> list[P
     ]
 
 
-def _unprintable_texts(request: Request) -> list[Problem]:
+def _unprintable_texts(request: Declared) -> list[Problem]:
     return [
         _no_text(name, field)
         for name, field in type(request).model_fields.items()
@@ -126,11 +141,11 @@ def _unprintable_texts(request: Request) -> list[Problem]:
     ]
 
 
-def _problem(spec: EngineSpec, detail: Mapping[str, Any]) -> Problem:
+def _problem(request_type: type[Declared], detail: Mapping[str, Any]) -> Problem:
     """One pydantic error as one sentence in the words of the field's own declaration."""
     location, context, value = detail["loc"], detail.get("ctx", {}), detail.get("input")
     name = str(location[0]) if location else ""
-    fields = spec.request_type.model_fields
+    fields = request_type.model_fields
     field = fields.get(name)
     if field is None:
         owner = fields.get(name.partition(".")[0])

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from engines.editing import spec as editing
+from engines.editing.spec import EDITS
 from engines.errors import IncompatibleCheckpoint, InvalidRequest, MissingWeights, Problem, StudioError
 from engines.events import Clip
 from engines.inputs import media_fields
@@ -122,6 +124,29 @@ def _say_estimate(spec: EngineSpec, request: Request, settings: Settings, *, as_
         sentence = f"{sentence} What fits better: {found.offer}."
     speech.say(json.dumps(found.as_values()) if as_json else sentence)
     return FAILED if found.estimate.verdict == "refused" else 0
+
+
+def edit(options: argparse.Namespace) -> int:
+    """Edit a finished clip into a new one."""
+    spec = editing.find(options.edit)
+    values: dict[str, Any] = {"clip": {"path": str(absolute(options.clip))}}
+    files = media_fields(spec.request_type)
+    for text in options.set:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InvalidRequest([Problem("set", f'Write --set as name=value; you gave "{text}".')])
+        name = name.strip().replace("-", "_")
+        values[name] = {"path": str(absolute(value))} if name in files else value
+    request = editing.build(spec, values)
+    settings = _settings(options)
+    with one_clip.Target(options.out, suffix=spec.suffix(request)) as target:
+        devices = require_devices(settings.devices if spec.needs_device else ("cpu",))[:1]
+        made = one_clip.make(spec, request, target=target, settings=settings, devices=devices, quiet=options.json)
+    if options.json:
+        speech.say(json.dumps(made.model_dump(mode="json", exclude={"poster"})))
+    else:
+        speech.say(f"{made.video} ({made.frames} frames, {made.seconds.get('total', 0):.1f} s)")
+    return 0
 
 
 def _say_clip(made: Clip, *, as_json: bool) -> int:
@@ -369,6 +394,15 @@ def _parser() -> Parser:
     command.add_argument("--json", action="store_true", help="print every result, or error, as JSON")
     _setting_flags(command, *_MAKING)
 
+    command = commands.add_parser("edit", help="edit a finished clip", description=edit.__doc__)
+    command.set_defaults(run=edit)
+    command.add_argument("edit", help=", ".join(EDITS))
+    command.add_argument("--clip", type=Path, required=True, metavar="VIDEO", help="the clip; it stays as it is")
+    command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=_edits_help())
+    command.add_argument("--out", type=Path, required=True, metavar="FILE", help="the new clip")
+    command.add_argument("--json", action="store_true", help="print the result, or the error, as JSON")
+    _setting_flags(command, "devices", "memory_gb")
+
     command = commands.add_parser("refine", help="suggest a better prompt", description=refine.__doc__)
     command.set_defaults(run=refine)
     command.add_argument("prompt", metavar="TEXT", help="the prompt as it is")
@@ -399,6 +433,13 @@ def _setting_flags(command: argparse.ArgumentParser, *settings: str) -> None:
             command.add_argument(source.flag, dest=source.setting, metavar=source.metavar, help=help_)
         else:
             command.add_argument(source.flag, dest=source.setting, action="store_const", const="1", help=help_)
+
+
+def _edits_help() -> str:
+    """Every edit's settings."""
+    named = (f"{spec.name}: {', '.join(name for name in spec.request_type.model_fields if name != 'clip') or 'none'}"
+             for spec in EDITS.values())  # fmt: skip
+    return f"a setting of the edit; may be given several times. {'; '.join(named)}"
 
 
 def _settings_help() -> str:

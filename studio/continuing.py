@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from engines.editing.spec import EditSpec
 from engines.errors import InvalidRequest, Problem
 from engines.inputs import PICTURES, entries, media_fields
 from engines.types import EngineSpec
@@ -32,7 +33,7 @@ def kept(spec: EngineSpec, job: Job) -> Path | None:
 
 def possible(spec: EngineSpec, job: Job) -> bool:
     """Whether the job's clip can become longer: its file is there, and its model makes longer clips."""
-    model = next((model for model in spec.models if model.name == job.request["model"]), None)
+    model = next((model for model in spec.models if model.name == job.request.get("model")), None)
     return model is not None and job.frames < model.geometry.max_frames and kept(spec, job) is not None
 
 
@@ -62,7 +63,7 @@ def values(spec: EngineSpec, job: Job) -> dict[str, Any]:
     return spec.default_values(given["model"]) | given | pictures | continued | {"frames": frames}
 
 
-def resolved(studio: Studio, spec: EngineSpec, given: Mapping[str, Any], *, owner: str) -> dict[str, Any]:
+def resolved(studio: Studio, spec: EngineSpec | EditSpec, given: Mapping[str, Any], *, owner: str) -> dict[str, Any]:
     """Request values with files in place of the ids of jobs; raises InvalidRequest if this owner has no such clip.
 
     A field of a clip takes the video of a job named by its id, beside uploads, which are objects with a path.
@@ -74,14 +75,14 @@ def resolved(studio: Studio, spec: EngineSpec, given: Mapping[str, Any], *, owne
             values.pop(name, None)
         elif declared.kind == "earlier job":
             job = _finished(studio, name, chosen, owner=owner)
-            values[name] = kept(spec, job) or _gone(name)
+            values[name] = kept(spec, job) or _gone(name)  # type: ignore[arg-type]
         elif isinstance(chosen, str):
             job = _finished(studio, name, chosen, owner=owner)
             values[name] = {"path": job.result.video if job.result else ""}
     return values
 
 
-def parents(studio: Studio, spec: EngineSpec, given: Mapping[str, Any], *, owner: str) -> list[str]:
+def parents(studio: Studio, spec: EngineSpec | EditSpec, given: Mapping[str, Any], *, owner: str) -> list[str]:
     """The ids of the owner's jobs whose clips request values are made from, before `resolved` puts files there.
 
     A job is named by its id; a frame, or a whole clip that the page handed on, by the name of its file, which begins

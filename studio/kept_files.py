@@ -33,10 +33,15 @@ def keep(request: Request, folder: Path) -> Request:
     changes: dict[str, Any] = {}
     for name in media_fields(type(request), *PICTURES, "clip"):
         value = getattr(request, name)
-        kept = tuple(item.model_copy(update={"path": _kept(item.path, folder)}) for item in entries(value))
-        if kept:
-            changes[name] = kept if isinstance(value, tuple) else kept[0]
+        copies = tuple(kept(item, folder) for item in entries(value))
+        if copies:
+            changes[name] = copies if isinstance(value, tuple) else copies[0]
     return request.model_copy(update=changes)
+
+
+def kept(item: Any, folder: Path) -> Any:
+    """One given file, copied into `folder` under the hash of its content."""
+    return item.model_copy(update={"path": _kept(item.path, folder)})
 
 
 def paths(values: Any) -> Iterator[Path]:

@@ -20,12 +20,12 @@ from typing import Any
 import psutil
 from tqdm import tqdm
 
+from engines.editing.spec import EditSpec
 from engines.errors import MediaError, StudioError
 from engines.events import TERMINAL, Cancelled, Clip, Done, Failed, Note, Stage, Step
 from engines.media import metadata
 from engines.media.output import media_error
 from engines.messages import Generate, JobEvent
-from engines.request import Request
 from engines.types import EngineSpec
 from engines.wording import printable
 from studio import speech
@@ -70,12 +70,12 @@ class Target:
         notes: what the user should know of the names that were given.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, suffix: str = ".mp4") -> None:
         self.path, self.notes = absolute(path), list[str]()
         self._links: Path | None = None
         name, parent = printable(self.path.name), printable(self.path.parent.name)
-        if self.path.suffix.lower() != ".mp4":
-            raise BadOutput(f'The clip is an mp4 file: end the name "{name}" with .mp4.')
+        if self.path.suffix.lower() != suffix:
+            raise BadOutput(f'The clip is an {suffix[1:]} file: end the name "{name}" with {suffix}.')
         try:
             if self.path.is_dir():
                 raise BadOutput(f'"{name}" is a folder: give the clip another name.')
@@ -172,7 +172,7 @@ class Workshop:
         self._events: _Said = queue.SimpleQueue()
         self._workers: dict[str, WorkerProcess] = {}
 
-    def make(self, spec: EngineSpec, request: Request, *, target: Target, quiet: bool) -> Clip:
+    def make(self, spec: EngineSpec | EditSpec, request: Any, *, target: Target, quiet: bool) -> Clip:
         """The clip of `request`, under its name.
 
         Raises:
@@ -185,7 +185,7 @@ class Workshop:
         job, values = secrets.token_hex(8), target.as_text(request.model_dump(mode="json"))
         crew = self._gathered(spec, request, job)
         try:
-            crew.begin(Generate(job=job, engine=spec.name, request=values))
+            crew.begin(Generate(job=job, engine=_engine(spec), request=values))
             result = target.take(_follow(crew, self._events, quiet=quiet))
         except KeyboardInterrupt:
             for number in _SIGNALS:
@@ -209,13 +209,14 @@ class Workshop:
             worker.close()
         self._workers, self._events = {}, queue.SimpleQueue()
 
-    def _gathered(self, spec: EngineSpec, request: Request, job: str) -> Crew:
+    def _gathered(self, spec: EngineSpec | EditSpec, request: Any, job: str) -> Crew:
         """The workers that make a clip, those started that are not there."""
         if not all(worker.usable for worker in self._workers.values()):
             self.close()
         states = self._devices.values()
         candidates = [Candidate(state.name, state.free_bytes, state.total_bytes) for state in states]
-        team = gather(Needs.of(spec, request), candidates, split=self._settings.split)
+        needs = Needs(spec.engine) if isinstance(spec, EditSpec) else Needs.of(spec, request)
+        team = gather(needs, candidates, split=self._settings.split)
         assert team is not None, "nobody is busy"
         if team.why:
             speech.say(f"Note: {team.why}", sys.stderr)
@@ -250,9 +251,13 @@ class Workshop:
         self.close()
 
 
+def _engine(spec: EngineSpec | EditSpec) -> str:
+    return spec.engine if isinstance(spec, EditSpec) else spec.name
+
+
 def make(
-    spec: EngineSpec,
-    request: Request,
+    spec: EngineSpec | EditSpec,
+    request: Any,
     *,
     target: Target,
     settings: Settings,

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from engines.editing import spec as edits
 from engines.errors import InvalidRequest, Problem, StudioError
 from engines.request import RANDOM_SEED, seeds
 from engines.types import EngineSpec
-from studio import continuing, remaking
+from studio import continuing, editing, remaking
 from studio.jobs import pace
 from studio.jobs.shelf import Shelf
 from studio.jobs.store import ENDED, Job, WrongState
@@ -46,6 +47,8 @@ def duplicate(studio: Studio, job_id: str, *, owner: str = "", connection: str =
         InvalidRequest, StudioError: it cannot be made any more, or there are too many.
     """
     job = _job(studio, job_id, owner)
+    if edits.of_job(job.engine):
+        raise StudioError("An edit has no seed of its own: make it again in History.")
     studio.check_limits(1, owner=owner, connection=connection)
     request = studio.prepared(job.engine, {**job.request, "seed": seeds(RANDOM_SEED)[0]})
     parents = Shelf(studio.store).mark(job_id).parents
@@ -64,9 +67,11 @@ def retry(
     if job.state not in ENDED:
         raise StudioError("Only a clip that failed or was cancelled can be tried again.")
     studio.check_limits(1, owner=owner, connection=connection)
-    request = studio.prepared(job.engine, {**job.request, **(changes or {})})
+    values = {**job.request, **(changes or {})}
+    edit = edits.of_job(job.engine)
+    request: Any = editing.prepared(studio, edit, values) if edit else studio.prepared(job.engine, values)
     try:
-        again = studio.store.again(job_id, request=request.model_dump(mode="json"))
+        again = studio.store.again(job_id, request=values | request.model_dump(mode="json"))
     except WrongState:
         raise StudioError("This clip is already being tried again.") from None
     Shelf(studio.store).restore([job_id])

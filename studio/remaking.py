@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from engines.editing import spec as edits
 from engines.request import control
 from engines.types import EngineSpec, ModelSpec
 from engines.wording import given
@@ -19,6 +20,8 @@ def model_of(specs: Mapping[str, EngineSpec], job: Job) -> ModelSpec | None:
 
 def obstacle(specs: Mapping[str, EngineSpec], job: Job) -> str:
     """Why the clip's settings cannot be used again, in a sentence; "" if they can."""
+    if edits.of_job(job.engine):
+        return ""
     if job.engine not in specs:
         return (
             f"The engine that made this clip, {given(job.engine)}, is not part of this studio any more, "
@@ -49,4 +52,6 @@ def words(spec: EngineSpec | None, job: Job, *, most: int) -> str:
     texts = [name for name, extra in extras.items() if extra.get("group") == "prompt" and not extra.get("advanced")]
     said = (" ".join(str(job.request.get(name) or "").split()) for name in texts or ["prompt"])
     text = next(filter(None, said), "")
+    if (edit := edits.of_job(job.engine)) is not None:
+        text = f"{edit.title}: {text}" if text else edit.title
     return f"{text[:most]}…" if len(text) > most else text

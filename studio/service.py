@@ -93,10 +93,22 @@ class Studio:
         connection: str = "",
     ) -> list[Job]:
         """Queue prepared requests as one batch, all or none of them; `parents` are the jobs that they come from."""
+        values = [request.model_dump(mode="json") for request in requests]
+        return self.queue_values(engine, values, parents=parents, owner=owner, connection=connection)
+
+    def queue_values(
+        self,
+        engine: str,
+        requests: Sequence[Mapping[str, Any]],
+        *,
+        parents: Sequence[str] = (),
+        owner: str = "",
+        connection: str = "",
+    ) -> list[Job]:
+        """The same with requests as JSON values."""
         batch = secrets.token_hex(8)
         jobs = self.store.add(
-            Job(engine=engine, request=request.model_dump(mode="json"), id=_new_id(), batch=batch, owner=owner)
-            for request in requests
+            Job(engine=engine, request=request, id=_new_id(), batch=batch, owner=owner) for request in requests
         )
         Shelf(self.store).born([job.id for job in jobs], parents)
         self.limits.note(jobs, connection=connection)
@@ -122,10 +134,12 @@ class Studio:
             return
         made = job.result
         files = [Path(name) for name in (made.video, made.sidecar, made.poster, *made.beside)] if made else []
+        # A clip that an edit was made from is another job's own.
+        given = [path for path in kept_files.paths(dict(job.request)) if path.parent == self.settings.pictures]
         needed = self.store.files_in_use(without=job_id)
         waited_for = self.store.files_in_use(active=True)
         try:
-            for path in (*files, *kept_files.paths(dict(job.request))):
+            for path in (*files, *given):
                 if path not in (waited_for if path in files else needed):
                     browser_files.take_back(path, self.settings.for_browsers)
                     self._remove(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from engines import __version__
 from engines.loading.integrity import FACTS_KEY
-from engines.request import Request
+from engines.request import Declared, Request
 from engines.types import ModelSpec
 
 SCHEMA = "kinora.video"
@@ -50,6 +50,7 @@ class Metadata(BaseModel):
     seconds: dict[str, float] = {}
     peak_bytes: int = 0
     notes: list[str] = []
+    made_from: list[dict[str, Any]] = []  # of an edited clip: what each clip that went in says of itself
 
 
 def describe(
@@ -83,6 +84,26 @@ def describe(
         device=device,
         precisions=dict(precisions),
         computed=dict(computed),
+    )
+
+
+def describe_edit(engine: str, asked: Declared, *, source: Path, notes: Sequence[str]) -> Metadata:
+    """The metadata of an edit: what was done, and what the clip that was edited says of its own making."""
+    parameters, inputs = _without_paths(asked.model_dump(mode="python"))
+    told = read(source)
+    kept = ("engine", "model", "prompt", "seed", "parameters", "made_from")
+    return Metadata(
+        app={"name": "Kinora", "version": __version__},
+        engine=engine,
+        model=told.model if told else "",
+        parameters=parameters,
+        prompt=told.prompt if told else "",
+        negative_prompt=told.negative_prompt if told else "",
+        seed=told.seed if told else -1,
+        inputs=inputs,
+        versions=_versions(),
+        notes=list(notes),
+        made_from=[told.model_dump(mode="json", include=set(kept))] if told else [],
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
@@ -11,11 +10,11 @@ from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import numpy as np
 
 from engines.errors import MediaError
+from engines.media.marking import XMP, append_mark, boxes
 from engines.media.output import media_error
 
 if TYPE_CHECKING:
@@ -26,13 +25,6 @@ PREVIEW_FRAMES = 16
 PLAYBACK_FRAMES = 64
 _PREVIEW_SIDE = 256
 _BT709 = 1
-_XMP_BOX = UUID("be7acfcb-97a9-42e8-9c71-999491e3afac")
-_XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
-<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
-<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
- Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/>
-</rdf:RDF></x:xmpmeta>
-<?xpacket end="w"?>"""
 
 
 class VideoWriter:
@@ -43,13 +35,16 @@ class VideoWriter:
         fps: frames per second.
         tags: plain mp4 tags: "title", "comment", "description", ...
         crf: quality, 0 (lossless) to 51; 18 shows no loss to the eye.
+        marked: whether the file says that a generator made it.
     """
 
-    def __init__(self, path: Path, *, fps: int, tags: Mapping[str, str], crf: int = CRF) -> None:
+    def __init__(
+        self, path: Path, *, fps: int | Fraction, tags: Mapping[str, str], crf: int = CRF, marked: bool = True
+    ) -> None:
         import av
 
         self.frame_count = 0
-        self._path, self._fps, self._crf = path, fps, crf
+        self._path, self._fps, self._crf, self._marked = path, fps, crf, marked
         self._stream: Any = None
         try:
             self._container = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
@@ -87,8 +82,9 @@ class VideoWriter:
         try:
             self._container.mux(self._stream.encode(None))
             self._container.close()
-            _append_xmp(self._path)
-            complete = {"ftyp", "moov", "mdat", "uuid"} <= set(box_names(self._path))
+            if self._marked:
+                append_mark(self._path)
+            complete = {"ftyp", "moov", "mdat", *(["uuid"] if self._marked else [])} <= set(box_names(self._path))
         except (OSError, av.FFmpegError) as error:
             raise media_error(error) from error
         if not complete:
@@ -170,37 +166,19 @@ def read_frame(path: Path, index: int) -> np.ndarray:
 
 def box_names(path: Path) -> list[str]:
     """Types of the top-level boxes of an mp4 in file order; ends early where a box is cut short."""
-    names, size = [], path.stat().st_size
-    with path.open("rb") as file:
-        position = 0
-        while position + 8 <= size:
-            file.seek(position)
-            length, kind = struct.unpack(">I4s", file.read(8))
-            if length == 1 and position + 16 <= size:
-                (length,) = struct.unpack(">Q", file.read(8))
-            if length < 8 or position + length > size:
-                break
-            names.append(kind.decode("latin-1"))
-            position += length
-    return names
+    return [kind for kind, _, _ in boxes(path)]
 
 
-def _append_xmp(path: Path) -> None:
-    """The IPTC "made by a trained algorithm" statement as a top-level uuid box at the end of the file."""
-    packet = _XMP.encode()
-    with path.open("ab") as file:
-        file.write(struct.pack(">I4s", 24 + len(packet), b"uuid") + _XMP_BOX.bytes + packet)
-
-
-def write_poster(path: Path, pixels: np.ndarray, *, parameters: str) -> None:
+def write_poster(path: Path, pixels: np.ndarray, *, parameters: str, marked: bool = True) -> None:
     """One frame, uint8 [H, W, 3], as PNG with its settings in the text chunk `parameters`."""
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
     info.add_itxt("parameters", parameters)
-    info.add_itxt("XML:com.adobe.xmp", _XMP)
-    info.add_text("Description", "AI-generated picture")
+    if marked:
+        info.add_itxt("XML:com.adobe.xmp", XMP)
+        info.add_text("Description", "AI-generated picture")
     try:
         Image.fromarray(pixels).save(path, format="PNG", pnginfo=info)
     except OSError as error:

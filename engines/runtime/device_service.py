@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from engines import registry
+from engines.editing import spec as editing
 from engines.errors import DeviceError, OutOfMemory, StudioError
 from engines.events import TERMINAL, Answer, Cancelled, Failed, Helped, Stage
 from engines.messages import Ask, Generate, Membership, Status
@@ -130,6 +131,13 @@ class DeviceService:
         return Status(device=self.settings.device) if self._session is None else self._session.status()
 
     def _events(self, order: Generate, keep: Callable[[], bool]) -> Generator[Any, None, None]:
+        if (edit := editing.of_job(order.engine)) is not None:
+            from engines.editing import runner
+
+            asked = editing.build(edit, order.request)
+            folder = self.settings.outputs
+            yield from runner.run(edit, asked, output_dir=folder, job_id=order.job, session=lambda: self.session)
+            return
         spec = registry.find(order.engine)
         request = build_request(spec, order.request, pixels=False)  # the engine decodes them
         request = request.model_copy(update={"seed": seeds(request.seed)[0]})

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engines import events
+from engines.editing import spec as editing
 from engines.errors import StudioError
 from engines.events import TERMINAL, Answer, Cancelled, Failed, Words
 from engines.memory.budget import Limits
@@ -145,7 +146,9 @@ class InEventExecutor:
         order = Generate(job=job.id, engine=job.engine, request=dict(job.request))
         last: Any = Cancelled()
         try:
-            with closing(on_gpu(self._runtime().to_json(), order.model_dump_json())) as lines:
+            edit = editing.of_job(job.engine)
+            make: Any = run if edit is not None and not edit.needs_device else on_gpu
+            with closing(make(self._runtime().to_json(), order.model_dump_json())) as lines:
                 for line in lines:
                     event = events.from_json(line)
                     if isinstance(event, TERMINAL):

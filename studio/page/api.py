@@ -1,4 +1,4 @@
-"""The studio as an API: seven typed functions for gradio's and MCP clients. Their docstrings are what callers read."""
+"""The studio as an API: eight typed functions for gradio's and MCP clients. Their docstrings are what callers read."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typing import Any
 import gradio as gr
 
 from engines import __version__
+from engines.editing import spec as edits
+from engines.editing.spec import EditSpec
 from engines.errors import InvalidRequest, Problem, StudioError
 from engines.inputs import Media, entries, media_fields
 from engines.types import EngineSpec
 from engines.wording import given
-from studio import estimating, kept_files
+from studio import editing, estimating, kept_files
 from studio.jobs.store import Job
 from studio.page.uploads import DATA_URL, received, served, written_out
 from studio.page.visitor import CALLERS, caller, connection
@@ -28,7 +30,10 @@ _ID = re.compile(r"[\w-]{1,100}", re.ASCII)
 def expose(studio: Studio) -> None:
     """Add the functions to the page that is being built."""
     calls = Calls(studio)
-    for function in (calls.generate, calls.job, calls.cancel, calls.refine, calls.models, calls.status, calls.estimate):
+    functions = (
+        calls.generate, calls.estimate, calls.job, calls.cancel, calls.edit, calls.refine, calls.models, calls.status,
+    )  # fmt: skip
+    for function in functions:
         gr.api(function, api_name=function.__name__, queue=False)
 
 
@@ -109,7 +114,9 @@ class Calls:
             answer["error"] = job.failure.text
         if job.result is not None:
             answer["seconds"] = job.result.seconds
-            answer["video"] = gr.FileData(path=served(job.result.video), mime_type="video/mp4").model_dump()
+            answer["video"] = gr.FileData(
+                path=served(job.result.video), mime_type=_mime_type(job.result.video)
+            ).model_dump()
         return answer
 
     def cancel(self, id: str, keep: bool = False) -> str:
@@ -125,6 +132,33 @@ class Calls:
         except StudioError as error:
             raise gr.Error(str(error), title="Not cancelled", print_exception=False) from None
         return self._known(id).state
+
+    def edit(self, edit: str, clip: str, settings: dict[str, Any], request: gr.Request | None = None) -> str:
+        """Queue an edit of a finished clip and return the id of its job. The clip stays as it is.
+
+        Edits: trim (start, end), join (then, fade), reverse, loop (times, way), smooth (factor, slow), captions (text,
+        place, size), sound (sound, start, volume, fade, repeat), export (format, side, rate, quality).
+
+        Args:
+            edit: its name.
+            clip: the id of the job that made the clip, as generate or edit returned it.
+            settings: settings of the edit by name; another clip is named by the id of its job too, and a file is given
+                as handle_file() makes it.
+        """
+        try:
+            spec = edits.find(edit)
+            job = self._known(clip)
+            values = self._with_uploads(spec, _of(dict, "settings", settings)) | {"clip": job.id}
+            if "network" in values:  # it would be a path of this machine
+                raise InvalidRequest([Problem("network", "Networks are chosen on the page or the command line.")])
+            owner, here = caller(self._studio, request), connection(self._studio.settings, request)
+            made = editing.submit(self._studio, spec.name, values, owner=owner, connection=here)
+        except StudioError as error:
+            raise gr.Error(str(error), title="Not queued", print_exception=False) from None
+        with closing(self._studio.executor.attend([made])) as attended:
+            for _ in attended:
+                continue
+        return made.id
 
     def refine(
         self, engine: str, prompt: str, references: list[gr.FileData], model: str = ""
@@ -186,7 +220,7 @@ class Calls:
             return written_out(file, most_bytes=self._studio.settings.most_upload_bytes)
         return received(file)
 
-    def _with_uploads(self, spec: EngineSpec, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def _with_uploads(self, spec: EngineSpec | EditSpec, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Settings with uploaded files in the fields that hold files; raises InvalidRequest for any other path."""
         values = dict(settings)
         for name, declared in media_fields(spec.request_type).items():
@@ -206,6 +240,11 @@ class Calls:
         if path is None:
             raise InvalidRequest([Problem(name, f'Give the files of "{name}" as handle_file() makes them.')])
         return {"path": path} | {part: parts[part] for part in declared.parts if part in parts}
+
+
+def _mime_type(path: str) -> str:
+    suffix = Path(path).suffix[1:]
+    return f"video/{suffix}" if suffix == "mp4" else f"image/{suffix}"
 
 
 def _is_data(value: Any) -> bool:

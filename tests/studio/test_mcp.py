@@ -58,6 +58,7 @@ def test_a_program_makes_a_clip_with_a_picture_by_tools_alone(server: Server, pi
     names, (made,) = talk(server, ("generate", asked | {"references": [as_data_url(picture)]}))
     assert sorted(names) == [
         "cancel",
+        "edit",
         "generate",
         "job",
         "models",
