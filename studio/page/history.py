@@ -18,6 +18,7 @@ from studio.measures import clip_seconds
 from studio.page import history_clip, history_finder, markup
 from studio.page.engine_tabs import Places
 from studio.page.history_clip import OpenClip, Opened, picture_of
+from studio.page.history_edit import Editing
 from studio.page.history_finder import Finder
 from studio.page.markup import Card, Line
 from studio.page.plumbing import HIDDEN, Updates, changed, warn
@@ -97,6 +98,9 @@ def render(studio: Studio, places: Places, *, opened: gr.Tab, browser: gr.Browse
         button.click(book.clip.give(engine), clip, [*places.components, *forms], **HIDDEN)
     shown.star.click(book.clip.star, clip, shown.star, **HIDDEN)
     gr.on([shown.tags.submit, shown.tags.blur], book.clip.tag, [*clip, shown.tags], shown.tags, **HIDDEN)
+    Editing(studio, shown.editor).wire(
+        browser=browser, chosen=column.chosen, listed=book.list, inputs=asked, outputs=column.listing
+    )
     shown.measure.click(
         book.clip.measure, clip, shown.figures, api_visibility="private", concurrency_limit=1, concurrency_id="measure"
     )
@@ -280,5 +284,5 @@ def length(job: Job) -> str:
     """How long a finished clip is, or how a job without one ended."""
     if job.result is None:
         return str(job.state)
-    fps = job.request.get("fps")
-    return f"{clip_seconds(job.frames, fps)} s" if isinstance(fps, int) and fps > 0 else ""
+    fps = job.result.request.get("fps")
+    return f"{clip_seconds(job.frames, fps)} s" if isinstance(fps, int | float) and fps > 0 else ""

@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from engines.editing import spec as edits
 from engines.errors import MediaError, StudioError
 from engines.request import RANDOM_SEED
 from engines.types import EngineSpec
@@ -17,9 +18,10 @@ from studio import continuing, kept_files, library, queue, remaking
 from studio.jobs.shelf import Shelf
 from studio.jobs.store import Job
 from studio.measures import frame_size
-from studio.page import clip_quality, markup, panel, send
+from studio.page import clip_quality, history_edit, markup, panel, send
 from studio.page.clip_quality import Figures
 from studio.page.engine_tabs import Places
+from studio.page.history_edit import Editor
 from studio.page.markup import Card, Line, Row
 from studio.page.plumbing import Updates, warn
 from studio.page.result import CLIP_CLASSES, card_of, classes, player
@@ -35,6 +37,9 @@ MARKED = (
     "Every clip is marked as made by AI, in the file itself (XMP with the IPTC digital source type). "
     "Programs that edit or convert it take the mark away."
 )
+
+
+_APART = ("takers", "measure", "close", "editor")
 
 
 @dataclass(frozen=True)
@@ -75,11 +80,13 @@ class Opened:
     measure: gr.Button
     facts: gr.HTML
     close: gr.Button
+    editor: Editor
+    edit: gr.Column
 
     @property
     def components(self) -> list[Any]:
         """Everything that changes when another clip is opened."""
-        plain = [getattr(self, one.name) for one in fields(self) if one.name not in ("takers", "measure", "close")]
+        plain = [getattr(self, one.name) for one in fields(self) if one.name not in _APART]
         return [*plain, *self.takers.values()]
 
 
@@ -117,6 +124,8 @@ def draw(studio: Studio, chosen: gr.State) -> tuple[Opened, Sender]:
             delete = gr.Button("Delete", elem_id="history-delete", **small)
             purge = gr.Button("Delete for good", visible=False, variant="stop", elem_id="history-purge", **small)
         sender = send.render(studio.specs.values(), name="history", clip=chosen, video=video)
+        with gr.Column() as edit:
+            editor = history_edit.render(studio)
         with gr.Accordion("Details", open=True, elem_id="history-details"):
             tags = gr.Textbox(
                 label="Tags", placeholder="with commas between them", max_lines=1, elem_id="history-tags",
@@ -132,6 +141,7 @@ def draw(studio: Studio, chosen: gr.State) -> tuple[Opened, Sender]:
     opened = Opened(
         blank, detail, group, related, status, video, picture, strip, said, notice, again, smaller, use, use_anew,
         longer, star, download, delete, restore, purge, takers, tags, family, figures, measure, facts, close,
+        editor, edit,
     )  # fmt: skip
     return opened, sender
 
@@ -155,13 +165,14 @@ class OpenClip:
         column = self.opened
         if job is None:
             return {column.detail: gr.update(visible=False), column.video: None, column.group: []}
-        spec = self.studio.specs.get(job.engine)
+        spec: Any = self.studio.specs.get(job.engine)
         mark = Shelf(self.studio.store).mark(job.id)
         made, thrown = job.result is not None, mark.trashed is not None
         path = served_if_there(job.result.video) if job.result is not None else None
         plays = path is not None and Path(path).suffix == ".mp4"
         small = panel.own_pixels(spec, job)
         known = remaking.obstacle(self.studio.specs, job) == ""
+        remade = known and spec is not None
         less = words_of(queue.smaller(spec, job)) if job.state == "failed" and known else ""
         updates: Updates = {
             column.blank: gr.update(visible=False),
@@ -178,8 +189,8 @@ class OpenClip:
             column.notice: markup.lines(self._notice(spec, job, path, small=small)),
             column.again: gr.update(visible=not made and known and not thrown),
             column.smaller: gr.update(value=f"Try it with {less}", visible=bool(less) and not thrown),
-            column.use: gr.update(visible=known and not thrown, variant="primary" if made else "secondary"),
-            column.use_anew: gr.update(visible=known and not thrown),
+            column.use: gr.update(visible=remade and not thrown, variant="primary" if made else "secondary"),
+            column.use_anew: gr.update(visible=remade and not thrown),
             column.longer: gr.update(
                 visible=made and not thrown and spec is not None and continuing.possible(spec, job)
             ),
@@ -189,8 +200,9 @@ class OpenClip:
             column.restore: gr.update(visible=thrown),
             column.purge: gr.update(visible=thrown),
             column.tags: gr.update(value=", ".join(mark.tags), visible=not thrown),
+            column.edit: gr.update(visible=plays and not thrown),
             column.figures: markup.table(self.figures.known(job)) if made else "",
-            column.facts: markup.table(facts(spec, job)),
+            column.facts: markup.table(facts(spec or edits.of_job(job.engine), job)),
         }  # fmt: skip
         updates |= {button: gr.update(visible=plays and not thrown) for button in column.takers.values()}
         return updates | self._family(job)
@@ -327,11 +339,11 @@ class OpenClip:
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
-def facts(spec: EngineSpec | None, job: Job) -> list[Row]:
+def facts(spec: Any, job: Job) -> list[Row]:
     """The settings of a job, and when and by what its clip was made."""
     rows = [row for row in panel.facts(spec, job) if row.label != "Prompt"]
     if spec is not None:
-        rows.insert(0, Row("Engine", spec.title))
+        rows.insert(0, Row("Edit" if edits.of_job(job.engine) else "Engine", spec.title))
     when = time.strftime("%d %b %Y, %H:%M", time.localtime(job.finished or job.created))
     return [*rows, Row("Made on" if job.result else "Ended on", when)]
 

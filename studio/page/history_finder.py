@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from engines.editing.spec import EDITS, PREFIX
 from engines.wording import gigabytes
 from studio import library
 from studio.jobs.shelf import Query, Show
@@ -22,7 +23,7 @@ SHOW: dict[str, Show] = {
     "Failed and cancelled": "unsuccessful",
     "Trash": "trash",
 }
-_EVERY = "All engines"
+_EVERY, _EDITED = "All engines", "Edited clips"
 _MOST_CHARACTERS = 200
 
 
@@ -43,7 +44,7 @@ class Finder:
 
 def render(studio: Studio) -> Finder:
     """Draw the row."""
-    engines = [(_EVERY, ""), *((spec.title, spec.name) for spec in studio.specs.values())]
+    engines = [(_EVERY, ""), *((spec.title, spec.name) for spec in studio.specs.values()), (_EDITED, PREFIX)]
     with gr.Row(elem_classes="finder"):
         words = gr.Textbox(
             placeholder="Search prompts, models, seeds and #tags", label="Search", show_label=False, container=False,
@@ -59,10 +60,11 @@ def render(studio: Studio) -> Finder:
 def query(studio: Studio, words: Any, engine: Any, when: Any, show: Any) -> Query:
     """What the row asks for; what it cannot mean is taken for its first choice."""
     days = WHEN.get(str(when), 0.0)
+    known = {name: (name,) for name in studio.specs} | {PREFIX: tuple(spec.engine for spec in EDITS.values())}
     return Query(
         words=str(words or "")[:_MOST_CHARACTERS],
         texts=library.texts(studio),
-        engines=(engine,) if isinstance(engine, str) and engine in studio.specs else (),
+        engines=known.get(engine, ()) if isinstance(engine, str) else (),
         since=_since(days),
         show=SHOW.get(str(show), "clips"),
     )
