@@ -59,6 +59,7 @@ def test_a_program_makes_a_clip_with_a_picture_by_tools_alone(server: Server, pi
     assert sorted(names) == [
         "cancel",
         "edit",
+        "estimate",
         "generate",
         "job",
         "models",
