@@ -169,7 +169,8 @@ def machine_of(device: DeviceState, limits: Limits, *, workers: int = 1) -> Mach
     """A device as the planner asks, with the memory that there is now."""
     kind = device.name.partition(":")[0]
     free, total = (device.free_bytes, device.total_bytes) if kind == "cuda" else ram()
-    memory = Memory(free, total, device.held_bytes)
+    # Who asked a GPU for its free memory had a context on it, as the worker will have.
+    memory = Memory(free, total, device.held_bytes + (budget.CONTEXT_BYTES if kind == "cuda" else 0))
     allowed = budget.allowed_bytes(kind, memory, budget.limit_of(limits, device.name))
     return Machine(Abilities(kind, device.half), allowed, budget.ram_bytes(ram()[0], workers=workers))
 

@@ -178,8 +178,8 @@ def _held_bytes(device: torch.device) -> int:
     import psutil
     import torch
 
-    if device.type == "cuda":
-        return torch.cuda.memory_reserved(device)
+    if device.type == "cuda":  # its context is there as soon as its memory is asked for
+        return torch.cuda.memory_reserved(device) + CONTEXT_BYTES
     held = psutil.Process().memory_info().rss
     return held + (torch.mps.driver_allocated_memory() if device.type == "mps" else 0)
 

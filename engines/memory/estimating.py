@@ -7,14 +7,14 @@ how each would be held on this device; the largest phase is what the clip takes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from engines.memory import budget
-from engines.memory.outlines import ITEMSIZE, Outline
-from engines.memory.planning import Abilities, Plan, Room, Way, least_bytes, plan
+from engines.memory.outlines import Outline
+from engines.memory.planning import Abilities, Plan, Room, least_bytes, plan
 from engines.request import Request
-from engines.types import EngineSpec, ModelSpec, Need, Phase, Size
+from engines.types import EngineSpec, ModelSpec, Phase, Size
 
 Verdict = Literal["fits", "slower", "refused", "unknown"]
 """As it was published and whole; in another form, in parts or in turns; not at all; nothing is known of the model."""
@@ -98,11 +98,12 @@ def estimate(phases: Sequence[Phase], outlines: Mapping[str, Outline], machine: 
         if any(need.role not in outlines for need in phase.needs):
             return Estimate("unknown", allowed_bytes=machine.allowed_bytes)
         busy, held = 0, []
-        ways = [_ways(need, outlines[need.role], machine.able) for need in phase.needs]
+        ways = [outlines[need.role].ways(machine.able, need.manners) for need in phase.needs]
         for index, need in enumerate(phase.needs):
-            beside = sum(map(least_bytes, ways[index + 1 :]))
+            beside = sum(least_bytes([*usual, *narrow]) for usual, narrow in ways[index + 1 :])
             patient = outlines[need.role].forms(machine.able).turns_first
-            made = plan(ways[index], machine.room(busy + beside), turns_first=patient)
+            usual, narrow = ways[index]
+            made = plan(usual, machine.room(busy + beside), narrow=narrow, turns_first=patient)
             busy += made.needs_bytes
             ram = max(ram, made.way.size_bytes)
             held.append(Held(need.role, made))
@@ -118,15 +119,6 @@ def estimate(phases: Sequence[Phase], outlines: Mapping[str, Outline], machine: 
     device = max((step.device_bytes for step in steps), default=machine.own_bytes)
     beside = 0 if machine.able.is_ram else ram + budget.OWN_BYTES["cpu"]
     return Estimate(verdict, tuple(steps), device, beside, machine.allowed_bytes)
-
-
-def _ways(need: Need, outline: Outline, able: Abilities) -> list[Way]:
-    """Every way in which a network of a phase can be run on a device."""
-    return [
-        replace(outline.way(form, working(ITEMSIZE[form])), manner=manner)
-        for form in outline.forms(able).names
-        for manner, working in need.manners.items()
-    ]
 
 
 def of_request(spec: EngineSpec, request: Request, outlines: Mapping[str, Outline], machine: Machine) -> Estimate:

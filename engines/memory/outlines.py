@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ class Outline:
         config: of its class's arguments, those that formulas use.
         right, makeshifts: names of the precisions in which its numbers are right, and a little off.
         facts: what else a built-in file says of itself.
+        narrow: its weights with those of its blocks made 8 bits wide; None where that is not done.
     """
 
     counted: Counted
@@ -41,15 +43,33 @@ class Outline:
     right: tuple[str, ...]
     makeshifts: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    narrow: Counted | None = None
 
     def forms(self, able: Abilities) -> Forms:
         """The precisions to try on a device, best first, makeshifts last."""
         tried = forms(able, self.right, float32_bytes=self.counted.way("float32", 4).size_bytes)
         return Forms(tuple(dict.fromkeys((*tried.names, *self.makeshifts))), tried.turns_first)
 
-    def way(self, form: str, working_bytes: int) -> Way:
-        """It in a precision."""
-        return self.counted.way(form, ITEMSIZE[form], working_bytes)
+    def ways(self, able: Abilities, manners: Mapping[str, Callable[[int], int]]) -> tuple[list[Way], list[Way]]:
+        """Every way in which it can be run on a device, best first, and those with weights made 8 bits wide.
+
+        Args:
+            manners: how a run can be made -> bytes of activations for numbers of so many bytes.
+        """
+        tried = self.forms(able).names
+        ways = [
+            replace(self.counted.way(form, ITEMSIZE[form], working(ITEMSIZE[form])), manner=manner)
+            for form in tried
+            for manner, working in manners.items()
+        ]
+        if self.narrow is None or find_spec("torchao") is None:
+            return ways, []
+        form, itemsize = f"int8 in {tried[0]}", ITEMSIZE[tried[0]]
+        narrow = [
+            replace(self.narrow.way(form, itemsize, working(itemsize)), manner=manner)
+            for manner, working in manners.items()
+        ]
+        return ways, [replace(way, turn_bytes=None) for way in narrow] if able.is_ram else narrow
 
 
 def outlines(model: ModelSpec, *, assets: Path) -> dict[str, Outline]:
@@ -79,8 +99,11 @@ def _known() -> Any:
 
 def _read(entry: Mapping[str, Any], kinds: Mapping[str, Any]) -> Outline:
     kind = kinds[entry["kind"]]
-    counted = Counted(*(Share(*entry[name]) for name in ("whole", "outside", "block")), entry["buffer_bytes"])
-    return Outline(counted, entry["config"], tuple(kind["precisions"]), tuple(kind["makeshifts"]))
+    buffers = entry["buffer_bytes"]
+    counted = Counted(*(Share(*entry[name]) for name in ("whole", "outside", "block")), buffers)
+    narrow = Counted(*(Share(*numbers) for numbers in entry["narrow"]), buffers) if "narrow" in entry else None
+    made = Outline(counted, entry["config"], tuple(kind["precisions"]), tuple(kind["makeshifts"]))
+    return replace(made, narrow=narrow)
 
 
 @lru_cache(maxsize=32)

@@ -5,12 +5,14 @@ The planner's estimate (engines/memory/outlines.py) reads it without opening a f
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from engines.loading import weight_only
 from engines.loading.checkpoints import Checkpoint, outline
 from engines.loading.key_rules import Architecture
 from engines.loading.networks import counted
@@ -76,7 +78,7 @@ def described(manifest: str) -> dict[str, Any]:
     kept = {name: full[name] for name in USED if full.get(name) is not None}
     if architecture is QWEN:
         kept = {part: {name: config[part][name] for name in ("hidden_size", "intermediate_size")} for part in PARTS}
-    return {
+    entry = {
         "kind": architecture.class_name,
         "whole": [*numbers.whole[:2]],
         "outside": [*numbers.outside[:2]],
@@ -84,6 +86,10 @@ def described(manifest: str) -> dict[str, Any]:
         "buffer_bytes": numbers.buffer_bytes,
         "config": json.loads(json.dumps(kept, default=list)),
     }
+    if architecture.blocks:
+        packed = counted(weight_only.outline(copy.deepcopy(empty), architecture.blocks, "int8"), architecture)
+        entry["narrow"] = [[*packed.whole], [*packed.outside], [*packed.block]]
+    return entry
 
 
 def kind(architecture: Architecture) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from tests.studio.test_machine import Devices
 pytestmark = LOOPS_LEFT_OPEN
 
 GIB = 2**30
-SMALL = DeviceState("cuda:0", "Small", int(7.7 * GIB), 8 * GIB, half="bfloat16")
+SMALL = DeviceState("cuda:0", "Small", int(7.3 * GIB), 8 * GIB, half="bfloat16")
 TINY = DeviceState("cuda:0", "Tiny", 2 * GIB, 2 * GIB, half="bfloat16")
 LARGE = DeviceState("cuda:0", "Large", 79 * GIB, 80 * GIB, half="bfloat16")
 
