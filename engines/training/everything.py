@@ -63,9 +63,9 @@ class Everything:
         changes: dict[str, object] | None = None,
         measured: Measure = measure,
     ) -> None:
-        self.folder, self.out, self.device, self.workers = folder, out, device, workers
+        self.folder, self.out, self.device, self.workers = folder.resolve(), out.resolve(), device, workers
         self.changes, self.measured = changes or {}, measured
-        self.state = State(folder)
+        self.state = State(self.folder)
         self.stopped = False
 
     def run(self, minutes: float | None) -> None:

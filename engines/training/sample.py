@@ -93,7 +93,7 @@ def load_starter(
     files = files or folder
 
     def part(name: str | Path) -> Path:
-        return folder / name if (folder / name).exists() else files / name
+        return next((path for path in (folder / name, files / name) if path.exists()), Path(name))
 
     tensors, facts = read_network(part(transformer))
     network = WanTransformer3DModel(**facts["config"])

@@ -25,6 +25,7 @@ from engines.training.world import WorldConfig
 WORLD = WorldConfig(width=32, height=32, frames=5, two_subjects=0, photo_background=0)
 SMALL = {"stages": (Stage(until=10**9, batch=1, world=WORLD),), "bfloat16": False}
 VAE, BASE, *_ = JOBS
+RGB_FACTORS = vae.rgb_factors
 
 
 @pytest.fixture
@@ -104,6 +105,24 @@ def test_a_network_of_other_latents_is_not_gone_on_with_but_keeps_shipping(folde
     assert made["recipe"]["recipe"]["files"] == "starter", "no folder of this machine is told"
     assert "vae" not in read_facts(folder / BASE.file)
     assert judge.seen == [("text-to-video", BASE.file)] * 2
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype")  # torch's word on float32 norms under autocast
+def test_a_session_measures_for_real_and_from_any_folder(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The true evaluations, of tiny files that show nothing: the new one, then the shipped one to compare it with."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(everything, "COUNT", 1)
+    monkeypatch.setattr(vae, "rgb_factors", RGB_FACTORS)
+    session(folder, tmp_path / "runs", Judge(50.0), **VAE_CHANGES).step(VAE, 1.0)
+    changes = {**SMALL, "compiled": False, "text_len": 24, "start": ""}
+    for steps in (1, 2):
+        here = Everything(Path("starter"), Path("runs"), workers=0, changes=changes | {"steps": steps})
+        here.step(BASE, 1.0)
+    known = here.state.jobs[BASE.recipe]
+    assert known.shipped is not None and known.trained is not None
+    assert {"colour right", "right reference of 8, one subject"} <= set(known.figures)
 
 
 def test_an_interrupt_loses_nothing(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

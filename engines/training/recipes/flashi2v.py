@@ -21,7 +21,7 @@ from ..world import WorldConfig
 from .flow_task import FlowRecipe, FlowTask
 
 WORLD = WorldConfig(
-    subject_shares=(0.3, 0.4, 0.2, 0.1),
+    subject_shares=(0.4, 0.45, 0.15, 0.0),
     two_subjects=0.15,
     paraphrase=0.3,
     photo_background=0.12,
@@ -50,7 +50,7 @@ RECIPE = FlashI2VRecipe(
     name="flashi2v",
     # Steps, not minutes: the variants are compared after the same number of them.
     steps=2000,
-    stages=(Stage(until=520, batch=32, world=SMALL), Stage(until=10**9, batch=16, world=WORLD)),
+    stages=(Stage(until=600, batch=16, world=SMALL), Stage(until=10**9, batch=8, world=WORLD)),
     learning_rate=8e-4,
     decay_share=0.5,
     drop_text=0.1,

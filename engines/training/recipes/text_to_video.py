@@ -36,13 +36,14 @@ RECIPE = FlowRecipe(
     start="assets/starter",
     stages=(
         # Shapes and motions first: until they are right, nothing else is worth learning.
-        Stage(until=2_000, batch=16, world=LARGE),
+        Stage(until=1_500, batch=16, world=LARGE),
         # Then every third batch copies a look.
-        Stage(until=6_000, batch=16, world=LARGE),
-        Stage(until=6_000, batch=16, world=LARGE),
-        Stage(until=6_000, batch=16, world=LARGE_SPRITES, mix=ONE),
-        Stage(until=14_000, batch=16, world=FULL_SMALL, mix=REFERENCES),
+        Stage(until=2_200, batch=16, world=LARGE),
+        Stage(until=2_200, batch=16, world=LARGE),
+        Stage(until=2_200, batch=16, world=LARGE_SPRITES, mix=ONE),
+        Stage(until=3_600, batch=16, world=FULL_SMALL, mix=REFERENCES),
         Stage(until=10**9, batch=8, world=FULL, mix=LAST),
+        Stage(until=10**9, batch=16, world=FULL_SMALL, mix=LAST),
         Stage(until=10**9, batch=16, world=FULL_SMALL, mix=LAST),
     ),
 )
