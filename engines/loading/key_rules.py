@@ -8,7 +8,7 @@ A file may hold a network under a prefix, beside others: a place is where it sta
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -131,7 +131,12 @@ class Architecture:
 
     def places(self, keys: Iterable[str]) -> list[Place]:
         """Everywhere in a file with these keys that such a network stands, the shortest prefix first."""
-        names = {WRAPPERS.sub("", key): key for key in keys}
+        names = {WRAPPERS.sub("", key.replace("/", ".")): key for key in keys}
+        found = self._places(joined(names))
+        return found or next((places for other in loosely_joined(names) if (places := self._places(other))), [])
+
+    def _places(self, names: Mapping[str, str]) -> list[Place]:
+        """The same, of {name: key of the file}."""
         first = [re.compile(layout.signature[0]) for layout in self.layouts]
         prefixes = {name[:start] for name in names if (start := _start(name, first)) is not None}
         found: list[Place] = []
@@ -206,6 +211,54 @@ class Place:
         prefixes = (other.prefix for other in others if other.prefix.startswith(self.prefix))
         inner = tuple(prefix.removeprefix(self.prefix) for prefix in prefixes)
         return replace(self, keys={name: key for name, key in self.keys.items() if not name.startswith(inner)})
+
+
+def joined(names: Mapping[str, str]) -> dict[str, str]:
+    """{name: key} of a file, without a prefix that only some of a network's keys have, as a broken script leaves it.
+
+    Such keys are named like the others once the prefix is off, and none of them is there twice; another network, or the
+    same one averaged, is not like that.
+    """
+    found = dict(names)
+    for prefix in _prefixes(names):
+        if parts := _apart(found, prefix):
+            inside, rest = map(_kinds, parts)
+            if inside & rest and 2 * len(inside & rest) >= len(inside | rest):
+                found = parts[0] | parts[1]
+    return found
+
+
+def loosely_joined(names: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """The same with each prefix that leaves no name twice, where nothing is found otherwise."""
+    for prefix in _prefixes(names):
+        if parts := _apart(names, prefix):
+            yield parts[0] | parts[1]
+
+
+def _kinds(names: Iterable[str]) -> set[str]:
+    """Which parts of blocks names are of, whatever the block's number: "blocks.0.self_attn"."""
+    parts = (re.sub(r"\d+", "0", name).rsplit(".", 2)[0] for name in names)
+    return {part for part in parts if "0" in part.split(".")}
+
+
+def _prefixes(names: Iterable[str]) -> list[str]:
+    return sorted({part for name in names for part in _leading(name)}, key=len, reverse=True)
+
+
+def _apart(names: Mapping[str, str], prefix: str) -> tuple[dict[str, str], dict[str, str]] | None:
+    """{name: key} of what has a prefix, without it, and of the rest; None if one is empty, or both have a name."""
+    inside = {name[len(prefix) :]: key for name, key in names.items() if name.startswith(prefix)}
+    rest = {name: key for name, key in names.items() if not name.startswith(prefix)}
+    return None if not inside or not rest or inside.keys() & rest.keys() else (inside, rest)
+
+
+def _leading(name: str) -> Iterable[str]:
+    """What may be a prefix of a name: "model.", "model.diffusion_model.", up to the first number."""
+    parts = name.split(".")[:-1]
+    for count, part in enumerate(parts, start=1):
+        if part.isdecimal():
+            return
+        yield ".".join(parts[:count]) + "."
 
 
 def _start(name: str, patterns: Iterable[re.Pattern[str]]) -> int | None:

@@ -84,6 +84,7 @@ def open_checkpoint(paths: Sequence[Path], *, config_file: str = "") -> Checkpoi
     notes: dict[str, str] = {}
     packed: dict[str, Packing] = {}
     mapped = True
+    holders: dict[str, set[str]] = {}
     for path in paths:
         if not path.is_file():
             raise MissingWeights(f"{path.name} is not on this machine.", hint="Download the model's files first.")
@@ -99,10 +100,8 @@ def open_checkpoint(paths: Sequence[Path], *, config_file: str = "") -> Checkpoi
         else:
             part, facts, told = _read_pickle(path, archive=kind == "archive", mapped=not misnamed), {}, {}
         if twice := sorted(part.keys() & tensors.keys()):
-            raise IncompatibleCheckpoint(
-                f"{path.name} repeats tensors of another file of the model: {some(twice)}.",
-                hint="Choose each of the model's files once.",
-            )
+            raise _repeated(path.name, set(part), twice, holders)
+        holders[path.name] = set(part)
         tensors |= part
         metadata |= facts
         notes |= told
@@ -116,6 +115,21 @@ def open_checkpoint(paths: Sequence[Path], *, config_file: str = "") -> Checkpoi
     if config is not None and not (isinstance(config, dict) and _plausible(config, layers=len(tensors))):
         raise odd(name, "config")
     return Checkpoint(name, tensors, metadata, mapped, config, notes, packed | floats)
+
+
+def _repeated(
+    name: str, keys: set[str], twice: Sequence[str], holders: Mapping[str, set[str]]
+) -> IncompatibleCheckpoint:
+    """What to say of two files with the same tensors: one network twice, or a file that was given twice."""
+    other = next(held for held, known in holders.items() if twice[0] in known)
+    if other != name and (len(twice) == len(keys) or keys >= holders[other]):
+        return IncompatibleCheckpoint(
+            f"{other} and {name} hold the same network, each by itself, perhaps in two precisions.",
+            hint="Give one of the files instead of their folder.",
+        )
+    return IncompatibleCheckpoint(
+        f"{name} repeats tensors of {other}: {some(twice)}.", hint="Choose each of the model's files once."
+    )
 
 
 def _read_json(path: Path) -> Any:
