@@ -213,6 +213,8 @@ class EngineSpec:
         prompt_words: most words of a prompt that it reads whole.
         phases: (request, role -> engines.memory.outlines.Outline, kind of device) -> what is used when, for the
             estimate before a clip is made; None where nobody has said.
+        one_pass: the strengths of guidance with which every step is one pass, by field; none for an engine that no
+            step-distillation adapters are made for.
         readings: text field -> what its text means for a clip of (text, frames, fps), in one sentence to show while it
             is written; raises ValueError with the sentence of what is wrong.
     """
@@ -231,6 +233,7 @@ class EngineSpec:
     keeps_parts: bool = False
     phases: Callable[[Any, Mapping[str, Any], str], tuple[Phase, ...]] | None = None
     readings: Mapping[str, Callable[[str, int, int], str]] = field(default_factory=dict)
+    one_pass: Mapping[str, float] = field(default_factory=dict)
 
     def field_of(self, *kinds: Kind) -> str | None:
         """The first field that holds files of these kinds: see engines/inputs.py; None if there is none."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engines import registry
+from engines.adapters.fast import fast_values
 from engines.errors import InvalidRequest, Problem, StudioError
 from engines.events import Answer, Words
 from engines.loading.store import Store
@@ -214,6 +215,15 @@ class Studio:
     def spec(self, engine: str) -> EngineSpec:
         """The engine of this name; raises InvalidRequest."""
         return registry.find(engine, self.specs)
+
+    def fast(self, spec: EngineSpec, model: str) -> dict[str, Any] | None:
+        """What the Fast quality sets for a model: an adapter at hand, few steps, no guidance; None without one."""
+        weights = next((one for one in spec.model(model).weights if one.role == "transformer"), None)
+        if weights is None:
+            return None
+        override = self.files.overrides.get((spec.name, model, weights.role))
+        found = self.files.find(weights, override=override)
+        return fast_values(spec, found[0] if found else None, self.settings.adapter_folder)
 
     def availability(self, spec: EngineSpec, model: str) -> models.Availability:
         """Whether a model can run here, and why not."""

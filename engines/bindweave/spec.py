@@ -149,6 +149,7 @@ BINDWEAVE = EngineSpec(
     request_type=BindWeaveRequest,
     models=(*shipped(), BINDWEAVE_14B),
     implementation="engines.bindweave.engine:BindWeave",
+    one_pass={"guidance": 1.0},
     advice="The video model reads the pictures with the prompt: name each subject once, by traits seen in its "
     "picture, and say how all of them move together in one scene.",
     check=prompt_problems,

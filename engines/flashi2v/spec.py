@@ -100,6 +100,7 @@ FLASHI2V = EngineSpec(
     request_type=FlashI2VRequest,
     models=(STARTER, FLASHI2V_1_3B),
     implementation="engines.flashi2v.engine:FlashI2V",
+    one_pass={"guidance": 1.0},
     advice="The video begins with the picture: name in it what moves, and say how everything goes on from there, the "
     "camera included, rather than what the picture shows already.",
     check=prompt_problems,

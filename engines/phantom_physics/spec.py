@@ -215,6 +215,7 @@ PHANTOM_PHYSICS = EngineSpec(
     request_type=PhantomPhysicsRequest,
     models=(BASE_5B, PHYSICS_5B),
     implementation="engines.phantom_physics.engine:PhantomPhysics",
+    one_pass={"guidance": 1.0},
     advice="Say what moves and what acts on it: pushes, falls, collisions, flows, and what they do to what they meet.",
     check=check,
     phases=phases,

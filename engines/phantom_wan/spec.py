@@ -97,6 +97,7 @@ PHANTOM_WAN = EngineSpec(
     request_type=PhantomWanRequest,
     models=(STARTER, PHANTOM_1_3B, PHANTOM_14B),
     implementation="engines.phantom_wan.engine:PhantomWan",
+    one_pass={"image_guidance": 1.0, "text_guidance": 1.0},
     advice="The video model is shown the subjects on plain canvases: say where they are and what they do together.",
     check=prompt_problems,
     phases=phases,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ def render(studio: Studio, spec: EngineSpec) -> Controls:
     with settings_line.render(spec) as line:
         listed = model_list.render(studio, form, values["model"])
         length = _clip(put)
-        quality = _quality(put)
+        fast = partial(studio.fast, spec)
+        quality = _quality(put, fast)
         variations = _seed(put)
         for group in put.left:
             put.put(group)
@@ -93,7 +95,7 @@ def render(studio: Studio, spec: EngineSpec) -> Controls:
     refine.wire(prompt, listed.chosen, [image for board in boards for image in board.images])
     _wire_examples(form, tries, listed.chosen)
     duration.wire(form, length, listed.chosen)
-    presets.wire(form, quality, listed.chosen)
+    presets.wire(form, quality, listed.chosen, fast=fast)
     scenes.wire(form, duration.rules(spec), listed.chosen)
     settings_line.wire(form, line, quality=quality, variations=variations)
     _wire_problems(form, problems)
@@ -140,9 +142,9 @@ def _clip(put: _Fields) -> duration.Duration:
     return duration.Duration(seconds, gr.HTML(elem_classes="duration", elem_id=f"{put.form.spec.name}-length"))
 
 
-def _quality(put: _Fields) -> gr.Radio:
+def _quality(put: _Fields, fast: presets.Fast) -> gr.Radio:
     with gr.Row(elem_classes="pair"):
-        quality = presets.render(put.form.spec, put.values)
+        quality = presets.render(put.form.spec, put.values, fast=fast)
         put.put("quality")
     return quality
 
