@@ -95,6 +95,8 @@ def render(
         headers=["File", *names],
         datatype=["str", *["number"] * len(names)],
         column_count=(1 + len(names), "fixed"),
+        column_widths=["40%", *[f"{60 // len(names)}%"] * len(names)],
+        wrap=True,
         type="array",
         label="How strongly, and over which share of the steps",
         visible=bool(rows),
