@@ -40,7 +40,7 @@ class Reference(_Given):
     )
     position: float = parameter(
         0.5,
-        label="Frame position",
+        label="Place of the frame",
         help="Where the clip's frame lies along the side that is cut off: 0 left or top, 1 right or bottom.",
         group="picture",
         minimum=0,

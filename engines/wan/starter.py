@@ -19,7 +19,7 @@ from engines.types import Geometry, Weights
 from engines.wan.strides import spatial_stride, temporal_stride
 
 FIRST_VAE = "vae.safetensors"  # of networks that name none: the first ones were trained on it
-SIZES = ((96, 64), (64, 64))
+SIZES = ((96, 64), (64, 64), (64, 96))
 STARTER_DEFAULTS = {"width": 96, "height": 64, "frames": 33, "fps": 12, "steps": 20}
 STARTER_PRESETS = presets(10, 20, 40)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -87,12 +88,38 @@ class FirstFrame:
             **HIDDEN,
         )
         if self.parts:
-            fresh = show(None, self.declared)[1:]
-            self.image.input(lambda: fresh if len(fresh) > 1 else fresh[0], None, [*self.parts.values()], **HIDDEN)
+            self.image.input(
+                partial(begin, self.declared), [self.image, framing[0]], [*self.parts.values()],
+                preprocess=False, **HIDDEN,
+            )  # fmt: skip
 
     def take(self, path: str, raw: Sequence[Any]) -> list[Any]:
         """What the components should hold so that the clip begins with this picture."""
         return [path, *show(None, self.declared)[1:]]
+
+
+def begin(declared: Media, image: Any, size: Any) -> Any:
+    """What the parts hold of a picture that was just given: as declared, but for the place of the frame."""
+    values = _values(None, declared)[1]
+    path, frame = received(image), sides(size)
+    if "position" in values and path is not None and frame is not None:
+        with suppress(MediaError):
+            values["position"] = start_position(open_picture(Path(path), as_published=False).size, **frame)
+    fields = declared.part_fields()
+    held = [parts.shown(fields[name], value) for name, value in values.items()]
+    return held if len(held) > 1 else held[0]
+
+
+def start_position(picture: tuple[int, int], *, width: int, height: int) -> float:
+    """Where the frame of a clip begins on a picture, 0..1: in the middle, on an upright one at its upper third.
+
+    Portraits have their faces there.
+    """
+    crop = crop_to_cover(picture, width=width, height=height, position=0.5)
+    room = crop.height - height
+    if picture[1] <= picture[0] or room <= 0:
+        return 0.5
+    return round(min(1.0, max(0.0, (crop.height / 3 - height / 2) / room)), 2)
 
 
 def read(raw: Sequence[Any], declared: Media) -> dict[str, Any] | None:
@@ -154,7 +181,10 @@ def crop_view(
     if not found:
         caption += " No background was found to remove."
     alt = "The picture with the frame of the clip on it"
-    return CropView(markup.figure(png(seen), alt=alt, caption=caption), movable)
+    frame = (width / crop.width, height / crop.height) if movable else None
+    if movable:
+        caption += " Drag the bright part to where it should lie."
+    return CropView(markup.figure(png(seen), alt=alt, caption=caption, frame=frame), movable)
 
 
 def look(declared: Media, image: Any, *raw: Any) -> list[Any]:

@@ -120,10 +120,13 @@ def _folded(sentence: str) -> str:
     return f"<details><summary>{escape(head)}</summary>{escape(rest)}</details>"
 
 
-def figure(png: bytes, *, alt: str, caption: str) -> str:
-    """A small picture with its caption."""
+def figure(png: bytes, *, alt: str, caption: str, frame: tuple[float, float] | None = None) -> str:
+    """A small picture with its caption; `frame` are the shares of its sides that a frame to be dragged takes."""
+    dragged = f' data-wide="{frame[0]:.4f}" data-high="{frame[1]:.4f}"' if frame else ""
     source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    return f'<figure><img src="{source}" alt="{escape(alt)}"><figcaption>{escape(caption)}</figcaption></figure>'
+    return (
+        f'<figure{dragged}><img src="{source}" alt="{escape(alt)}"><figcaption>{escape(caption)}</figcaption></figure>'
+    )
 
 
 def component(name: str, shown: Any) -> str:

@@ -174,9 +174,4 @@
     input.files = given.files;
     input.dispatchEvent(new Event("change", { bubbles: true }));
   }, true);
-
-  document.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
-    [...document.querySelectorAll("button.go")].find(visible)?.click();
-  });
 })();

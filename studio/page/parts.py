@@ -37,7 +37,7 @@ def _component(info: FieldInfo, value: Any, elem_id: str) -> Any:
     if isinstance(info.get_default(), bool):
         return gr.Checkbox(label=info.title, container=False, elem_classes="keep", **common)
     if is_share(info):
-        return gr.Slider(0, 100, step=1, label=f"{info.title} (%)", **common)
+        return gr.Slider(0, 100, step=1, label=f"{info.title} (%)", info=info.description, **common)
     low, high = bounds(info)
     return gr.Slider(low, high, step=control(info)["step"], label=info.title, **common)
 

@@ -97,3 +97,17 @@ def test_values_pass_through_the_components(picture: Path) -> None:
 @pytest.mark.parametrize("position", [None, "left", -1, 101, float("nan"), []])
 def test_a_position_that_is_none_is_the_middle(position: object, picture: Path) -> None:
     assert first_frame.read([{"path": served(picture)}, position], DECLARED)["position"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("size", "where"),
+    [((400, 300), 0.5), ((300, 300), 0.5), ((900, 200), 0.5), ((300, 450), 0.22), ((300, 900), 0.27)],
+)
+def test_an_upright_picture_begins_at_its_upper_third(size: tuple[int, int], where: float, tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    Image.new("RGB", size, "white").save(path)
+    (held,) = [first_frame.begin(DECLARED, {"path": served(path)}, "96x64")]
+    assert first_frame.start_position(size, width=96, height=64) == pytest.approx(where, abs=0.05)
+    assert held == pytest.approx(100 * where, abs=5)
+    assert first_frame.begin(DECLARED, None, "96x64") == 50
+    assert first_frame.begin(DECLARED, {"path": served(path)}, "wide") == 50

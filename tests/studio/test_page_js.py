@@ -181,6 +181,28 @@ def test_a_clip_is_as_long_as_its_scenes() -> None:
 
 
 @needs_node
+def test_keys_act_where_no_field_wants_them() -> None:
+    body, field = {"tagName": "BODY"}, {"tagName": "TEXTAREA"}
+    button, slider = {"tagName": "BUTTON"}, {"tagName": "INPUT", "type": "range"}
+    cases = [
+        ({"key": "Enter", "ctrlKey": True}, field, "generate"), ({"key": "Enter", "metaKey": True}, body, "generate"),
+        ({"key": "Enter"}, field, ""), ({"key": "Escape"}, body, "end"), ({"key": "Escape"}, field, ""),
+        ({"key": "?"}, body, "help"), ({"key": "?"}, field, ""),
+        ({"key": " "}, body, "play"), ({"key": " "}, field, ""),
+        ({"key": " "}, button, ""), ({"key": "ArrowRight"}, body, "on"), ({"key": "ArrowLeft"}, slider, ""),
+        ({"key": "ArrowLeft"}, body, "back"), ({"key": "ArrowLeft", "altKey": True}, body, ""),
+        ({"key": "x"}, body, ""),
+    ]  # fmt: skip
+    assert called(*(("actionOf", [event, at]) for event, at, _ in cases)) == [name for _, _, name in cases]
+
+
+@needs_node
+def test_a_dragged_frame_lies_with_its_middle_under_the_pointer() -> None:
+    shares = [(0, 0.5), (0.25, 0.5), (0.5, 0.5), (1, 0.5), (0.4, 0.2), (0.3, 1)]
+    assert called(*(("positionAt", [*share]) for share in shares)) == [0, 0, 50, 100, 38, 50]
+
+
+@needs_node
 def test_text_is_never_markup() -> None:
     rules = duration.rules(SPECS["pyramid-flow"])
     model = SPECS["pyramid-flow"].models[0].name
