@@ -15,11 +15,12 @@ from studio import library, remaking
 from studio.jobs.shelf import Shelf
 from studio.jobs.store import Job
 from studio.measures import clip_seconds
-from studio.page import history_clip, history_finder, markup
+from studio.page import history_clip, history_finder, history_import, markup
 from studio.page.engine_tabs import Places
 from studio.page.history_clip import OpenClip, Opened, picture_of
 from studio.page.history_edit import Editing
 from studio.page.history_finder import Finder
+from studio.page.history_import import Importing, Reader
 from studio.page.markup import Card, Line
 from studio.page.plumbing import HIDDEN, Updates, changed, warn
 from studio.page.result import card_of
@@ -55,6 +56,7 @@ class Column:
     undone: gr.State
     chosen: gr.State
     opened: Opened
+    reader: Reader
 
     @property
     def listing(self) -> list[Any]:
@@ -98,6 +100,7 @@ def render(studio: Studio, places: Places, *, opened: gr.Tab, browser: gr.Browse
         button.click(book.clip.give(engine), clip, [*places.components, *forms], **HIDDEN)
     shown.star.click(book.clip.star, clip, shown.star, **HIDDEN)
     gr.on([shown.tags.submit, shown.tags.blur], book.clip.tag, [*clip, shown.tags], shown.tags, **HIDDEN)
+    Importing(studio, places, column.reader).wire()
     Editing(studio, shown.editor).wire(
         browser=browser, chosen=column.chosen, listed=book.list, inputs=asked, outputs=column.listing
     )
@@ -124,10 +127,11 @@ def draw(studio: Studio) -> tuple[Column, Sender]:
                 elem_id="history", elem_classes="history", visible=False,
             )  # fmt: skip
             further = gr.Button("Show more", size="sm", visible=False, elem_id="history-more")
+            reader = history_import.render(studio)
         with gr.Column(scale=5, min_width=320, elem_classes="result"):
             opened, sender = history_clip.draw(studio, chosen)
     column = Column(
-        finder, usage, said, undo, clear, empty, gallery, further, listed, most, undone, chosen, opened
+        finder, usage, said, undo, clear, empty, gallery, further, listed, most, undone, chosen, opened, reader
     )  # fmt: skip
     return column, sender
 

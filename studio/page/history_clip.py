@@ -12,6 +12,7 @@ import gradio as gr
 
 from engines.editing import spec as edits
 from engines.errors import MediaError, StudioError
+from engines.media.stripping import strip
 from engines.request import RANDOM_SEED
 from engines.types import EngineSpec
 from studio import continuing, kept_files, library, queue, remaking
@@ -70,6 +71,7 @@ class Opened:
     longer: gr.Button
     star: gr.Button
     download: gr.DownloadButton
+    bare: gr.DownloadButton
     delete: gr.Button
     restore: gr.Button
     purge: gr.Button
@@ -120,6 +122,7 @@ def draw(studio: Studio, chosen: gr.State) -> tuple[Opened, Sender]:
             }
             star = gr.Button(STAR, elem_id="history-star", **small)
             download = gr.DownloadButton("Download", size="sm", min_width=60, elem_id="history-download")
+            bare = gr.DownloadButton("Without settings", size="sm", min_width=60, elem_id="history-bare")
             restore = gr.Button("Put back", visible=False, elem_id="history-restore", **small)
             delete = gr.Button("Delete", elem_id="history-delete", **small)
             purge = gr.Button("Delete for good", visible=False, variant="stop", elem_id="history-purge", **small)
@@ -140,7 +143,7 @@ def draw(studio: Studio, chosen: gr.State) -> tuple[Opened, Sender]:
             measure = gr.Button("Measure", size="sm", elem_id="history-measure")
     opened = Opened(
         blank, detail, group, related, status, video, picture, strip, said, notice, again, smaller, use, use_anew,
-        longer, star, download, delete, restore, purge, takers, tags, family, figures, measure, facts, close,
+        longer, star, download, bare, delete, restore, purge, takers, tags, family, figures, measure, facts, close,
         editor, edit,
     )  # fmt: skip
     return opened, sender
@@ -173,6 +176,7 @@ class OpenClip:
         small = panel.own_pixels(spec, job)
         known = remaking.obstacle(self.studio.specs, job) == ""
         remade = known and spec is not None
+        bare = without_settings(Path(path)) if path is not None and plays else None
         less = words_of(queue.smaller(spec, job)) if job.state == "failed" and known else ""
         updates: Updates = {
             column.blank: gr.update(visible=False),
@@ -196,6 +200,7 @@ class OpenClip:
             ),
             column.star: gr.update(value=STARRED if mark.starred else STAR, visible=not thrown),
             column.download: gr.update(value=path, visible=path is not None),
+            column.bare: gr.update(value=bare, visible=bare is not None),
             column.delete: gr.update(visible=not thrown),
             column.restore: gr.update(visible=thrown),
             column.purge: gr.update(visible=thrown),
@@ -362,6 +367,17 @@ def picture_of(job: Job) -> str:
     given = (path for path in kept_files.paths(dict(job.request)) if path.suffix.lower() in _PICTURES)
     found = next(filter(None, map(served_if_there, given)), None)
     return found or served(BLANK)
+
+
+def without_settings(path: Path) -> str | None:
+    """A copy beside a clip for the browser that tells nothing of its making; None where there can be none."""
+    target = path.with_name(f"{path.stem}-without-settings.mp4")
+    try:
+        if not target.is_file():
+            strip(path, target)
+    except MediaError:
+        return None
+    return str(target)
 
 
 def words_of(changes: Mapping[str, Any]) -> str:

@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 
 from engines.errors import MediaError
 from engines.media import foreign
+from engines.media.marking import is_marked
 from engines.media.metadata import Metadata
-from tests.studio.kept_clips import moving
+from engines.media.stripping import strip
+from engines.media.video import read_frames
+from tests.studio.kept_clips import moving, write_clip
 
 OURS = Metadata(engine="phantom-wan", model="starter", parameters={"seed": 3, "steps": 9}, prompt="a star", seed=3)
 WAN2GP = {
@@ -113,3 +117,18 @@ def test_a_file_that_is_no_video_is_said(tmp_path: Path) -> None:
     huge = "x" * 2_000_000
     told = foreign.read(video(tmp_path / "b.mp4", {"comment": json.dumps(WAN2GP | {"note": huge})}))
     assert told is None, "no program writes so much"
+
+
+def test_a_clip_can_be_given_away_without_its_settings(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "clip.mp4", moving(9, 64, 48), comment=OURS.model_dump_json())
+    strip(source, tmp_path / "bare.mp4")
+    assert foreign.read(source).own == OURS and foreign.read(tmp_path / "bare.mp4") is None
+    content = (tmp_path / "bare.mp4").read_bytes()
+    assert b"a star" not in content and b"kinora" not in content.lower()
+    assert is_marked(tmp_path / "bare.mp4"), "that a generator made it is still said"
+    frames = [np.stack(list(read_frames(path))) for path in (source, tmp_path / "bare.mp4")]
+    assert (frames[0] == frames[1]).all()
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(MediaError):
+        strip(tmp_path / "text.mp4", tmp_path / "no.mp4")
+    assert {path.name for path in tmp_path.iterdir()} == {"clip.mp4", "bare.mp4", "text.mp4"}

@@ -10,6 +10,7 @@ import gradio as gr
 import pytest
 from PIL import Image
 
+from engines.media import metadata
 from engines.registry import SPECS
 from engines.types import EngineSpec
 from studio import continuing, remaking
@@ -96,6 +97,8 @@ def test_a_clip_whose_maker_is_gone_is_shown_with_what_is_missing(
 def test_settings_come_back_where_everything_is_there(book: history.History, made: Job, warned: list[str]) -> None:
     shown = book.open({}, [[made.id]], FIRST)
     assert "alert" not in shown[book.column.opened.notice]
+    bare = shown[book.column.opened.bare]["value"]
+    assert metadata.read(Path(shown[book.column.opened.download]["value"])) and metadata.read(Path(bare)) is None
     form = book.engine_tabs["phantom-wan"].form
     for event, seed in ((book.clip.use(new_seed=False), made.request["seed"]), (book.clip.use(new_seed=True), None)):
         updates = event({}, made.id)

@@ -1,0 +1,39 @@
+"""A clip without the settings that made it, for giving away: picture and sound as they are coded, and the mark stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engines.errors import MediaError
+from engines.media.clips import open_container
+from engines.media.files import shown_name
+from engines.media.marking import append_mark, is_marked
+
+
+def strip(source: Path, target: Path) -> None:
+    """Copy a clip into an mp4 that tells nothing of its making but that a generator made it, if the clip says so.
+
+    Raises:
+        MediaError: it cannot be read or written; nothing stands at `target`.
+    """
+    import av
+
+    part = target.with_name(f".{target.name}.part")
+    try:
+        with (
+            open_container(source) as given,
+            av.open(str(part), "w", format="mp4", options={"movflags": "faststart", "fflags": "+bitexact"}) as made,
+        ):
+            kept = [stream for stream in given.streams if stream.type in ("video", "audio")]
+            copies = {stream.index: made.add_stream_from_template(stream) for stream in kept}
+            for packet in given.demux(kept):
+                if packet.dts is not None:
+                    packet.stream = copies[packet.stream.index]
+                    made.mux(packet)
+        if is_marked(source):
+            append_mark(part)
+        part.replace(target)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise MediaError(f"{shown_name(source)} could not be copied without its settings.") from error
+    finally:
+        part.unlink(missing_ok=True)
