@@ -75,7 +75,8 @@ def take_back(path: Path, folder: Path) -> None:
     """Remove the second name of a file that is about to be deleted."""
     with suppress(OSError):
         target = second_name(path, folder)
-        target.unlink(missing_ok=True)
+        for name in target.parent.iterdir():  # with it the copy that tells no settings
+            name.unlink()
         target.parent.rmdir()
 
 

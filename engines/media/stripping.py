@@ -1,4 +1,4 @@
-"""A clip without the settings that made it, for giving away: picture and sound as they are coded, and the mark stays."""
+"""A clip without the settings that made it: picture and sound as they are coded, and the mark stays."""
 
 from __future__ import annotations
 
