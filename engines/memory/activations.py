@@ -19,6 +19,8 @@ TIMESTEP_COPIES = 10
 DECODING_MAPS = (13.0, 21.5)
 APART_MAPS = (9.7, 14.2)
 ENCODING_MAPS = (10.4, 12.6)
+# Numbers alive at once for each token and channel in Pyramid Flow's networks: with single blocks (miniFLUX), without.
+SINGLE_COPIES, JOINT_COPIES = 21.5, 15.5
 # A CPU's convolutions work in copies of their inputs: what an autoencoder was measured to take, against its tensors.
 WORKSPACE = {"cpu": 1.5}
 
@@ -41,7 +43,8 @@ def wan_transformer(config: Config, *, tokens: int, itemsize: int, own_timesteps
 
 def pyramid_transformer(config: Config, *, tokens: int, itemsize: int) -> int:
     """A call of Pyramid Flow's networks over `tokens` tokens in all."""
-    return tokens * 24 * width(config) * itemsize
+    copies = SINGLE_COPIES if config.get("num_single_layers") else JOINT_COPIES
+    return int(tokens * copies * width(config) * itemsize)
 
 
 def wan_decoder(config: Config, *, wide: int, high: int, itemsize: int, apart: bool = False, device: str = "") -> int:

@@ -12,6 +12,12 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from transformers import UMT5Config, UMT5EncoderModel
 
 from engines.memory import activations
+from engines.pyramid_flow import miniflux, mmdit
+from engines.pyramid_flow.miniflux import PyramidFlux
+from engines.pyramid_flow.mmdit import PyramidMMDiT
+from engines.pyramid_flow.packing import Text
+from engines.pyramid_flow.spec import TILE
+from engines.pyramid_flow.vae import Cache, CausalVideoVAE
 from engines.training.recipes.flashi2v_full import UMT5_XXL
 from engines.wan import vae as vae_module
 from engines.wan.text import encode_tokens
@@ -95,3 +101,55 @@ def test_the_text_encoder() -> None:
         ids = torch.zeros(1, 512, dtype=torch.long)
         peak = peak_bytes(lambda: encode_tokens(encoder, ids, torch.full((1,), 512)), encoder)
     assert close(activations.text_encoder(encoder.config.to_dict(), tokens=512, itemsize=2), peak)
+
+
+FAMILIES = {
+    "miniflux": (
+        PyramidFlux,
+        {
+            "patch_size": 1, "in_channels": 64, "num_layers": 1, "num_single_layers": 2, "attention_head_dim": 64,
+            "num_attention_heads": 30, "joint_attention_dim": 4096, "pooled_projection_dim": 768,
+            "guidance_embeds": False, "axes_dims_rope": [16, 24, 24],
+        },
+    ),
+    "sd3": (
+        PyramidMMDiT,
+        {
+            "sample_size": 128, "patch_size": 2, "in_channels": 16, "num_layers": 2, "attention_head_dim": 64,
+            "num_attention_heads": 24, "joint_attention_dim": 4096, "caption_projection_dim": 1536,
+            "pooled_projection_dim": 2048, "out_channels": 16, "pos_embed_max_size": 192, "qk_norm": "rms_norm",
+        },
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("rows", "size"), [(1, (96, 160)), (2, (48, 80))])
+def test_a_pyramid_network(family: str, rows: int, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    kind, config = FAMILIES[family]
+    for module in (miniflux, mmdit):  # how much of a text is padding is read from numbers, which fake ones have not
+        monkeypatch.setattr(module, "padding_first", lambda states, mask: (states, (0,) * len(states)))
+    high, wide = size
+    with fake(), in_precision(torch.bfloat16):
+        network = kind(**config)
+        shapes = [(8, high // 4, wide // 4), (1, high // 2, wide // 2), (1, high, wide), (1, high, wide)]
+        clips = [torch.empty(rows, 16, *shape) for shape in shapes]
+        mask, pooled = torch.ones(rows, 128, dtype=torch.bool), torch.empty(rows, config["pooled_projection_dim"])
+        text = Text(torch.empty(rows, 128, 4096), mask, pooled)
+        peak = peak_bytes(lambda: network(clips, text, torch.full((rows,), 5.5)), network)
+    tokens = rows * sum(clip[0, 0].numel() for clip in clips) // 4
+    assert close(activations.pyramid_transformer(config, tokens=tokens, itemsize=2), peak)
+
+
+def test_the_pyramid_autoencoder() -> None:
+    with fake(), in_precision(torch.bfloat16):
+        vae = CausalVideoVAE()
+        cache: Cache = {}
+
+        def decode_three() -> None:
+            for _ in range(3):
+                vae.decode(torch.empty(1, 16, 1, TILE // 8, TILE // 8), cache)
+
+        peak = peak_bytes(decode_three, vae)
+    told = {"wide": 1280, "high": 768, "tile": TILE, "itemsize": 2}
+    assert close(activations.pyramid_coder(vae.config, **told), peak)
