@@ -41,7 +41,7 @@ class Reference(_Given):
     position: float = parameter(
         0.5,
         label="Place of the frame",
-        help="Where the clip's frame lies along the side that is cut off: 0 left or top, 1 right or bottom.",
+        help="Where the clip's frame lies on the side that is cut: least is left or top, most is right or bottom.",
         group="picture",
         minimum=0,
         maximum=1,
