@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from engines.errors import InvalidRequest, Problem, StudioError
 from engines.events import Answer, Words
+from engines.loading.store import Store
 from engines.media.pictures import picture_problem
 from engines.messages import Ask
-from engines.prompting.tasks import refining_task
+from engines.prompting import endpoint
+from engines.prompting.local_models import LOCAL_MODELS
+from engines.prompting.tasks import REFINERS, refining_task
 from engines.types import EngineSpec
 from engines.validation import build_request
+from studio.settings import Settings
+
+
+def choices(settings: Settings, files: Store) -> list[tuple[str, str]]:
+    """(title, name) of every refiner that can be used here, the one that the settings name first.
+
+    The endpoint can be used where the environment tells it, a language model where its files are. Strangers have the
+    one of the settings alone: another may cost its owner.
+    """
+    titles = {"rules": "by rules"}
+    if all(os.environ.get(name) for name in (endpoint.ADDRESS, endpoint.MODEL)):
+        titles["endpoint"] = f"by {os.environ[endpoint.MODEL]}"
+    for name in REFINERS:
+        local = LOCAL_MODELS.get(refining_task(name))
+        if local is not None and files.state(local.engine, local.spec).state == "installed":
+            titles[name] = f"by {local.spec.title}"
+    first = (titles.get(settings.refiner, f"by {settings.refiner}"), settings.refiner)
+    others = [] if settings.public else [(title, name) for name, title in titles.items() if name != settings.refiner]
+    return [first, *others]
 
 
 def question(

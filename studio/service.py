@@ -19,7 +19,7 @@ from engines.memory.budget import read_limits
 from engines.request import Request, seeds
 from engines.types import EngineSpec, ModelSpec
 from engines.validation import build_request
-from engines.wording import given
+from engines.wording import either, given, printable
 from studio import adapters, allowances, browser_files, continuing, estimating, kept_files, models, refining
 from studio.downloads import Downloads
 from studio.estimating import Outlook
@@ -164,15 +164,25 @@ class Studio:
         """
         return refining.whole(self.refining(engine, prompt, model=model, pictures=pictures))
 
+    def refiners(self) -> list[tuple[str, str]]:
+        """(title, name) of those who can refine prompts here; the first does where nobody else is chosen."""
+        return refining.choices(self.settings, self.files)
+
     def refining(
-        self, engine: str, prompt: str, *, model: str = "", pictures: Sequence[Path] = ()
+        self, engine: str, prompt: str, *, model: str = "", pictures: Sequence[Path] = (), refiner: str = ""
     ) -> Iterator[Words | Answer]:
         """The same as it is written: Words as they come, the whole Answer last. Closing it ends the writing.
 
+        Args:
+            refiner: one of `refiners`, by default the one of the settings.
+
         Raises:
-            InvalidRequest, StudioError: as refine.
+            InvalidRequest, StudioError: as refine, and for a refiner that cannot be used here.
         """
-        refiner = self.settings.refiner
+        refiner = refiner or self.settings.refiner
+        if refiner not in (known := [name for _, name in self.refiners()]):
+            sentence = f'Prompts cannot be refined by "{printable(refiner)}" here.'
+            raise StudioError(sentence, hint=f"Choose {either(known)}.")
         asked = refining.question(self.spec(engine), prompt, model=model, pictures=pictures, refiner=refiner)
         return self.executor.ask(asked)
 

@@ -50,6 +50,7 @@ class Refining:
 
     Attributes:
         remark: what is to be said of the prompt while it is written.
+        who: who refines, where several can.
         ask: the button for a suggestion, `stop` the one that ends the writing, `back` for the prompt before one.
         shown: the suggestion with its reasons, `choice` the buttons to take or to leave it.
         suggested: the suggestion as text, and who wrote it; `before` the prompt that it replaced.
@@ -58,6 +59,7 @@ class Refining:
     studio: Studio
     spec: EngineSpec
     remark: gr.HTML
+    who: gr.Dropdown
     ask: gr.Button
     stop: gr.Button
     back: gr.Button
@@ -74,7 +76,7 @@ class Refining:
         # Queued, unlike other events: it goes on for a while, and can be ended.
         writing = self.ask.click(
             self.suggest,
-            [prompt.text, model, *pictures],
+            [prompt.text, model, self.who, *pictures],
             [self.suggested, self.by, self.shown, self.choice, self.ask, self.stop],
             preprocess=False,
             api_visibility="private",
@@ -100,7 +102,7 @@ class Refining:
         # Undo would throw away what is written from here on.
         prompt.text.input(None, None, self.back, js=script("constant", gr.update(visible=False)), **PRIVATE)
 
-    def suggest(self, text: Any, name: Any, *pictures: Any) -> Iterator[Updates]:
+    def suggest(self, text: Any, name: Any, who: Any = "", *pictures: Any) -> Iterator[Updates]:
         """What the row shows while a suggestion is written, and at last; nothing is changed in the form."""
         paths = [Path(path) for path in map(received, pictures) if path]
         before, said = str(text or ""), ""
@@ -111,7 +113,8 @@ class Refining:
         try:
             if wrong := text_problem(self.spec.request_type, "prompt", text or ""):
                 raise StudioError(wrong.message)
-            pieces = self.studio.refining(self.spec.name, before, model=str(name or ""), pictures=paths)
+            told = {"model": str(name or ""), "refiner": str(who or "")}
+            pieces = self.studio.refining(self.spec.name, before, **told, pictures=paths)
             with closing(pieces):  # type: ignore[type-var]
                 for piece in pieces:
                     if isinstance(piece, Answer):
@@ -155,6 +158,11 @@ def render(studio: Studio, spec: EngineSpec, *, beside: Callable[[], None] = lam
     """Draw the row of an engine's tab; `beside` draws what else stands in it."""
     remark = gr.HTML(elem_id=f"{spec.name}-prompt-remark", elem_classes="hint")
     with gr.Row(elem_classes="pills"):
+        several = studio.refiners()
+        who = gr.Dropdown(
+            several, value=several[0][1], label="Who refines", show_label=False, container=False, min_width=120,
+            visible=len(several) > 1, elem_id=f"{spec.name}-refiner",
+        )  # fmt: skip
         ask = gr.Button("Refine prompt", size="sm", min_width=60, elem_id=f"{spec.name}-refine")
         stop = gr.Button("Stop writing", size="sm", min_width=60, visible=False, elem_id=f"{spec.name}-refine-stop")
         back = gr.Button("Undo", size="sm", min_width=60, visible=False, elem_id=f"{spec.name}-refine-undo")
@@ -164,7 +172,7 @@ def render(studio: Studio, spec: EngineSpec, *, beside: Callable[[], None] = lam
         accept = gr.Button("Use this", size="sm", min_width=60, elem_id=f"{spec.name}-refine-accept")
         leave = gr.Button("Keep mine", size="sm", min_width=60)
     suggested, by, before = (gr.Textbox(visible=False) for _ in range(3))
-    return Refining(studio, spec, remark, ask, stop, back, shown, choice, accept, leave, suggested, by, before)
+    return Refining(studio, spec, remark, who, ask, stop, back, shown, choice, accept, leave, suggested, by, before)
 
 
 def explained(before: str, after: str, reasons: tuple[str, ...]) -> str:

@@ -74,7 +74,7 @@ def test_the_page_shows_it(studio: Studio, picture: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(picture.parent))
     with gr.Blocks(analytics_enabled=False):
         row = render(studio, studio.spec("phantom-wan"))
-    *_, last = row.suggest(PROMPT, "1.3B", {"path": str(picture)})
+    *_, last = row.suggest(PROMPT, "1.3B", "", {"path": str(picture)})
     assert last[row.suggested] == refine(PROMPT, pictures=[picture]).text and last[row.by] == "rules"
     assert "<ins>" in last[row.shown]["value"] and last[row.choice]["visible"]
 

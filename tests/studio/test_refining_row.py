@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
 import gradio as gr
 import pytest
 
+from engines.errors import StudioError
+from engines.loading.store import Store
+from engines.messages import Ask
+from engines.prompting.local_models import LOCAL_MODELS
 from engines.registry import SPECS
 from engines.request import MAX_PROMPT_CHARACTERS
 from studio.page.refine_row import explained, render
+from studio.refining import choices
 from studio.service import Studio
+from studio.settings import Settings
 from tests.studio.conftest import LOOPS_LEFT_OPEN
 
 pytestmark = LOOPS_LEFT_OPEN
@@ -61,3 +71,54 @@ def test_where_there_is_no_answer_its_sentence_stands_in_the_row(idle: Studio) -
     """Of a model that is gone, or of a worker that does not answer: the typed text is in no way lost or rendered."""
     shown, last = answered(idle, "a fox", "<b>gone</b>")
     assert last == "" and "alert" in shown and "<b>" not in shown
+
+
+def test_who_can_refine_here_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, store = Settings(outputs=tmp_path), Store(models=tmp_path)
+    assert choices(settings, store) == [("by rules", "rules")]
+    monkeypatch.setenv("KINORA_REFINER_URL", "https://models.example/v1")
+    assert choices(settings, store) == [("by rules", "rules")], "an address alone is not enough"
+    monkeypatch.setenv("KINORA_REFINER_MODEL", "writer-9")
+    assert choices(settings, store) == [("by rules", "rules"), ("by writer-9", "endpoint")]
+    for weights in LOCAL_MODELS["refine by qwen-3b"].spec.weights:
+        for file in weights.files:
+            path = tmp_path / weights.repo / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text('{"weight_map": {"a": "model.safetensors"}}', encoding="utf-8")
+            path.with_name("model.safetensors").write_bytes(b"x")
+    everybody = choices(replace(settings, refiner="endpoint"), store)
+    assert everybody == [("by writer-9", "endpoint"), ("by rules", "rules"), ("by Qwen2.5-VL 3B", "qwen-3b")]
+    assert choices(replace(settings, public=True), store) == [("by rules", "rules")], "strangers have no choice"
+
+
+def test_the_row_offers_a_choice_only_where_there_is_one(idle: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    def drawn() -> gr.Dropdown:
+        with gr.Blocks(analytics_enabled=False):
+            return render(idle, SPECS["flashi2v"]).who
+
+    assert not drawn().visible
+    monkeypatch.setenv("KINORA_REFINER_URL", "https://models.example/v1")
+    monkeypatch.setenv("KINORA_REFINER_MODEL", "writer-9")
+    assert drawn().visible and drawn().value == "rules"
+    asked: list[Ask] = []
+
+    def ask(self: object, question: Ask) -> Iterator[None]:
+        asked.append(question)
+        return (piece for piece in ())
+
+    monkeypatch.setattr(type(idle.executor), "ask", ask)
+    with gr.Blocks(analytics_enabled=False):
+        row = render(idle, SPECS["flashi2v"])
+    for who in ("endpoint", "rules", ""):
+        list(row.suggest("a fox", "1.3B", who))
+    assert [question.task for question in asked] == ["refine by endpoint", "refine by rules", "refine by rules"]
+
+
+@pytest.mark.parametrize("who", ["qwen-7b", "<b>nobody</b>", "endpoint"])
+def test_a_refiner_that_is_not_here_is_refused(idle: Studio, who: str) -> None:
+    with pytest.raises(StudioError, match="cannot be refined by"):
+        idle.refining("flashi2v", "a fox", model="1.3B", refiner=who)
+    with gr.Blocks(analytics_enabled=False):
+        row = render(idle, SPECS["flashi2v"])
+    *_, last = row.suggest("a fox", "1.3B", who)
+    assert "cannot be refined by" in last[row.shown]["value"] and "<b>nobody" not in last[row.shown]["value"]
