@@ -106,7 +106,8 @@ class Clip(_Event):
     """A finished clip and its files. `request` is the request as run: after defaults, rounding and the drawn seed.
 
     `frames` is the length of the clip, less than asked for where it was stopped; None in results of old.
-    `beside` are files that the engine keeps beside the clip, such as the latents it can be continued from.
+    `beside` are files that the engine keeps beside the clip, such as the latents it can be continued from; `figures`
+    is what the engine measured of it.
     """
 
     video: str
@@ -118,6 +119,7 @@ class Clip(_Event):
     frames: int | None = None
     notes: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+    figures: dict[str, float] = {}
 
 
 Done.model_rebuild()

@@ -315,6 +315,14 @@ class Frames:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """Engine -> runner: a figure of the whole clip, for its metadata."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True)
 class LatentStep:
     """Engine -> runner: one step is done. `preview()` renders the state as uint8 [T, h, w, 3]; called only if shown."""
 

@@ -1,13 +1,16 @@
 """Command line: python -m engines.evaluation starter NAME [--out FILE] [--count N] [--sheet PNG] [--transformer FILE]
               python -m engines.evaluation variants JSON JSON ... [--out FILE]
               python -m engines.evaluation physics [--count N] [--out FILE]
+              python -m engines.evaluation physics-experiment [--count N] [--runs FOLDER] [--set NAME=VALUE]
               python -m engines.evaluation physics-iq REAL GENERATED [--out FILE]
               python -m engines.evaluation opens2v CLIPS [PICTURES --image-encoder FILE] [--out FILE]
 
 `starter` prints measure, figure and target, and stores them as JSON (default docs/evaluation/NAME.json); with
 --transformer another file takes the place of the shipped one. `variants` writes such JSON files side by side, as a
 table and a plot (default docs/evaluation/flashi2v-variants). `physics` shows that the measures of the physics
-benchmark tell true clips of its scenes from trivial ones, without any network. `physics-iq` scores a folder of
+benchmark tell true clips of its scenes from trivial ones, without any network. `physics-experiment` trains what the
+physics branch is compared with and reports what comes out (default docs/evaluation/physics-experiment.json, with a
+table and a plot beside it); stopped, it goes on from where it was. `physics-iq` scores a folder of
 generated clips against one of real clips as the published scorer does. `opens2v` measures a folder of clips of
 subjects: the benchmark's motion figure and, with a CLIP image encoder, a likeness to their pictures of our own.
 """
@@ -25,6 +28,7 @@ from PIL import Image
 from engines.errors import StudioError
 from engines.loading.checkpoints import load, open_checkpoint
 from engines.training import arguments as given
+from engines.training.recipe import with_settings
 from engines.training.sample import contact_sheet
 from engines.wan.encoder_keys import IMAGE_ENCODER
 
@@ -44,7 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _main(arguments: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="python -m engines.evaluation", description=__doc__)
-    parser.add_argument("subject", choices=["starter", "variants", "physics", "physics-iq", "opens2v"])
+    parser.add_argument(
+        "subject", choices=["starter", "variants", "physics", "physics-experiment", "physics-iq", "opens2v"]
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(EVALUATIONS)}; JSON files; or folders")
     parser.add_argument("--out", type=given.out_file, help="JSON file (default docs/evaluation/NAME.json)")
     parser.add_argument("--count", type=given.count, default=0, help="number of cases (default: the evaluation's own)")
@@ -54,10 +60,21 @@ def _main(arguments: list[str] | None) -> int:
     parser.add_argument(
         "--image-encoder", type=given.present, help="a CLIP image encoder, for the likeness to pictures"
     )
+    parser.add_argument(
+        "--runs",
+        type=given.out_folder,
+        default=Path("runs/physics-experiment"),
+        help="for physics-experiment: the folder of its runs",
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="for physics-experiment: a recipe setting"
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if options.subject == "physics":
         return _physics(options.count or 16, options.out or DOCS / "physics.json")
+    if options.subject == "physics-experiment":
+        return _experiment(options)
     if options.subject == "physics-iq":
         if len(options.names) != 2:
             parser.error("name the folder of real clips, then the folder of generated ones")
@@ -96,6 +113,28 @@ def _physics(count: int, out: Path) -> int:
     rows = {scene: {clip: dataclasses.asdict(row) for clip, row in clips.items()} for scene, clips in measured.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({"evaluation": "physics", "clips": count, "scenes": rows}, indent=1) + "\n", "utf-8")
+    return 0
+
+
+def _experiment(options: argparse.Namespace) -> int:
+    """The arms trained, measured and compared; 130 when it was stopped before the end."""
+    from . import physics_experiment as experiment
+
+    out = options.out or DOCS / "physics-experiment.json"
+    logging.getLogger().setLevel(logging.INFO)
+    with given.refusing():
+        recipe = with_settings(experiment.RECIPE, [f"steps={experiment.STEPS}", *options.set])
+        recipe = dataclasses.replace(recipe, files=str(options.folder))
+        try:
+            found = experiment.experiment(options.runs, recipe=recipe, steps=recipe.steps, count=options.count or 48)
+        except KeyboardInterrupt:
+            return 130
+    table = experiment.table(found)
+    sys.stdout.write(f"{table}\n")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    experiment.plot(found, out.with_suffix(".svg"))
+    out.with_suffix(".md").write_text(f"{table}\n", "utf-8")
     return 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from engines.inputs import PICTURES, Reference, media_fields
+from engines.inputs import PICTURES, GivenClip, Reference, media_fields
 from engines.loading.store import ASSETS, Store
 from engines.registry import SPECS, implementation
 from engines.runtime.session import Session
@@ -37,18 +37,37 @@ class Product:
         if isinstance(model, ModelSpec):
             self.spec = replace(self.spec, models=(model,))
         self.model = model if isinstance(model, ModelSpec) else self.spec.model(model)
-        name = self.model.name
-        overrides = {(engine, name, "transformer"): transformer} if transformer else {}
-        if transformer and "vae" in (facts := facts_of(transformer)):
-            overrides[engine, name, "vae"] = (folder or ASSETS / "starter") / facts["vae"]
+        overrides = {}
+        if transformer:
+            files = {weights.role: weights.files for weights in self.model.weights}
+            same = [role for role, names in files.items() if names == files["transformer"]]  # in one file with it
+            overrides = {(engine, self.model.name, role): transformer for role in same}
+            if "vae" in (facts := facts_of(transformer)):
+                overrides[engine, self.model.name, "vae"] = (folder or ASSETS / "starter") / facts["vae"]
         store = Store(assets=folder.parent, overrides=overrides) if folder else Store(overrides=overrides)
         self.session = Session(device, store=store)
         self.engine = implementation(self.spec)
 
-    def make(self, prompt: str, references: tuple[np.ndarray, ...], *, seed: int, **settings: object) -> np.ndarray:
-        """A clip uint8 [T,H,W,3] with the model's default settings; references may be none."""
+    def make(
+        self,
+        prompt: str,
+        references: tuple[np.ndarray, ...],
+        *,
+        seed: int,
+        clip: np.ndarray | None = None,
+        **settings: object,
+    ) -> np.ndarray:
+        """A clip uint8 [T,H,W,3] with the model's default settings; references may be none.
+
+        Args:
+            clip: frames uint8 [k,H,W,3] that it goes on from, all of them.
+        """
         with tempfile.TemporaryDirectory() as name:
             paths = []
+            if clip is not None:
+                fps = settings.get("fps") or self.spec.default_values(self.model.name)["fps"]
+                path = write_exact(Path(name) / "clip.mp4", clip, fps=int(fps))
+                settings["clip"] = GivenClip(path=path, frames=len(clip))
             for index, picture in enumerate(references):
                 paths.append(Path(name) / f"{index}.png")
                 Image.fromarray(picture).save(paths[-1])
@@ -61,3 +80,16 @@ class Product:
             made = self.engine.generate(request, self.session.context(self.spec.name, self.model))
             frames = [item.pixels for item in made if isinstance(item, Frames)]
         return np.concatenate(frames)
+
+
+def write_exact(path: Path, frames: np.ndarray, *, fps: int) -> Path:
+    """Frames uint8 [T,H,W,3] as a video that loses nothing, so that what is measured is the model."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264rgb", rate=fps, options={"crf": "0"})
+        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "rgb24"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        container.mux(stream.encode())
+    return path

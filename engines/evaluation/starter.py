@@ -15,9 +15,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from engines.bindweave import spec as bindweave
+from engines.phantom_physics.spec import STARTER_FILE
 from engines.training.data import fit_on_canvas
 from engines.training.files import read_facts
 from engines.training.latents import to_levels, to_unit
+from engines.training.recipes import physics_encoder
 from engines.training.recipes.pyramid_vae import FILE as PYRAMID_VAE
 from engines.training.recipes.vae import FILE as WAN_VAE
 from engines.training.sample import Settings, load_pyramid_vae, load_starter, load_vae, sample
@@ -249,6 +251,27 @@ def evaluate_pyramid(options: Options, *, model: str = "starter") -> Outcome:
     return Outcome(figures=figures, facts=facts, clips=[pair.made for pair in pairs], references=shown)
 
 
+def evaluate_physics_encoder(options: Options) -> Outcome:
+    """What the small V-JEPA 2 of Phantom-physics knows of scenes."""
+    from . import physics_starter
+
+    count = options.count or 40
+    file = options.transformer or options.folder / physics_encoder.FILE
+    figures = physics_starter.measure_encoder(file, count=count)
+    return Outcome(figures=figures, facts={"clips": count}, clips=[])
+
+
+def evaluate_physics(options: Options) -> Outcome:
+    """Held-out scenes gone on from five frames, against their exact simulation."""
+    from . import physics_starter
+
+    count = options.count or 48
+    transformer = options.transformer or options.folder / STARTER_FILE
+    figures, made = physics_starter.measure_clips(options.folder, transformer, count=count, device=options.device)
+    figures.append(_size(options.folder, transformer, _vae_file(options, transformer)))
+    return Outcome(figures=figures, facts={"clips": 2 * count}, clips=made)
+
+
 def evaluate_speed(options: Options) -> Outcome:
     """The default clip of every engine: warm, and from the start of a process."""
     from . import speed
@@ -283,6 +306,8 @@ EVALUATIONS: dict[str, Callable[[Options], Outcome]] = {
     "bindweave": evaluate_bindweave,
     "pyramid-flow": evaluate_pyramid,
     "pyramid-flow-sd3": partial(evaluate_pyramid, model="starter-sd3"),
+    "physics-encoder": evaluate_physics_encoder,
+    "phantom-physics": evaluate_physics,
     "speed": evaluate_speed,
 }
 

@@ -58,6 +58,7 @@ def match(checkpoint: Checkpoint, architecture: Architecture, **overrides: Any) 
         IncompatibleCheckpoint: it is another network's file.
     """
     place, note = _place(checkpoint, architecture)
+    config = checkpoint.config_of(architecture.class_name)
     made_for = checkpoint.metadata.get("class", architecture.class_name)
     likely = families.family(checkpoint.tensors)
     if made_for != architecture.class_name or (place is None and likely != architecture.title):
@@ -72,7 +73,6 @@ def match(checkpoint: Checkpoint, architecture: Architecture, **overrides: Any) 
         name: replace(source, key=place.keys[source.key]) for name, source in place.layout.convert(place.keys).items()
     }
     shapes = {name: _shape(checkpoint, source) for name, source in sources.items()}
-    config = checkpoint.config
     if config is None and architecture.configure is not None:
         try:
             config = architecture.configure(shapes)

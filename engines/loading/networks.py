@@ -308,6 +308,14 @@ def networks(
         IncompatibleCheckpoint: a file is damaged, of another network, or does not fit the others; an adapter likewise.
     """
     found = {role: find_network(role, context.paths(role), kind) for role, kind in architectures.items()}
+    check_fits(found, fits)
+    if adapters:
+        found["transformer"] = found["transformer"].with_adapters(adapters)
+    return found
+
+
+def check_fits(found: Networks, fits: Sequence[Fit]) -> None:
+    """Raises IncompatibleCheckpoint of the first two networks that were not made for each other."""
     for fit in fits:
         has, wants = fit.has(found), fit.wants(found)
         if has != wants:
@@ -315,9 +323,6 @@ def networks(
                 f"{found[fit.role].name} has {has} {fit.what}, but {found[fit.wanted_by].name} was made for {wants}.",
                 hint="Use the files that were published together.",
             )
-    if adapters:
-        found["transformer"] = found["transformer"].with_adapters(adapters)
-    return found
 
 
 def find_network(role: str, paths: tuple[Path, ...], architecture: Architecture) -> Network:

@@ -51,6 +51,7 @@ class Checkpoint:
         mapped: whether every tensor is an untouched view of a mapped file.
         config: arguments of its class, from the metadata or from a file beside it; None where only shapes tell.
         packed: {key: how it is packed} of tensors that are not numbers as they stand.
+        configs: of a file that holds several networks, the arguments of each class by its name.
     """
 
     name: str
@@ -60,10 +61,15 @@ class Checkpoint:
     config: Mapping[str, Any] | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
     packed: Mapping[str, Packing] = field(default_factory=dict)
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def shape(self, key: str) -> tuple[int, ...]:
         """The shape of a tensor's numbers."""
         return self.packed[key].shape if key in self.packed else tuple(self.tensors[key].shape)
+
+    def config_of(self, class_name: str) -> Mapping[str, Any] | None:
+        """Arguments of this class, None where only shapes tell."""
+        return self.configs.get(class_name, self.config)
 
 
 def open_checkpoint(paths: Sequence[Path], *, config_file: str = "") -> Checkpoint:
@@ -112,9 +118,13 @@ def open_checkpoint(paths: Sequence[Path], *, config_file: str = "") -> Checkpoi
         config = config or _read_json(path)
     if not isinstance(metadata.get("class", ""), str):
         raise odd(name, "class")
-    if config is not None and not (isinstance(config, dict) and _plausible(config, layers=len(tensors))):
-        raise odd(name, "config")
-    return Checkpoint(name, tensors, metadata, mapped, config, notes, packed | floats)
+    configs = metadata.get("configs", {})
+    if not isinstance(configs, dict):
+        raise odd(name, "configs")
+    for known in (config, *configs.values()):
+        if known is not None and not (isinstance(known, dict) and _plausible(known, layers=len(tensors))):
+            raise odd(name, "config")
+    return Checkpoint(name, tensors, metadata, mapped, config, notes, packed | floats, configs)
 
 
 def _repeated(

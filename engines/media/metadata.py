@@ -49,6 +49,7 @@ class Metadata(BaseModel):
     computed: dict[str, str] = {}  # how else: "attention" -> "torch"
     seconds: dict[str, float] = {}
     peak_bytes: int = 0
+    figures: dict[str, float] = {}  # what was measured of the finished clip
     notes: list[str] = []
     made_from: list[dict[str, Any]] = []  # of an edited clip: what each clip that went in says of itself
 

@@ -1,5 +1,6 @@
-"""The folder of a physics checkpoint: physics.safetensors, and phantom_physics.json that says how it is to be used.
+"""A physics checkpoint: a folder with physics.safetensors, and phantom_physics.json that says how it is to be used.
 
+The starter is one file of all networks, which says the same in its metadata.
 Design: docs/phantom_physics.md. No other project has such files.
 """
 
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engines.errors import IncompatibleCheckpoint
+from engines.loading import integrity
 from engines.loading.key_rules import Architecture, Shapes
 from engines.phantom_physics.encoder import Resize
 from engines.phantom_physics.keys import BRANCH, configure_branch, native_name
@@ -24,6 +26,7 @@ from engines.phantom_physics.network import PhysicsBranch
 
 FORMAT = 1
 WEIGHTS, SETTINGS = "physics.safetensors", "phantom_physics.json"
+FACT = "physics"  # of a file's metadata: its settings
 
 
 class Encoder(BaseModel):
@@ -88,8 +91,22 @@ class PhysicsSettings(BaseModel):
         }
 
 
+def settings_of(paths: Sequence[Path]) -> PhysicsSettings:
+    """The settings of a checkpoint's files: from the one that is for them, from the weights themselves, or beside.
+
+    Raises:
+        IncompatibleCheckpoint: see read_settings.
+    """
+    weights = next(path for path in paths if path.name != SETTINGS)
+    for path in paths:
+        if path.name == SETTINGS:
+            return read_settings(path)
+    told = integrity.facts_of(integrity.safetensors_header(weights)[0], weights).get(FACT)
+    return read_settings(weights.with_name(SETTINGS)) if told is None else _checked(told, weights.name)
+
+
 def read_settings(path: Path) -> PhysicsSettings:
-    """The settings of a checkpoint; names that are not known are kept in `unknown`.
+    """The settings that a file tells; names that are not known are kept in `unknown`.
 
     Raises:
         IncompatibleCheckpoint: the file is missing, broken, or of a later format.
@@ -101,22 +118,26 @@ def read_settings(path: Path) -> PhysicsSettings:
             f"{path.name} is missing beside the physics weights, or cannot be read.",
             hint="A physics checkpoint is a folder with both files, as the trainer writes it.",
         ) from None
+    return _checked(content, path.name)
+
+
+def _checked(content: Any, name: str) -> PhysicsSettings:
     version = content.get("format") if isinstance(content, Mapping) else None
     if isinstance(version, int) and version > FORMAT:
         raise IncompatibleCheckpoint(
-            f"{path.name} is of format {version}; this version reads format {FORMAT}.", hint="Update Kinora."
+            f"{name} is of format {version}; this version reads format {FORMAT}.", hint="Update Kinora."
         )
     try:
         settings = PhysicsSettings.model_validate(content)
     except ValidationError as error:
         place = ".".join(map(str, error.errors()[0]["loc"])) or "its content"
         raise IncompatibleCheckpoint(
-            f"{path.name} is no description of a physics checkpoint: {place} is wrong.",
+            f"{name} is no description of a physics checkpoint: {place} is wrong.",
             hint="Use the file that the trainer wrote.",
         ) from error
     if settings.physics_dim % settings.physics_num_heads:
         raise IncompatibleCheckpoint(
-            f"{path.name}: a width of {settings.physics_dim} cannot be shared by {settings.physics_num_heads} heads.",
+            f"{name}: a width of {settings.physics_dim} cannot be shared by {settings.physics_num_heads} heads.",
             hint="Use the file that the trainer wrote.",
         )
     return settings

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from engines.errors import IncompatibleCheckpoint
 from engines.inputs import Adapter
-from engines.loading.networks import Network, find_network
+from engines.loading.networks import Fit, Network, check_fits, find_network
 from engines.media.metadata import cheap_sha256
 from engines.memory import activations
 from engines.memory.fitting import Use, Working
 from engines.memory.remembered import content_key
 from engines.phantom_physics import latents as physics_latents
-from engines.phantom_physics.checkpoint import SETTINGS, PhysicsSettings, architecture, read_settings
-from engines.phantom_physics.encoder import VideoEncoder
-from engines.phantom_physics.keys import VIDEO_ENCODER, VISUAL
+from engines.phantom_physics.checkpoint import SETTINGS, PhysicsSettings, architecture, settings_of
+from engines.phantom_physics.encoder import VideoEncoder, pixel_values
+from engines.phantom_physics.keys import VIDEO_ENCODER, VIDEO_PREDICTOR, VISUAL
 from engines.phantom_physics.latents import PhysicsSpace
 from engines.phantom_physics.sampling import Latents
+from engines.phantom_physics.surprise import surprise_of
 from engines.sampling.finite import finite
 from engines.types import Context
 from engines.wan import vae
 from engines.wan.components import WanModel
+
+FITS = tuple(
+    Fit(what, role, has, lambda found, name=name: found["physics"].config[name], wanted_by="physics")
+    for what, role, has, name in (
+        ("blocks", "transformer", lambda found: found["transformer"].config["num_layers"], "num_layers"),
+        ("channels", "transformer", lambda found: width(found["transformer"]), "visual_width"),
+        ("text channels", "transformer", lambda found: found["transformer"].config["text_dim"], "text_dim"),
+        ("feature channels", "encoder", lambda found: found["encoder"].config["hidden_size"], "in_channels"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,7 @@ class PhysicsModel:
 
     Attributes:
         physics, encoder: None where the model has no branch, or it is not to run.
+        predictor: V-JEPA 2 with what it expects to see, where a clip's surprise is to be measured.
         told: one sentence that says which of them make the clip.
     """
 
@@ -41,13 +52,17 @@ class PhysicsModel:
     encoder: Network | None
     settings: PhysicsSettings
     told: str
+    predictor: Network | None = None
 
     @classmethod
-    def find(cls, context: Context, *, with_physics: bool, adapters: Sequence[Adapter] = ()) -> PhysicsModel:
+    def find(
+        cls, context: Context, *, with_physics: bool, surprised: bool = False, adapters: Sequence[Adapter] = ()
+    ) -> PhysicsModel:
         """The model's files as the context has them; nothing is loaded.
 
         Args:
             with_physics: whether the branch is to run, where the model has one.
+            surprised: whether the surprise of the clip is to be measured.
             adapters: of the pictures' transformer.
 
         Raises:
@@ -55,19 +70,21 @@ class PhysicsModel:
             IncompatibleCheckpoint: a file is damaged, of another network, or does not fit the others.
         """
         wan = WanModel.find(context, transformer_kind=VISUAL, adapters=adapters)
-        settings = PhysicsSettings()
         if "physics" not in {weights.role for weights in context.model.weights}:
-            return cls(wan, None, None, settings, "Made by the base model alone: it has no physics branch.")
-        if not with_physics:
-            return cls(wan, None, None, settings, "Made by the base model alone: the physics branch did not run.")
+            return cls(wan, None, None, PhysicsSettings(), "Made by the base model alone: it has no physics branch.")
+        # Another role than the encoder's: the same file, but another network in memory.
+        predictor = find_network("predictor", context.paths("encoder"), VIDEO_PREDICTOR) if surprised else None
         paths = context.paths("physics")
+        settings = settings_of(paths) if with_physics or surprised else PhysicsSettings()
+        if not with_physics:
+            told = "Made by the base model alone: the physics branch did not run."
+            return cls(wan, None, None, settings, told, predictor)
         weights = tuple(path for path in paths if path.name != SETTINGS)
-        settings = read_settings(next((p for p in paths if p.name == SETTINGS), weights[0].with_name(SETTINGS)))
         physics = find_network("physics", weights, architecture(settings))
         encoder = find_network("encoder", context.paths("encoder"), VIDEO_ENCODER)
-        _check_fit(wan.transformer, physics, encoder)
+        check_fits({"transformer": wan.transformer, "physics": physics, "encoder": encoder}, FITS)
         told = "Pictures and physics were denoised together, by a physics branch trained with this project."
-        return cls(wan, physics, encoder, settings, told)
+        return cls(wan, physics, encoder, settings, told, predictor)
 
     @property
     def warnings(self) -> list[str]:
@@ -124,7 +141,7 @@ class PhysicsModel:
         seen = context.remember(content_key("frames", component.key, *content), look)
         if self.encoder is None:
             return Latents(seen)
-        eyes, eyes_room = self.encoder.planned(context, self._encoding_bytes)
+        eyes, eyes_room = self.encoder.planned(context, self._encoding_bytes(self.encoder))
 
         def feel() -> torch.Tensor:
             with context.use(eyes, working_bytes=eyes_room) as network:
@@ -135,11 +152,26 @@ class PhysicsModel:
     def _features(self, encoder: VideoEncoder, frames: np.ndarray) -> torch.Tensor:
         return physics_latents.encode(encoder, frames, self.space)
 
-    def _encoding_bytes(self, itemsize: int) -> int:
-        """Activations of one window."""
-        assert self.encoder is not None
-        tokens = self.space.max_frames // 2 * (self.space.size // 16) ** 2
-        return activations.video_encoder(self.encoder.config, tokens=tokens, itemsize=itemsize)
+    def square(self, frames: np.ndarray) -> torch.Tensor:
+        """Frames uint8 [T,H,W,3] as V-JEPA 2 sees them, [3,T,size,size]."""
+        return pixel_values(frames, size=self.space.size, resize=self.space.resize)
+
+    def surprise(self, context: Context, video: torch.Tensor) -> float:
+        """How much of a clip, as `square` gives it, was not expected: see engines.phantom_physics.surprise."""
+        assert self.predictor is not None
+        component, room = self.predictor.planned(context, self._encoding_bytes(self.predictor))
+        with context.use(component, working_bytes=room) as network:
+            return surprise_of(network, video, self.space)
+
+    def _encoding_bytes(self, encoder: Network) -> Callable[[int], int]:
+        """Activations of one window, by the bytes of a number."""
+        tokens = self.space.max_frames // 2 * (self.space.size // encoder.config.get("patch_size", 16)) ** 2
+        return lambda itemsize: activations.video_encoder(encoder.config, tokens=tokens, itemsize=itemsize)
+
+
+def width(network: Network) -> int:
+    """Channels of a transformer's states."""
+    return int(network.config["num_attention_heads"] * network.config["attention_head_dim"])
 
 
 def _working(network: Network, tokens: int) -> Working:
@@ -147,20 +179,3 @@ def _working(network: Network, tokens: int) -> Working:
         return activations.wan_transformer(network.config, tokens=tokens, itemsize=itemsize, own_timesteps=True)
 
     return working
-
-
-def _check_fit(visual: Network, physics: Network, encoder: Network) -> None:
-    """Raises IncompatibleCheckpoint where the three were not made for each other."""
-    wide = visual.config["num_attention_heads"] * visual.config["attention_head_dim"]
-    for what, network, has, wants in (
-        ("blocks", physics, physics.config["num_layers"], visual.config["num_layers"]),
-        ("channels in the pictures' network", physics, physics.config["visual_width"], wide),
-        ("text channels", physics, physics.config["text_dim"], visual.config["text_dim"]),
-        ("feature channels", encoder, encoder.config["hidden_size"], physics.config["in_channels"]),
-    ):
-        if has != wants:
-            wanted = physics.name if network is encoder else visual.name
-            raise IncompatibleCheckpoint(
-                f"{network.name} was made for {has} {what}, but {wanted} has {wants}.",
-                hint="Use the base model and the encoder that the physics checkpoint was trained with.",
-            )

@@ -23,10 +23,11 @@ from engines.phantom_physics.latents import normalised, tubelet_count
 from engines.phantom_physics.picture import best_output_size, cover
 from engines.phantom_physics.sampling import Latents, Sampler, denoise, draw_noise
 from engines.phantom_physics.spec import FEWEST_FRAMES, STRIDE, PhantomPhysicsRequest, most_given, resolved_shift
+from engines.phantom_physics.view import SUFFIX, movie
 from engines.prompting.tokens import cut_notes
 from engines.sampling import guidance
 from engines.sampling.denoise import SOLVERS
-from engines.types import Context, Frames, LatentStep
+from engines.types import Context, Frames, LatentStep, Measured
 from engines.wan import transformer
 from engines.wan.latents import latent_shape, preview
 from engines.wan.text import padded
@@ -40,7 +41,9 @@ class PhantomPhysics:
     @torch.no_grad()
     def generate(self, request: PhantomPhysicsRequest, context: Context) -> Iterator[Any]:
         """Yields Stage, Note, LatentStep and Frames; closing it leaves nothing behind."""
-        model = PhysicsModel.find(context, with_physics=request.physics_scale > 0, adapters=request.adapters)
+        model = PhysicsModel.find(
+            context, with_physics=request.physics_scale > 0, surprised=request.surprise, adapters=request.adapters
+        )
         yield Note(message=model.told)
         for warning in model.warnings:
             yield Note(message=warning)
@@ -104,14 +107,23 @@ class PhantomPhysics:
             ):
                 clip = state.clean
                 yield LatentStep(state.index, state.total, lambda clip=clip: preview(clip, model.wan.rgb_factors))
-        latents = state.latents.visual
+        latents, kept = state.latents, {}
+        if latents.physics is not None:
+            felt_then = latents.physics
+            kept[SUFFIX] = lambda: movie(felt_then, width=width, height=height, fps=request.fps)
 
         if not context.decodes:
             return
         yield Stage(name="Decoding")
+        squares: list[torch.Tensor] = []
         with context.use(decoding.component, working_bytes=decoding.working_bytes) as decoder:
-            for pixels in decode_frames(decoder, latents, manner=decoding.manner):
-                yield Frames(pixels)
+            for pixels in decode_frames(decoder, latents.visual, manner=decoding.manner):
+                if request.surprise:
+                    squares.append(model.square(pixels))
+                yield Frames(pixels, kept)
+        if request.surprise:
+            yield Stage(name="Measuring surprise")
+            yield Measured("surprise", model.surprise(context, torch.cat(squares, 1)))
 
 
 def beginning(request: PhantomPhysicsRequest) -> tuple[np.ndarray, list[str]]:

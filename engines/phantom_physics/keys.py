@@ -18,9 +18,10 @@ from engines.wan.transformer_keys import NATIVE, TRANSFORMER, restore_rope
 
 HEADS = {1024: 16, 1280: 16, 1408: 22}  # of V-JEPA 2 by width: shapes do not tell them
 
-# What one file may hold beside the other branch.
+# What one file may hold: each network ignores the others.
 _PHYSICS_KEYS = r"(physics|coupling|physics_latents|force)\..*"
 _VISUAL_KEYS = r"(patch_embedding|text_embedding|time_embedding|time_projection|blocks|head)\..*"
+_ENCODER_KEYS = r"(encoder|predictor)\..*"
 
 # The library's names -> the published ones, for writing checkpoints: NATIVE's renames the other way round.
 _TO_NATIVE = (
@@ -47,9 +48,14 @@ def native_name(name: str) -> str:
     name = re.sub(r"^blocks\.(\d+)\.coupling\.", r"coupling.\1.", name)
     if re.fullmatch(_PHYSICS_KEYS, name):
         return name
+    return f"physics.{native_visual_name(name)}"
+
+
+def native_visual_name(name: str) -> str:
+    """The published key of a visual transformer's parameter."""
     for pattern, replacement in _TO_NATIVE:
         name = re.sub(pattern, replacement, name)
-    return f"physics.{name}"
+    return name
 
 
 def _own_name(found: re.Match[str]) -> str:
@@ -62,7 +68,7 @@ PHYSICS = Layout(
     name="Phantom-physics",
     signature=(r"physics\.blocks\.0\.self_attn\.q\.weight", r"coupling\.\d+\.vis_attn\.q\.weight"),
     renames=((r"^physics\.(.+)$", _own_name), (r"^coupling\.(\d+)\.", r"blocks.\1.coupling.")),
-    ignored=(_VISUAL_KEYS,),
+    ignored=(_VISUAL_KEYS, _ENCODER_KEYS),
 )
 
 
@@ -88,11 +94,12 @@ BRANCH = Architecture(
     restore=restore_rope,
     blocks=TRANSFORMER.blocks,
 )
-# The pictures' transformer, also from a file that holds both branches.
+# The pictures' transformer, also from a file that holds both branches and their encoder.
 VISUAL = dataclasses.replace(
     TRANSFORMER,
     layouts=tuple(
-        dataclasses.replace(layout, ignored=(*layout.ignored, _PHYSICS_KEYS)) for layout in TRANSFORMER.layouts
+        dataclasses.replace(layout, ignored=(*layout.ignored, _PHYSICS_KEYS, _ENCODER_KEYS))
+        for layout in TRANSFORMER.layouts
     ),
 )
 
@@ -103,7 +110,7 @@ ENCODER_TRANSFORMERS = Layout(
         r"encoder\.layer\.0\.attention\.(attention\.)?query\.weight",
     ),
     renames=((r"\.attention\.attention\.", ".attention."),),  # of early public conversions
-    ignored=(r"predictor\..*",),
+    ignored=(r"predictor\..*", _PHYSICS_KEYS, _VISUAL_KEYS),
 )
 ENCODER_PUBLISHED = Layout(
     name="V-JEPA 2",
@@ -133,6 +140,19 @@ def configure_encoder(shapes: Shapes) -> dict[str, Any]:
     }
 
 
+def configure_predictor(shapes: Shapes) -> dict[str, Any]:
+    """The same with those of the predictor, whose heads are counted as the published ones have: 32 channels each."""
+    width = shapes["predictor.embeddings.predictor_embeddings.weight"][0]
+    return configure_encoder(shapes) | {
+        "pred_hidden_size": width,
+        "pred_num_attention_heads": max(1, width // 32),
+        "pred_num_hidden_layers": 1
+        + max(int(name.split(".")[2]) for name in shapes if name.startswith("predictor.layer.")),
+        "pred_num_mask_tokens": shapes["predictor.embeddings.mask_tokens"][0],
+        "pred_mlp_ratio": shapes["predictor.layer.0.mlp.fc1.weight"][0] / width,
+    }
+
+
 VIDEO_ENCODER = Architecture(
     title=families.V_JEPA2,
     class_name="VideoEncoder",
@@ -140,4 +160,18 @@ VIDEO_ENCODER = Architecture(
     configure=configure_encoder,
     layouts=(ENCODER_TRANSFORMERS, ENCODER_PUBLISHED),
     blocks=("encoder.layer",),
+)
+# The same with what predicts, for files that hold it.
+VIDEO_PREDICTOR = dataclasses.replace(
+    VIDEO_ENCODER,
+    construct=lambda config: build_encoder(config, predicts=True),
+    configure=configure_predictor,
+    layouts=(
+        dataclasses.replace(
+            ENCODER_TRANSFORMERS,
+            signature=(*ENCODER_TRANSFORMERS.signature, r"predictor\.embeddings\.mask_tokens"),
+            ignored=ENCODER_TRANSFORMERS.ignored[1:],
+        ),
+    ),
+    blocks=("encoder.layer", "predictor.layer"),
 )

@@ -5,11 +5,14 @@ Defaults: Wan2.2's own for its 5B model, at the paper's 480p; see docs/phantom_p
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from engines.errors import MediaError, Problem
 from engines.inputs import AdaptableRequest, GivenClip, Reference, media
+from engines.loading.store import ASSETS
 from engines.media.clips import look_at
 from engines.media.excerpt import frames_at, too_short
 from engines.parameters import guidance_scale
@@ -18,6 +21,7 @@ from engines.sampling import guidance
 from engines.types import EngineSpec, Geometry, ModelSpec, Phase, Weights
 from engines.validation import prompt_problems
 from engines.wan import phases as wan
+from engines.wan.starter import STARTER_DEFAULTS, STARTER_PRESETS, starter_geometry, starter_weights
 from engines.wan.weights import NEGATIVE_CHINESE, PUBLISHED, PUBLISHED_PRESETS
 from engines.wording import either
 
@@ -86,6 +90,15 @@ class PhantomPhysicsRequest(AdaptableRequest):
     solver: Literal["unipc", "dpm++"] = parameter(
         "unipc", label="Solver", help="How the steps are taken.", group="quality", advanced=True
     )
+    surprise: bool = parameter(
+        False,
+        label="Measure surprise",
+        help="When the clip is made, V-JEPA 2 tells how much of it went on otherwise than it expected. Several "
+        "variations of a clip are then shown in this order, the least surprising first.",
+        group="quality",
+        presentation=True,
+        advanced=True,
+    )
 
 
 def resolved_shift(request: PhantomPhysicsRequest, width: int, height: int) -> float:
@@ -105,6 +118,10 @@ def check(request: PhantomPhysicsRequest, model: ModelSpec) -> list[Problem]:
     problems = prompt_problems(request)
     if request.physics_scale and not any(weights.role == "physics" for weights in model.weights):
         problems.append(Problem("physics_scale", f"{model.title} has no physics branch: set Physics to 0."))
+    if request.surprise and not any(weights.role == "encoder" for weights in model.weights):
+        problems.append(Problem("surprise", f"{model.title} has no V-JEPA 2 to be surprised: switch that off."))
+    if request.surprise and request.frames < FEWEST_FRAMES:
+        problems.append(Problem("surprise", f"Surprise needs a clip of at least {FEWEST_FRAMES} frames."))
     if request.picture and request.clip:
         problems.append(Problem("clip", "Give a picture or a clip to go on from, not both."))
     if (request.picture or request.clip) and request.frames <= STRIDE:
@@ -207,13 +224,40 @@ def passes_of(request: PhantomPhysicsRequest) -> list[str]:
     return [name for name in weights if any(one[name] for one in counted)]
 
 
+STARTER_FILE = "phantom_physics.safetensors"  # both branches and their encoder
+STARTER_PARTS = ("transformer", "physics", "encoder")
+
+
+def starter(folder: Path = ASSETS / "starter") -> ModelSpec:
+    """The built-in model as its file in this folder describes it."""
+    own = tuple(Weights(role, (f"starter/{STARTER_FILE}",)) for role in STARTER_PARTS[1:])
+    return ModelSpec(
+        name="starter",
+        title="Starter (built in, runs anywhere)",
+        note="A small demonstration model trained by this project on six scenes of simulated discs; it shows how the "
+        "engine works, not what it can do at full size.",
+        weights=(*starter_weights(STARTER_FILE, folder=folder), *own),
+        geometry=dataclasses.replace(starter_geometry(STARTER_FILE, folder=folder), sizes=((64, 64), (96, 64))),
+        defaults=STARTER_DEFAULTS | {"width": 64, "height": 64, "shift": 2.0, "guidance": 2.0},
+        presets=STARTER_PRESETS,
+        words="a red or blue disc that falls to the floor and stays there, falls to the floor and bounces, is thrown "
+        "up to the right, swings on a rod, or meets another head on; or a ball that rolls down a slope",
+    )
+
+
+def models(folder: Path = ASSETS / "starter") -> tuple[ModelSpec, ...]:
+    """What can be chosen: the built-in model only where its file is there."""
+    published = (BASE_5B, PHYSICS_5B)
+    return (starter(folder), *published) if (folder / STARTER_FILE).is_file() else published
+
+
 PHANTOM_PHYSICS = EngineSpec(
     name="phantom-physics",
     title="Phantom-physics",
     purpose="A clip and its physics, denoised together.",
     tab="Physics",
     request_type=PhantomPhysicsRequest,
-    models=(BASE_5B, PHYSICS_5B),
+    models=models(),
     implementation="engines.phantom_physics.engine:PhantomPhysics",
     one_pass={"guidance": 1.0},
     advice="Say what moves and what acts on it: pushes, falls, collisions, flows, and what they do to what they meet.",

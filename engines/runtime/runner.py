@@ -21,7 +21,7 @@ from engines.memory import devices
 from engines.registry import implementation
 from engines.request import Request, seeds
 from engines.runtime.time_left import Pace, TimeLeft
-from engines.types import Context, EngineSpec, Frames, LatentStep
+from engines.types import Context, EngineSpec, Frames, LatentStep, Measured
 
 _PREVIEW_EVERY_S = 0.5
 _PREVIEW_SHARE = 0.02
@@ -81,6 +81,7 @@ class _Run:
         )
         self.seconds: dict[str, float] = {}
         self.notes: list[str] = []
+        self.figures: dict[str, float] = {}
         self.writer: BackgroundWriter | None = None
         self.beside: Mapping[str, Callable[[], bytes]] = {}
         self.stepping = False
@@ -130,6 +131,8 @@ class _Run:
                 yield item
             case Note():
                 yield self._noted(item.message)
+            case Measured():
+                self.figures[item.name] = item.value
             case LatentStep():
                 self.stepping = True
                 yield Step(index=item.index, total=item.total, eta_s=self.time_left.step(item.index, item.total))
@@ -189,7 +192,7 @@ class _Run:
         self.length, self.writer = self.writer.frame_count, None
         self.seconds["Saving"] = time.monotonic() - began
         self.seconds["total"] = time.monotonic() - self._began
-        described = self._described(files).model_copy(update={"peak_bytes": peak_bytes})
+        described = self._described(files).model_copy(update={"peak_bytes": peak_bytes, "figures": self.figures})
         text = json.dumps(described.model_dump(mode="json"), ensure_ascii=False, indent=1)
         write_poster(self.output.part(".png"), self.poster, parameters=text)
         self.output.write_text(".json", text)
@@ -206,6 +209,7 @@ class _Run:
             frames=self.length,
             notes=tuple(self.notes),
             beside=tuple(str(self.output.final(suffix)) for suffix in self.beside),
+            figures=self.figures,
         )
 
     def _described(self, files: dict[str, tuple[Path, ...]]) -> metadata.Metadata:

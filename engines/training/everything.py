@@ -117,7 +117,8 @@ class Everything:
             if begun:
                 trainer.resume()
             elif source is not None:
-                trainer.adopt(_named(trainer, job, source), step=read_facts(source)["recipe"]["step"])
+                read = getattr(trainer.task, "weights_of", lambda path: _named(trainer, job, path))
+                trainer.adopt(read(source), step=read_facts(source)["recipe"]["step"])
             trainer.begin_leg()
             trainer.run()
         return trainer

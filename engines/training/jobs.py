@@ -74,6 +74,8 @@ JOBS = (
         ("pyramid-vae",),
         "pyramid_vae.safetensors",
     ),
+    Job("physics-encoder", "physics_encoder.safetensors", ("physics-encoder",), 2),
+    Job("phantom-physics-starter", "phantom_physics.safetensors", ("phantom-physics",), 3, ("vae", "physics-encoder")),
 )
 
 

@@ -91,8 +91,10 @@ class Recipe:
 class Task(Protocol):
     """A recipe come to life.
 
-    It may also have `after_backward() -> figures`, called with the gradients before they are clipped, and `state()` and
-    `load_state(state)` for plain values of its own that a resumed run needs.
+    It may also have `after_backward() -> figures`, called with the gradients before they are clipped; `state()` and
+    `load_state(state)` for plain values and tensors of its own that a resumed run needs; `weights_of(file)`, what it
+    exported by the trainer's names, where that is not one network as it stands; and `adopted()`, called when weights
+    of a file were taken.
     """
 
     def networks(self) -> dict[str, nn.Module]:

@@ -112,6 +112,8 @@ class Trainer:
             for name, parameter in self.parameters:
                 parameter.copy_(tensors[name])
                 self.average[name] = parameter.detach().clone()
+        if adopted := getattr(self.task, "adopted", None):
+            adopted()
         self.step = step
         log.info("Training goes on from a file of step %d.", step)
 

@@ -66,7 +66,8 @@ def starter_geometry(transformer: str, *, folder: Path = ASSETS / "starter") -> 
     """Which clips it can make: sides are multiples of a token's pixels, lengths of a latent's frames and one."""
     facts = facts_of(folder / transformer)
     vae = facts_of(folder / facts.get("vae", FIRST_VAE)).get("config", {"temperal_downsample": [True, True]})
-    patch = facts.get("config", {}).get("patch_size", [1, 1, 1])[1:]
+    config = facts.get("configs", {}).get("WanTransformer3DModel") or facts.get("config", {})
+    patch = config.get("patch_size", [1, 1, 1])[1:]
     return Geometry(
         sizes=SIZES,
         multiple=spatial_stride(vae) * math.lcm(*patch),

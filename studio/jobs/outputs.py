@@ -64,6 +64,7 @@ def whole_clip(folder: Path, job: Job) -> Clip | None:
         peak_bytes=told.peak_bytes,
         frames=frames,
         notes=tuple(told.notes),
+        figures=told.figures,
         beside=tuple(str(path) for path in sorted(folder.glob(f"{job.id}.*")) if path not in (video, sidecar, poster)),
     )
 

@@ -14,6 +14,7 @@ from studio.jobs.store import Job
 from studio.page import markup
 from studio.page.slots import png
 
+PHYSICS_VIEW = ".physics.webp"  # as engines.phantom_physics.view names it, which imports torch
 _SIDE = 80
 _MOST_CHARACTERS = 400
 
@@ -23,7 +24,17 @@ def html(spec: EngineSpec, job: Job) -> str:
     request = dict(job.result.request if job.result else job.request)
     model = {model.name: model.title.partition(" (")[0] for model in spec.models}.get(request["model"], "")
     said = remaking.words(spec, job, most=_MOST_CHARACTERS)
-    return markup.made_of(said, pictures(spec, request), made_by=" · ".join(filter(None, (spec.title, model))))
+    made_of = markup.made_of(said, pictures(spec, request), made_by=" · ".join(filter(None, (spec.title, model))))
+    return made_of + physics(job)
+
+
+def physics(job: Job) -> str:
+    """What the physics of a clip looked like while it was made, in a frame that opens; "" where nothing was kept."""
+    views = [Path(name) for name in (job.result.beside if job.result else ()) if name.endswith(PHYSICS_VIEW)]
+    if not views or not views[0].is_file():
+        return ""
+    size = (int(job.request["width"]), int(job.request["height"]))
+    return markup.physics(views[0].read_bytes(), size)
 
 
 def pictures(spec: EngineSpec, request: dict[str, Any]) -> list[bytes]:

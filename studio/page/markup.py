@@ -169,6 +169,13 @@ def playback(webp: bytes, size: tuple[int, int]) -> str:
     return f'<figure class="playback">{shown}<figcaption>Finished so far</figcaption></figure>'
 
 
+def physics(webp: bytes, size: tuple[int, int]) -> str:
+    """A clip's physics as a moving picture that opens."""
+    shown = _moving(webp, size, alt="The physics of the clip, as colours")
+    said = "What the physics branch denoised beside the pictures: its three strongest directions as red, green and blue"
+    return f'<details class="physics"><summary>Physics view</summary>{shown}<p class="quiet">{said}.</p></details>'
+
+
 def _line(line: Line) -> str:
     if line.mark == "command":
         return f"<p><code>{escape(line.text)}</code></p>"

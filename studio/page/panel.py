@@ -81,6 +81,18 @@ def clips(studio: Studio, batch: str, *, owner: str) -> list[Job]:
     return [job for job in studio.store.batch(batch) if job.owner == owner and job.state == "done" and job.result]
 
 
+def ranked(jobs: list[Job]) -> list[Job]:
+    """Clips made together: by their surprise, the least first, where it was measured; else as they were made."""
+    return sorted(jobs, key=lambda job: job.result.figures.get("surprise", 0.0) if job.result else 0.0)
+
+
+def variation(job: Job) -> str:
+    """What stands below a clip among those made with it."""
+    figures = job.result.figures if job.result else {}
+    seed = f"seed {job.request['seed']}" if figures else str(job.request["seed"])
+    return " · ".join([seed, *(f"{name} {value:.3f}" for name, value in figures.items())])
+
+
 def own_pixels(spec: EngineSpec | None, job: Job) -> bool:
     """Whether a small built-in model makes the job's clip."""
     known = spec.models if spec is not None else ()
@@ -94,6 +106,7 @@ def finished(spec: EngineSpec, clip: Job, *, title: str = "Done") -> Card:
     parts.append(clip_length(clip.frames, request["fps"]))
     if clip.result is not None:
         parts.append(f"made in {time_span(clip.result.seconds.get('total', 0.0))}")
+        parts += [f"{name} {value:.3f}" for name, value in clip.result.figures.items()]
     notes = clip.result.notes if clip.result else ()
     if clip.result is not None and not Path(clip.result.video).is_file():
         notes = (*notes, NO_FILE)
@@ -151,6 +164,7 @@ def facts(spec: EngineSpec | None, job: Job) -> list[Row]:
         rows.append(Row(title, Path(str(value)).name if is_file else _readable(value)))
     if job.result is not None:
         rows.append(Row("Made in", time_span(job.result.seconds.get("total", 0.0))))
+        rows += [Row(name.capitalize(), f"{value:.3f}") for name, value in job.result.figures.items()]
         rows += [Row("Note", note) for note in job.result.notes]
     return [row for row in rows if row.value]
 

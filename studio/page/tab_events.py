@@ -176,12 +176,12 @@ class TabEvents:
         }
 
     def _strip(self, batch: str, owner: str, shown: Job | None) -> Any:
-        cards = [(card, str(job.request["seed"])) for job, card in self._variations(batch, owner)]
+        cards = [(card, panel.variation(job)) for job, card in self._variations(batch, owner)]
         return gr.update(value=cards, visible=len(cards) > 1 and shown is not None)
 
     def _variations(self, batch: str, owner: str) -> list[tuple[Job, str]]:
         """The clips made together that are still there, each with the file that stands for it in the strip."""
-        found = [(job, card_of(job)) for job in panel.clips(self.studio, batch, owner=owner)]
+        found = [(job, card_of(job)) for job in panel.ranked(panel.clips(self.studio, batch, owner=owner))]
         return [(job, card) for job, card in found if card is not None]
 
     def _picture(self, now: panel.View, webp: bytes | None) -> Any:

@@ -210,6 +210,19 @@ def test_a_starter_names_its_class_and_configuration(tmp_path: Path) -> None:
         assert "cannot be built" in refusal(odd, architecture=VAE)
 
 
+def test_a_file_of_several_networks_names_the_configuration_of_each_class(tmp_path: Path) -> None:
+    path = tiny_wan.write(tmp_path / "vae.safetensors", tiny_wan.vae(), tiny_wan.VAE)
+    for configs, told in (
+        ({"Other": {}, "AutoencoderKLWan": tiny_wan.VAE}, tiny_wan.VAE["latents_mean"]),
+        ({"AutoencoderKLWan": {"base_dim": "wide"}}, None),
+    ):
+        file = write(tmp_path / "both.safetensors", dict(load_file(path)), kinora=json.dumps({"configs": configs}))
+        if told is None:
+            assert "cannot be built" in refusal(file, architecture=VAE)
+        else:
+            assert load(open_checkpoint([file]), VAE, dtype=torch.float32).config.latents_mean == told
+
+
 def test_a_malformed_network_is_told_apart_from_a_damaged_file(tmp_path: Path) -> None:
     tensors = published()
     del tensors["text_embedding.0.weight"]

@@ -351,6 +351,7 @@ def test_odd_headers_are_one_sentence(text: bytes, tmp_path: Path) -> None:
         ('{"config": [1]}', "config"), ('{"config": {"num_layers": 1000000000}}', "config"),
         ('{"config": {"rope_max_seq_len": 1000000000}}', "config"), ('{"config": {"ffn_dim": NaN}}', "config"),
         ('{"config": {"patch_size": ' + json.dumps([1] * 5000) + "}}", "config"),
+        ('{"configs": [1]}', "configs"), ('{"configs": {"VideoEncoder": {"num_hidden_layers": 1000000000}}}', "config"),
     ],
 )  # fmt: skip
 def test_odd_facts_of_a_file_are_one_sentence(

@@ -1,6 +1,7 @@
 """Phantom-physics on a tiny model: what a clip begins with, the branch that does not run, what is said and refused."""
 
 import hashlib
+import io
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +22,10 @@ from engines.phantom_physics.engine import PhantomPhysics, beginning
 from engines.phantom_physics.spec import NO_PUBLIC_WEIGHTS, PhantomPhysicsRequest, resolved_shift
 from engines.registry import SPECS
 from engines.training.world.physics import make_scene
-from engines.types import Frames, LatentStep
+from engines.types import Frames, LatentStep, Measured
 from engines.validation import build_request
 from studio import models
-from tests.engines import tiny_physics
+from tests.engines import tiny_physics, tiny_wan
 from tests.engines.tiny_models import TINY
 from tests.engines.tiny_wan import CountingContext
 
@@ -234,10 +235,13 @@ def test_the_shift_follows_the_size_as_published() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"visual_width": 48}, "made for 48 channels in the pictures' network, but transformer.safetensors has 32"),
-        ({"num_layers": 3}, "made for 3 blocks, but transformer.safetensors has 2"),
-        ({"text_dim": 24}, "made for 24 text channels, but transformer.safetensors has 16"),
-        ({"in_channels": 20, "out_channels": 20}, "encoder.safetensors was made for 24 feature channels"),
+        ({"visual_width": 48}, "transformer.safetensors has 32 channels, but physics.safetensors was made for 48"),
+        ({"num_layers": 3}, "transformer.safetensors has 2 blocks, but physics.safetensors was made for 3"),
+        ({"text_dim": 24}, "transformer.safetensors has 16 text channels, but physics.safetensors was made for 24"),
+        (
+            {"in_channels": 20, "out_channels": 20},
+            "has 24 feature channels, but physics.safetensors was made for 20",
+        ),
     ],
 )
 def test_networks_that_were_not_made_for_each_other_are_refused_before_loading(
@@ -307,3 +311,58 @@ def test_a_trained_folder_takes_the_place_of_published_weights(
 def test_grad_is_as_before(context: CountingContext) -> None:
     run(context)
     assert torch.is_grad_enabled()
+
+
+def test_surprise_is_measured_of_the_clip_with_and_without_the_branch(context: CountingContext) -> None:
+    for scale in (1.0, 0.0):
+        plain, measured = (run(context, physics_scale=scale, surprise=told) for told in (False, True))
+        assert np.array_equal(video(plain), video(measured)), "it only looks"
+        assert not [item for item in plain if isinstance(item, Measured)]
+        (figure,) = [item for item in measured if isinstance(item, Measured)]
+        assert figure.name == "surprise" and 0 < figure.value < 2
+        again = [item for item in run(context, physics_scale=scale, surprise=True) if isinstance(item, Measured)]
+        assert again == [figure]
+
+
+def test_surprise_that_cannot_be_measured_is_refused_before_a_run(
+    files: dict[str, tuple[Path, ...]], tmp_path: Path
+) -> None:
+    for model, changes, said in (
+        ("5B", {"physics_scale": 0.0}, "has no V-JEPA 2"),
+        ("5B-physics", {"frames": 1}, "at least 5 frames"),
+    ):
+        spec = SPECS["phantom-physics"]
+        with pytest.raises(InvalidRequest, match=said):
+            build_request(spec, spec.default_values(model) | {"prompt": "a ball", "surprise": True} | changes)
+    tiny_wan.write(tmp_path / "encoder.safetensors", tiny_physics.encoder(), tiny_physics.ENCODER)
+    alone = context_of(files | {"encoder": (tmp_path / "encoder.safetensors",)})
+    with pytest.raises(IncompatibleCheckpoint, match=r"encoder\.safetensors"):
+        run(alone, surprise=True)
+    assert not alone.builds, "refused before anything is loaded"
+
+
+def test_the_physics_are_kept_as_a_moving_picture_of_the_clips_length(context: CountingContext) -> None:
+    made = run(context)
+    last = [item for item in made if isinstance(item, Frames)][-1]
+    with Image.open(io.BytesIO(last.beside[".physics.webp"]())) as movie:
+        duration = 0
+        for index in range(movie.n_frames):
+            movie.seek(index)
+            movie.load()
+            duration += movie.info["duration"]
+        assert movie.n_frames > 1 and max(movie.size) == 192
+    assert duration == pytest.approx(1000 * len(video(made)) / 24, rel=0.1)
+    assert not any(item.beside for item in run(context, physics_scale=0.0) if isinstance(item, Frames))
+
+
+def test_the_view_shows_what_differs_and_always_in_the_same_colours() -> None:
+    from engines.phantom_physics.view import components
+
+    latents = torch.zeros(5, 3, 2, 2)
+    latents[2, 1] = 4.0  # a moment of its own
+    latents[4, :, 0, 0] = 1.0  # a place of its own
+    shown = components(latents)
+    assert shown.shape == (3, 2, 2, 3) and np.array_equal(shown, components(latents))
+    assert np.abs(shown[1].astype(int) - shown[0]).max() > 200 and np.array_equal(shown[0], shown[2])
+    assert np.abs(shown[0, 0, 0].astype(int) - shown[0, 1, 1]).max() > 100
+    assert components(torch.randn(2, 3, 2, 2))[..., 2].max() == 0, "two channels have no third direction"

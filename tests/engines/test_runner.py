@@ -29,7 +29,7 @@ from engines.memory.budget import OWN_BYTES
 from engines.runtime.runner import run
 from engines.runtime.session import Session
 from engines.runtime.time_left import Pace, TimeLeft
-from engines.types import Frames, LatentStep
+from engines.types import Frames, LatentStep, Measured
 from engines.validation import build_request
 from tests.engines.tiny import TINY, write_checkpoint
 
@@ -245,6 +245,7 @@ class Streaming:
             yield LatentStep(index + 1, 3)
             frames = np.full((3, 16, 16, 3), 80 * index, np.uint8) + np.uint8([0, 20, 40])[:, None, None, None]
             yield Frames(frames, beside={".latents.bin": lambda index=index: bytes([index])})
+        yield Measured("surprise", 0.25)
 
 
 def test_files_beside_the_clip_are_those_of_its_last_frames(session, tmp_path):
@@ -254,6 +255,8 @@ def test_files_beside_the_clip_are_those_of_its_last_frames(session, tmp_path):
     said = list(run(in_parts, request, context, output_dir=tmp_path, job_id="clip", engine=Streaming()))
     assert files(tmp_path) == ["clip.json", "clip.latents.bin", "clip.mp4", "clip.png"]
     assert said[-1].result.beside == (str(tmp_path / "clip.latents.bin"),)
+    assert said[-1].result.figures == {"surprise": 0.25}
+    assert json.loads((tmp_path / "clip.json").read_text(encoding="utf-8"))["figures"] == {"surprise": 0.25}
     assert (tmp_path / "clip.latents.bin").read_bytes() == b"\x02"
     # Steps go on counting while finished frames are shown.
     assert [(event.index, event.total) for event in said if event.type == "step"] == [(1, 3), (2, 3), (3, 3)]

@@ -25,6 +25,7 @@ COUPLING = {"visual_width": 32, "coupling_head_dim": 16}
 ENCODER = {
     "crop_size": 64, "frames_per_clip": 16, "hidden_size": CHANNELS, "num_hidden_layers": 2, "num_attention_heads": 2,
 }  # fmt: skip
+PREDICTOR = ENCODER | {"pred_hidden_size": 24, "pred_num_attention_heads": 2, "pred_num_hidden_layers": 1}
 SPACE = PhysicsSpace(size=64, pool=2, max_frames=8)
 
 
@@ -55,7 +56,8 @@ def write_model(folder: Path) -> dict[str, tuple[Path, ...]]:
     files = tiny_wan.write_model(folder)
     tiny_wan.write(folder / "transformer.safetensors", visual(), VISUAL, text_len=tiny_wan.TEXT_LEN)
     tiny_wan.write(folder / "vae.safetensors", tiny_wan.vae(VAE), VAE)
-    encoder_file = tiny_wan.write(folder / "encoder.safetensors", encoder(), ENCODER)
+    network = seeded(lambda: build_encoder(PREDICTOR, predicts=True))
+    encoder_file = tiny_wan.write(folder / "encoder.safetensors", network, PREDICTOR)
     network = spoken()
     told = Encoder(hidden_size=CHANNELS, crop_size=SPACE.size, max_frames=SPACE.max_frames, pool=SPACE.pool)
     write_folder(folder / "physics", network.state_dict(), describe(network, encoder=told), dtype=None)

@@ -12,11 +12,12 @@ import gradio as gr
 import pytest
 
 from engines.errors import StudioError
+from engines.events import Clip
 from engines.registry import SPECS
 from engines.types import EngineSpec
 from studio.jobs.progress import Progress
 from studio.jobs.store import Job
-from studio.page import panel, plumbing, tab
+from studio.page import about_clip, panel, plumbing, tab
 from studio.page.guarded import Page
 from studio.page.tab import Tab
 from studio.service import Studio
@@ -201,3 +202,33 @@ def test_only_built_in_models_keep_their_own_pixels(spec: EngineSpec) -> None:
         card = panel.finished(spec, job)
         assert any("without smoothing" in note for note in card.notes) == model.name.startswith("starter")
     assert not panel.own_pixels(None, job)
+
+
+def test_variations_stand_in_the_order_of_their_surprise_and_say_it(tmp_path: Path) -> None:
+    def made(seed: int, **figures: float) -> Job:
+        request = SPECS["phantom-physics"].default_values("5B-physics") | {"seed": seed}
+        clip = Clip(video="", sidecar="", poster="", request=request, seconds={}, peak_bytes=0, figures=figures)
+        return Job(engine="phantom-physics", request=request, state="done", result=clip)
+
+    plain = [made(1), made(2)]
+    assert panel.ranked(plain) == plain and [panel.variation(job) for job in plain] == ["1", "2"]
+    scored = [made(1, surprise=0.4), made(2, surprise=0.1234)]
+    assert [panel.variation(job) for job in panel.ranked(scored)] == [
+        "seed 2 · surprise 0.123",
+        "seed 1 · surprise 0.400",
+    ]
+    spec = SPECS["phantom-physics"]
+    assert "surprise 0.400" in panel.finished(spec, scored[0]).text
+    assert ("Surprise", "0.400") in [(row.label, row.value) for row in panel.facts(spec, scored[0])]
+
+
+def test_the_physics_view_opens_below_a_clip_that_has_one(tmp_path: Path) -> None:
+    (tmp_path / "a.physics.webp").write_bytes(b"webp")
+    job = Job(engine="phantom-physics", request={"width": 64, "height": 32}, state="done")
+    assert about_clip.physics(job) == ""
+    beside = (str(tmp_path / "a.latents.bin"), str(tmp_path / "a.physics.webp"))
+    clip = Clip(video="", sidecar="", poster="", request={}, seconds={}, peak_bytes=0, beside=beside)
+    shown = about_clip.physics(replace(job, result=clip))
+    assert "Physics view" in shown and "d2VicA==" in shown and "--wide:64" in shown
+    (tmp_path / "a.physics.webp").unlink()
+    assert about_clip.physics(replace(job, result=clip)) == "", "its file is gone"

@@ -13,6 +13,7 @@ from engines.loading.checkpoints import load, open_checkpoint
 from engines.media.video import VideoWriter
 from engines.phantom_physics.checkpoint import SETTINGS, WEIGHTS, architecture, read_settings
 from engines.training.__main__ import main
+from engines.training.physics_branch import build_branch
 from engines.training.recipes import phantom_physics
 from engines.training.recipes.phantom_physics import RECIPE, PhysicsRecipe
 from engines.training.trainer import Trainer
@@ -132,7 +133,7 @@ def test_the_variants_have_the_sizes_of_the_design(sizes: tuple[int, int, int], 
     names = ("physics_dim", "physics_ffn_dim", "physics_num_heads")
     recipe = dataclasses.replace(RECIPE, **dict(zip(names, sizes, strict=True)))
     with torch.device("meta"):
-        made = phantom_physics.build_branch(recipe, SimpleNamespace(**phantom_physics.WAN22_5B), channels=1024)
+        made = build_branch(recipe, SimpleNamespace(**phantom_physics.WAN22_5B), channels=1024)
     counted = {name: p.numel() for name, p in made.named_parameters() if p.requires_grad}
     assert sum(size for name, size in counted.items() if ".coupling." in name) == couplings
     assert sum(counted.values()) - couplings == branch

@@ -57,12 +57,7 @@ class FlowTask:
         """
         transformer = networks.build_transformer()
         if self.recipe.start:
-            tensors, _ = read_network(Path(self.recipe.start) / "wan_t2v.safetensors")
-            shapes = {name: tensor.shape for name, tensor in transformer.state_dict().items()}
-            fitting = {name: tensor for name, tensor in tensors.items() if tensor.shape == shapes[name]}
-            missing, _ = transformer.load_state_dict(fitting, strict=False)
-            if not all(name.startswith(("patch_embedding.", "proj_out.")) for name in missing):
-                raise ValueError(f"wan_t2v.safetensors in {self.recipe.start} is of another network: {missing}.")
+            begin_from(transformer, Path(self.recipe.start) / "wan_t2v.safetensors")
         return transformer
 
     def networks(self) -> dict[str, nn.Module]:
@@ -119,6 +114,20 @@ class FlowTask:
         if self.recipe.train_text:
             facts = {"class": "UMT5EncoderModel", "config": dict(networks.TEXT_ENCODER), "recipe": record}
             save_network(folder / "text_encoder.safetensors", weights["text_encoder"], facts=facts)
+
+
+def begin_from(transformer: WanTransformer3DModel, path: Path) -> None:
+    """Takes the weights of a text-to-video starter; what is next to its latents only where they are the same.
+
+    Raises:
+        ValueError: it is of another network.
+    """
+    tensors, _ = read_network(path)
+    shapes = {name: tensor.shape for name, tensor in transformer.state_dict().items()}
+    fitting = {name: tensor for name, tensor in tensors.items() if tensor.shape == shapes.get(name)}
+    missing, _ = transformer.load_state_dict(fitting, strict=False)
+    if not all(name.startswith(("patch_embedding.", "proj_out.")) for name in missing):
+        raise ValueError(f"{path.name} in {path.parent} is of another network: {missing}.")
 
 
 def load_text(encoder: nn.Module, path: Path) -> None:

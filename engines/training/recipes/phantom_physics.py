@@ -16,11 +16,10 @@ from transformers import UMT5Config, UMT5EncoderModel
 
 from engines.loading.checkpoints import load, open_checkpoint
 from engines.media.metadata import sha256
-from engines.phantom_physics.checkpoint import Encoder, describe, write_folder
+from engines.phantom_physics.checkpoint import describe, write_folder
 from engines.phantom_physics.encoder import build_encoder
 from engines.phantom_physics.keys import VIDEO_ENCODER, VISUAL
-from engines.phantom_physics.latents import PhysicsSpace, Statistics, encode, normalised, tubelet_count
-from engines.phantom_physics.network import PhysicsBranch
+from engines.phantom_physics.latents import tubelet_count
 from engines.phantom_physics.sampling import Latents
 from engines.wan import vae as wan_vae
 from engines.wan.encoder_keys import TEXT_ENCODER
@@ -28,7 +27,7 @@ from engines.wan.latents import latent_shape
 from engines.wan.vae_keys import VAE, WAN22_STATISTICS
 
 from .. import networks
-from ..latents import to_levels
+from ..physics_branch import BranchSettings, Targets, build_branch
 from ..physics_flow import LossWeight, draw_given, gradient_norm, joint_losses
 from ..video_clips import VideoDataset, VideoRecipe
 from ..video_list import Bucket
@@ -53,7 +52,7 @@ CLIPS, DEVICE_RATE = 400_000, 0.4 * 989e12
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PhysicsRecipe(VideoRecipe):
+class PhysicsRecipe(VideoRecipe, BranchSettings):
     """Settings of the run."""
 
     encoder: str = "models/facebook/vjepa2-vitl-fpc64-256/model.safetensors"
@@ -65,23 +64,12 @@ class PhysicsRecipe(VideoRecipe):
     physics_dim: int = 3072
     physics_ffn_dim: int = 14_336
     physics_num_heads: int = 24
-    coupling_layers: str | int = "all"
-    coupling_rope: str = "aligned"
     coupling_head_dim: int = 128
-    crop: int = 256  # side of what the encoder sees
+    crop: int = 256
     pool: int = 2
-    max_frames: int = 64
     statistics_clips: int = 2000
     shift: float = 5.0
     given_share: float = 0.5
-    alpha_max: float = 1.0
-    alpha_ramp: int = 1000
-    alpha_limit: float = 1.0
-
-    @property
-    def space(self) -> PhysicsSpace:
-        """How frames become physics latents."""
-        return PhysicsSpace(self.crop, self.pool, self.max_frames)
 
 
 RECIPE = PhysicsRecipe(
@@ -116,7 +104,7 @@ class PhysicsTask:
         self.branch.join(self.visual)
         self.visual.enable_gradient_checkpointing()
         self.alpha = LossWeight(recipe.alpha_max, recipe.alpha_ramp, recipe.alpha_limit)
-        self._measured = False
+        self.targets = Targets(self.eyes, recipe.space, self.branch.physics_latents)
         self._data: VideoDataset | None = None
 
     def networks(self) -> dict[str, torch.nn.Module]:
@@ -138,21 +126,14 @@ class PhysicsTask:
     ) -> tuple[torch.Tensor, dict[str, float]]:
         """L_v + alpha L_z of encoded clips."""
         video, recipe = batch["video"], self.recipe
-        for frozen in (self.visual, self.vae, self.text_encoder, self.eyes):
+        for frozen in (self.visual, self.vae, self.text_encoder):
             frozen.to(video.device)
-        if not self._measured:
-            self._measure_channels()
+        self.targets.measure(self.dataset(), recipe.statistics_clips)
         given = draw_given(len(video), video.shape[2], rng, share=recipe.given_share)
+        felt, alone = self.targets.of(video, given)
         with torch.no_grad():
             with torch.autocast(video.device.type, enabled=False):
-                clean = Latents(
-                    torch.cat([wan_vae.encode(self.vae, clip[None]) for clip in video]),
-                    torch.stack([self._look(clip) for clip in video]),
-                )
-                alone = [
-                    self._look(clip[:, :frames]) if frames else clean.physics[index, :, :0]
-                    for index, (clip, frames) in enumerate(zip(video, given, strict=True))
-                ]
+                clean = Latents(torch.cat([wan_vae.encode(self.vae, clip[None]) for clip in video]), felt)
             text = networks.text_states(self.text_encoder, batch["ids"], batch["mask"], text_len=recipe.text_len)
         made = joint_losses(
             self.visual, self.branch, clean, text, rng, given=given, given_physics=alone, shift=recipe.shift
@@ -168,15 +149,12 @@ class PhysicsTask:
 
     def state(self) -> dict[str, Any]:
         """alpha, and what the channels were measured to be."""
-        kept = self.branch.physics_latents
-        statistics = {"mean": kept.mean.detach().cpu(), "std": kept.std.detach().cpu()} if self._measured else {}
-        return {"alpha": dataclasses.asdict(self.alpha), **statistics}
+        return {"alpha": dataclasses.asdict(self.alpha), **self.targets.state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Goes on where `state` was taken."""
         self.alpha = LossWeight(**state["alpha"])
-        if "mean" in state:
-            self._set_channels(state["mean"], state["std"])
+        self.targets.load_state(state)
 
     def export(self, folder: Path, weights: dict[str, dict[str, torch.Tensor]], record: dict[str, Any]) -> None:
         """The averaged branch as a physics checkpoint: a folder that the engine takes."""
@@ -187,12 +165,7 @@ class PhysicsTask:
             self.branch,
             base_sha256=sha256(_transformer_files(Path(recipe.start))[0]),
             variant="mirror" if recipe.physics_dim == self.branch.config.visual_width else "narrow",
-            encoder=Encoder(
-                hidden_size=self.branch.config.in_channels,
-                crop_size=recipe.crop,
-                max_frames=recipe.max_frames,
-                pool=recipe.pool,
-            ),
+            encoder=recipe.encoder_settings(self.branch.config.in_channels),
             training={
                 "frames": bucket.frames,
                 "height": bucket.height,
@@ -206,61 +179,6 @@ class PhysicsTask:
             },
         )
         write_folder(folder / "phantom-physics", tensors, settings)
-
-    def _look(self, clip: torch.Tensor) -> torch.Tensor:
-        """Normalised physics latents [C,N,h,w] of a clip [3,T,H,W] in [-1,1], seen alone."""
-        kept = self.branch.physics_latents
-        features = encode(self.eyes, to_levels(clip.cpu()), self.recipe.space).to(clip.device)
-        return normalised(features, kept.mean, kept.std)
-
-    @torch.no_grad()
-    def _measure_channels(self) -> None:
-        """Mean and deviation of each channel over the first clips of the data."""
-        data, gathered, clips, index = self.dataset(), Statistics(self.branch.config.in_channels), 0, 0
-        while clips < self.recipe.statistics_clips:
-            for clip in data[index % len(data)]["video"]:
-                gathered.add(encode(self.eyes, to_levels(clip.cpu()), self.recipe.space))
-                clips += 1
-            index += 1
-        self._set_channels(*gathered.result())
-
-    def _set_channels(self, mean: torch.Tensor, std: torch.Tensor) -> None:
-        with torch.no_grad():
-            self.branch.physics_latents.mean.copy_(mean)
-            self.branch.physics_latents.std.copy_(std)
-        self._measured = True
-
-
-def build_branch(recipe: PhysicsRecipe, visual: Any, *, channels: int) -> PhysicsBranch:
-    """A fresh branch for a visual transformer of this configuration, started as Wan is: head and answers at zero."""
-    branch = PhysicsBranch(
-        visual_width=visual.num_attention_heads * visual.attention_head_dim,
-        coupling_layers=recipe.coupling_layers,
-        coupling_rope=recipe.coupling_rope,
-        coupling_head_dim=recipe.coupling_head_dim,
-        patch_size=(1, 1, 1),
-        num_attention_heads=recipe.physics_num_heads,
-        attention_head_dim=recipe.physics_dim // recipe.physics_num_heads,
-        in_channels=channels,
-        out_channels=channels,
-        text_dim=visual.text_dim,
-        freq_dim=visual.freq_dim,
-        ffn_dim=recipe.physics_ffn_dim,
-        num_layers=visual.num_layers,
-        cross_attn_norm=visual.cross_attn_norm,
-    )
-    for name, layer in branch.named_modules():
-        if ".coupling." in name:
-            continue
-        if isinstance(layer, torch.nn.Linear | torch.nn.Conv3d):
-            embeds = any(part in name for part in ("text_embedder", "time_embedder"))
-            if embeds:
-                torch.nn.init.normal_(layer.weight, std=0.02)
-            else:
-                torch.nn.init.xavier_uniform_(layer.weight.flatten(1))
-            torch.nn.init.zeros_(layer.bias)
-    torch.nn.init.zeros_(branch.proj_out.weight)
-    return branch
 
 
 def dry_run(recipe: PhysicsRecipe) -> list[str]:

@@ -285,11 +285,20 @@ def _draw_disc(picture: np.ndarray, cx: float, cy: float, disc: Disc) -> None:
 
 def _draw_line(picture: np.ndarray, x0: float, y0: float, x1: float, y1: float) -> None:
     """Composites a grey segment of 1.2 px into float [64,64,3] in place."""
-    x, y = _points(0, SIDE)[None, :], _points(0, SIDE)[:, None]
+    left, right, top, bottom = (
+        int(np.clip(np.floor(side), 0, SIDE))
+        for side in (
+            min(x0, x1) - _HALF_LINE,
+            max(x0, x1) + _HALF_LINE + 1,
+            min(y0, y1) - _HALF_LINE,
+            max(y0, y1) + _HALF_LINE + 1,
+        )
+    )
+    x, y = _points(left, right)[None, :], _points(top, bottom)[:, None]
     length = (x1 - x0) ** 2 + (y1 - y0) ** 2
     along = np.clip(((x - x0) * (x1 - x0) + (y - y0) * (y1 - y0)) / length, 0, 1)
     near = (x - x0 - along * (x1 - x0)) ** 2 + (y - y0 - along * (y1 - y0)) ** 2 <= _HALF_LINE**2
-    picture += _cells(near)[..., None] * (GREY - picture)
+    picture[top:bottom, left:right] += _cells(near)[..., None] * (GREY - picture[top:bottom, left:right])
 
 
 def _points(first: int, last: int) -> np.ndarray:
