@@ -210,6 +210,7 @@ class EngineSpec:
             at a time, so that a job can be stopped and what is finished kept.
         advice: what a prompt for it should do, in sentences to a writer: a language model that refines one is told so.
         passes: most passes of the network that a step of this request takes; guidance adds some.
+        by_sequence: whether its network's tokens can lie on several devices.
         prompt_words: most words of a prompt that it reads whole.
         phases: (request, role -> engines.memory.outlines.Outline, kind of device) -> what is used when, for the
             estimate before a clip is made; None where nobody has said.
@@ -228,6 +229,7 @@ class EngineSpec:
     implementation: str
     check: Callable[[Any, ModelSpec], list[Problem]]
     passes: Callable[[Any], int] = lambda request: 1
+    by_sequence: bool = True
     advice: str = ""
     prompt_words: int = 150
     keeps_parts: bool = False

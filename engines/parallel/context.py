@@ -66,7 +66,24 @@ class GroupContext:
             module = used.enter_context(self.inner.use(component, working_bytes=working_bytes))
             if component.role in SHARED:
                 self.group.together()
+            if component.role in SHARED and self.split == "sequence":
+                used.enter_context(self._sequence(component.role, module))
             yield module
+
+    @contextmanager
+    def _sequence(self, role: str, module: Any) -> Iterator[None]:
+        """The tokens of the pictures are shared; a physics branch, whose are few, has all of its own everywhere."""
+        from engines.parallel.sequence import Tokens, shared
+
+        if role == "physics":
+            module.share = Tokens(self.group)
+            try:
+                yield
+            finally:
+                module.share = None
+            return
+        with shared(module, self.group):
+            yield
 
     def remember(self, key: str, compute: Callable[[], T]) -> T:
         """See Context; the first member computes."""

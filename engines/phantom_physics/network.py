@@ -107,6 +107,8 @@ class PhysicsBranch(WanTransformer3DModel):
                 nn.init.zeros_(layer.weight)
                 nn.init.zeros_(layer.bias)
         self._pass: _Pass | None = None
+        # How the visual tokens are shared by several devices: see engines/parallel/sequence.py.
+        self.share: Any = None
 
     def join(self, visual: WanTransformer3DModel) -> list[RemovableHandle]:
         """Hooks the branch into the blocks of `visual` until the handles are removed.
@@ -207,8 +209,12 @@ class PhysicsBranch(WanTransformer3DModel):
             def before_the_gate(_: nn.Module, __: Any, felt: torch.Tensor) -> torch.Tensor:
                 if coupling is None:
                     return felt
-                heard.append(coupling.vis_attn(seen, felt, run.turns["visual"]))
-                return felt + coupling.phy_attn(felt, seen, run.turns["physics"])
+                asking, every = run.turns["visual"], seen
+                if self.share is not None:
+                    every = self.share.all(seen)
+                    asking = asking and (self.share.mine(asking[0], dim=0), asking[1])
+                heard.append(coupling.vis_attn(seen, felt, asking))
+                return felt + coupling.phy_attn(felt, every, run.turns["physics"])
 
             handle = own.attn1.register_forward_hook(before_the_gate)
             try:

@@ -162,8 +162,9 @@ class DeviceService:
         from engines.parallel import member
         from engines.runtime.runner import run
 
-        session, engine = self.session, registry.implementation(spec)
-        with member.part(group, engine, request, session.context(spec.name, spec.model(request.model))) as part:
+        session, engine, model = self.session, registry.implementation(spec), spec.model(request.model)
+        context = session.context(spec.name, model, split=group.split == "sequence")
+        with member.part(group, engine, request, context) as part:
             if group.rank:
                 member.follow(part)
                 yield Helped()

@@ -43,7 +43,7 @@ class Session:
         kernel: str = attention.AUTO,
     ) -> None:
         self.device, self.store, self.pace = TorchDevice(device), store, Pace()
-        self.attention = attention.choose(kernel, self.device.torch_device)
+        self.attention, self._kernel = attention.choose(kernel, self.device.torch_device), kernel
         self.limit = memory_bytes
         spare = budget.ram_bytes(ram()[0], workers=workers)
         self.cache = ComponentCache(self.device, device_budget_bytes=0, ram_budget_bytes=spare)
@@ -51,15 +51,22 @@ class Session:
         self._models: dict[str, set[str]] = {}
         self._look()
 
-    def context(self, engine: str, model: ModelSpec, *, lower: Mapping[str, int] | None = None) -> WorkerContext:
+    def context(
+        self, engine: str, model: ModelSpec, *, lower: Mapping[str, int] | None = None, split: bool = False
+    ) -> WorkerContext:
         """The context of one job, with the memory that there is now.
 
         Args:
             lower: role -> rungs of its ladder to leave out.
+            split: whether its network's tokens are to lie on several devices, which not every attention allows.
 
         Raises:
             OutOfMemory: there is not even the memory for the program itself.
+            BadAttention: the attention that was chosen cannot be split.
         """
+        kernel = self.attention
+        if split and not kernel.kernel.splits:
+            kernel = attention.choose(self._kernel, self.device.torch_device, split=True)
         self._look()
         budget.networks_bytes(self.device.kind, self.allowed)
         return WorkerContext(
@@ -68,7 +75,7 @@ class Session:
             cache=self.cache,
             store=self.store,
             remembered=self.remembered,
-            attention=self.attention,
+            attention=kernel,
             lower=lower or {},
             used=lambda key: self._models.setdefault(key, set()).add(f"{engine}/{model.name}"),
         )

@@ -13,6 +13,7 @@ import torch
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 
 from engines.errors import StudioError
+from engines.loading.store import Store
 from engines.media import metadata
 from engines.registry import SPECS
 from engines.runtime import attention
@@ -103,6 +104,13 @@ def test_networks_in_full_precision_keep_torchs_own(monkeypatch: pytest.MonkeyPa
     with flash.active(half=False):
         assert active() == "native"
     assert Attention(KERNELS["sage"]).within(half=True).note and not Attention(KERNELS["sage"]).within(half=False).note
+
+
+def test_what_cannot_be_split_by_sequence_is_refused_before_anything_is_loaded() -> None:
+    model = SPECS["phantom-wan"].model("starter")
+    with pytest.raises(BadAttention, match="cannot be split over devices by sequence"):
+        Session("cpu", store=Store(), kernel="torch-math").context("phantom-wan", model, split=True)
+    Session("cpu", store=Store()).context("phantom-wan", model, split=True)
 
 
 def test_every_choice_names_a_way_that_diffusers_has() -> None:

@@ -113,20 +113,31 @@ def test_how_many_passes_a_request_takes_is_known_before_anything_is_loaded(
         ("guidance", {"passes": 3, "devices": 2}, Share("guidance", 2)),
         ("guidance", {"passes": 2, "devices": 8}, Share("guidance", 2)),
         ("sequence", {"passes": 1, "devices": 4}, Share("sequence", 4)),
-        ("weights", {"passes": 3, "devices": 2}, Share("weights", 2)),
         ("auto", {"passes": 3, "devices": 3}, Share("guidance", 3)),
         ("auto", {"passes": 2, "devices": 3}, Share("guidance", 2)),
         ("auto", {"passes": 2, "devices": 4}, Share("sequence", 4)),
         ("auto", {"passes": 1, "devices": 2}, Share("sequence", 2)),
-        ("auto", {"passes": 3, "devices": 2, "fits": False}, Share("weights", 2)),
+        ("auto", {"passes": 2, "devices": 8, "by_sequence": False}, Share("guidance", 2)),
+        ("auto", {"passes": 1, "devices": 8, "by_sequence": False}, Share(None)),
     ],
 )
 def test_what_suits_a_clip(setting: str, given: dict[str, Any], chosen: Share) -> None:
     assert choose(setting, **given) == chosen
 
 
+@pytest.mark.parametrize("engine", [name for name, spec in SPECS.items() if spec.by_sequence])
+def test_tokens_shared_by_two_are_those_of_one(finds: Finds, engine: str) -> None:
+    made_alike(finds, f"sequence {engine}", levels=0)
+    assert finds[0][f"sequence {engine}"]["told"]["split"] == "sequence"
+
+
+def test_tokens_and_heads_that_do_not_divide_are_shared_too(finds: Finds) -> None:
+    made_alike(finds, "sequence, odd tokens", levels=0)
+
+
 def test_nothing_to_split_is_told() -> None:
     assert "one pass" in choose("guidance", passes=1, devices=2).why
+    assert "by sequence" in choose("sequence", passes=2, devices=2, by_sequence=False).why
 
 
 def test_who_deals_is_forgotten_after_the_block() -> None:

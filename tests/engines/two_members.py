@@ -104,6 +104,12 @@ def _made(folder: Path) -> Path:
 
 CASES: dict[str, Callable[[Member], dict[str, Any]]] = {
     **{f"guidance {name}": lambda here, name=name: here.together(name, "guidance") for name in SPECS},
+    **{
+        f"sequence {name}": lambda here, name=name: here.together(name, "sequence")
+        for name, spec in SPECS.items()
+        if spec.by_sequence
+    },
+    "sequence, odd tokens": lambda here: here.together("flashi2v", "sequence", width=24, height=24),
     "guidance, one pass": lambda here: here.together("flashi2v", "guidance", guidance=1.0),
     "left": lambda here: here.left("phantom-wan", "guidance"),
     "met again": lambda here: here.together("phantom-wan", "guidance", seed=9),

@@ -114,7 +114,7 @@ def many(count: int, **more: Any) -> list[Candidate]:
 
 THREE = Needs("e/14B", 20 * 2**30, passes=3)
 TWO = replace(THREE, passes=2)
-HUGE = replace(TWO, device_bytes=40 * 2**30)
+PYRAMID = replace(TWO, by_sequence=False)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ HUGE = replace(TWO, device_bytes=40 * 2**30)
         (TWO, many(2), {"split": "auto"}, (["cuda:0", "cuda:1"], "guidance")),
         (TWO, many(2), {"split": "auto", "waiting": 2}, (["cuda:0"], None)),
         (THREE, [busy(many(1)[0]), *many(3)[1:]], {"split": "auto"}, (["cuda:1", "cuda:2"], "guidance")),
-        (HUGE, many(2), {"split": "auto", "waiting": 9}, (["cuda:0", "cuda:1"], "weights")),
+        (PYRAMID, many(2), {"split": "sequence"}, (["cuda:0"], None)),
     ],
 )  # fmt: skip
 def test_who_makes_a_clip_together(
@@ -146,7 +146,7 @@ def test_who_makes_a_clip_together(
 def test_devices_and_their_split_as_people_write_them() -> None:
     made = from_environment(devices="cpu, cpu,cuda,cuda:0", split="Guidance")
     assert made.devices == ("cpu", "cpu:1", "cuda:0") and made.split == "guidance"
-    with pytest.raises(BadSetting, match="--split must be none, guidance, sequence, weights or auto"):
+    with pytest.raises(BadSetting, match="--split must be none, guidance, sequence or auto"):
         from_environment(split="evenly")
 
 
