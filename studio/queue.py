@@ -14,6 +14,7 @@ from studio import continuing, editing, remaking
 from studio.jobs import pace
 from studio.jobs.shelf import Shelf
 from studio.jobs.store import ENDED, Job, WrongState
+from studio.measures import clip_seconds, frame_size
 from studio.service import Studio
 
 _BEGUN = "This clip has begun or is over, so it cannot be changed any more."
@@ -93,6 +94,13 @@ def smaller(spec: EngineSpec | None, job: Job) -> dict[str, Any]:
         return {"width": width, "height": height}
     shorter = [length for length in model.geometry.lengths if length <= 0.6 * frames]
     return {"frames": max(shorter)} if shorter else {}
+
+
+def smaller_words(job: Job, changes: Mapping[str, Any]) -> str:
+    """What a smaller clip would be: "64 × 64", "0.75 s"."""
+    if "frames" in changes:
+        return f"{clip_seconds(changes['frames'], int(job.request.get('fps') or 1))} s"
+    return frame_size(changes["width"], changes["height"])
 
 
 def pause(studio: Studio, *, now: bool = False) -> None:

@@ -1,4 +1,4 @@
-// Clips in step: `<kinora-compare data-shown="...">` plays two to four of them on one clock, frame by frame if wanted,
+// Clips in step: `<kinora-compare data-shown="...">` plays two to nine of them on one clock, frame by frame if wanted,
 // and shows where they differ. The data are those of compare.py; every text is set as text.
 (() => {
   // ---- one clock for clips of any length and rate: `frame` counts the steps of the quickest clip, 0 is the first
@@ -64,7 +64,7 @@
       const figures = clips.map((clip, index) =>
         made("figure", { className: clip.pixelated ? "pixelated" : "" },
           made("div", { className: "screen" }, this.videos[index], this.canvases[index]),
-          made("figcaption", {}, made("b", { textContent: "ABCD"[index] }), ` ${clip.label}`),
+          made("figcaption", {}, made("b", { textContent: "ABCDEFGHI"[index] }), ` ${clip.label}`),
         ),
       );
       const button = (name, label, press) => {
@@ -98,7 +98,7 @@
       if (!differing.length) return made("p", { className: "same", textContent: "All settings are the same." });
       const row = ({ label, values }) =>
         made("tr", {}, made("th", { scope: "row", textContent: label }), ...values.map((text) => made("td", { textContent: text })));
-      const letters = this.clips.map((_, index) => made("th", { scope: "col", textContent: "ABCD"[index] }));
+      const letters = this.clips.map((_, index) => made("th", { scope: "col", textContent: "ABCDEFGHI"[index] }));
       const head = made("tr", {}, made("th", { scope: "col", textContent: "What differs" }), ...letters);
       return made("table", { className: "facts differing" }, made("thead", {}, head), made("tbody", {}, ...differing.map(row)));
     }

@@ -1,4 +1,4 @@
-"""Two to four clips in step: what compare.js plays, and which of their settings differ, as data."""
+"""Two to nine clips in step: what compare.js plays, and which of their settings differ, as data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from studio.jobs.store import Job
 from studio.page import markup, panel
 from studio.page.uploads import served_if_there
 
-FEWEST, MOST = 2, 4
+FEWEST, MOST = 2, 9
+_SHORT = 12
 _NO_SETTING = ("Made in", "Note")
 
 
@@ -28,9 +29,11 @@ class Differing:
 def show(specs: Mapping[str, EngineSpec], jobs: Sequence[Job], labels: Sequence[str] = ()) -> str:
     """HTML that plays the clips of finished jobs in step and tells which settings differ.
 
-    "" where fewer than two of the first four have their files. `labels` says what each clip is; by default its seed.
+    "" where fewer than two of the first nine have their files. `labels` says what each clip is; by default the short
+    settings that differ, or its seed.
     """
-    named = zip(jobs[:MOST], [*labels, *map(_label, jobs[len(labels) :])], strict=False)
+    jobs = jobs[:MOST]
+    named = zip(jobs, [*labels, *_labels(specs, jobs)[len(labels) :]], strict=False)
     there = [(job, label, path) for job, label in named if (path := _path(job)) is not None]
     if len(there) < FEWEST:
         return ""
@@ -78,5 +81,9 @@ def _path(job: Job) -> str | None:
     return served_if_there(job.result.video) if job.result is not None else None
 
 
-def _label(job: Job) -> str:
-    return f"seed {job.request.get('seed')}"
+def _labels(specs: Mapping[str, EngineSpec], jobs: Sequence[Job]) -> list[str]:
+    """What sets each clip apart from the others, short."""
+    short = [row for row in differing(specs, jobs) if max(map(len, row.values)) <= _SHORT][:2]
+    if not short:
+        return [f"seed {job.request.get('seed')}" for job in jobs]
+    return [", ".join(f"{row.label.lower()} {row.values[index]}" for row in short) for index in range(len(jobs))]

@@ -108,14 +108,6 @@
 
   const currentCard = () => [...document.querySelectorAll(".status .card")].find(visible);
 
-  // Progress in the title of the browser's tab.
-  const title = () => {
-    const card = currentCard();
-    const share = card?.querySelector(".bar")?.getAttribute("aria-valuenow");
-    const prefix = card?.matches(".running, .waiting") ? `(${share ?? 0} %) ` : card?.matches(".done") ? "✓ " : "";
-    if (document.title !== `${prefix}Kinora`) document.title = `${prefix}Kinora`;
-  };
-
   // What goes on, spoken when it changes and not each second: the region stays while the cards come and go.
   const spoken = document.createElement("div");
   spoken.className = "spoken";
@@ -154,7 +146,7 @@
   const look = () => {
     if (planned) return;
     planned = true;
-    setTimeout(() => { planned = false; label(); title(); speak(); follow(); enlarge(); }, 200);
+    setTimeout(() => { planned = false; label(); speak(); follow(); enlarge(); }, 200);
   };
   new MutationObserver(look).observe(document.documentElement, { childList: true, subtree: true });
   addEventListener("resize", look);

@@ -30,6 +30,7 @@ class View:
         playback: its finished part, WebP; empty if there is none.
         clip: the finished job whose clip is shown.
         active: jobs of the batch that wait or run.
+        retry: the job that ended without a clip and can be tried again.
         keepable: whether what the running job has finished could be kept.
         size: width and height of the clip.
         own_pixels: whether what is shown comes from a small built-in model, whose pixels are drawn as they are.
@@ -39,6 +40,7 @@ class View:
     preview: bytes | None = None
     playback: bytes = b""
     clip: Job | None = None
+    retry: Job | None = None
     active: int = 0
     keepable: bool = False
     size: tuple[int, int] = (3, 2)
@@ -63,15 +65,25 @@ def view(studio: Studio, spec: EngineSpec, batch: str, *, owner: str) -> View:
         together = queue.outlook(studio, owner=owner).done_in_s[active[-1].id] if len(active) > 1 else None
         keepable = bool(progress.playback) and not progress.keeping and not progress.cancelling
         card = running(progress, place, together_s=together)
-        return View(card, progress.preview, progress.playback, None, len(active), keepable, size, small)
+        return View(
+            card,
+            progress.preview,
+            progress.playback,
+            active=len(active),
+            keepable=keepable,
+            size=size,
+            own_pixels=small,
+        )
+    before = clip or _before(studio, spec, owner)
     if active:
-        return View(_waiting(studio, active[0], place), clip=clip, active=len(active), own_pixels=small)
+        return View(_waiting(studio, active[0], place), clip=before, active=len(active), own_pixels=small)
     last = jobs[-1]
     if last.state == "failed" and last.failure is not None:
         text = last.failure.text
-        return View(Card("failed", "This clip could not be made", text), clip=clip, own_pixels=small)
+        return View(Card("failed", "This clip could not be made", text), clip=before, retry=last, own_pixels=small)
     if clip is None:
-        return View(Card("cancelled", "Cancelled", "Nothing was kept."))
+        kept = "Nothing was kept. Below is the clip before it." if before is not None else "Nothing was kept."
+        return View(Card("cancelled", "Cancelled", kept), clip=before, retry=last, own_pixels=small)
     made = f"{len(done)} of {len(jobs)} clips done" if len(jobs) > 1 else "Done"
     return View(finished(spec, clip, title=made), clip=clip, own_pixels=small)
 
@@ -167,6 +179,11 @@ def facts(spec: EngineSpec | None, job: Job) -> list[Row]:
         rows += [Row(name.capitalize(), f"{value:.3f}") for name, value in job.result.figures.items()]
         rows += [Row("Note", note) for note in job.result.notes]
     return [row for row in rows if row.value]
+
+
+def _before(studio: Studio, spec: EngineSpec, owner: str) -> Job | None:
+    """The clip that this engine made last: one that is not made hides none that was."""
+    return next((job for job in studio.store.finished(owner=owner) if job.engine == spec.name), None)
 
 
 def _waiting(studio: Studio, job: Job, place: str) -> Card:

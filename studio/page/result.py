@@ -26,11 +26,15 @@ class ResultColumn:
     status: gr.HTML
     keep: gr.Button
     cancel: gr.Button
+    retry: gr.Button
+    smaller: gr.Button
     playback: gr.HTML
     preview: gr.HTML
     video: gr.Video
     about: gr.HTML
     strip: gr.Gallery
+    compare: gr.Accordion
+    compared: gr.HTML
     download: gr.DownloadButton
     longer: gr.Button
     seed: gr.Button
@@ -40,7 +44,7 @@ class ResultColumn:
     clip: gr.State
 
     @property
-    def components(self) -> list[Component]:
+    def components(self) -> list[Component | gr.Accordion]:
         """All of them, as an event's outputs."""
         return [getattr(self, one.name) for one in fields(self)]
 
@@ -51,6 +55,8 @@ def render(name: str) -> ResultColumn:
     with gr.Row(elem_classes="actions"):
         keep = gr.Button("Stop and keep", size="md", visible=False, elem_id=f"{name}-keep")
         cancel = gr.Button("Cancel", size="md", variant="stop", visible=False, elem_id=f"{name}-cancel")
+        retry = gr.Button("Try again", size="md", visible=False, elem_id=f"{name}-retry")
+        smaller = gr.Button("Try smaller", size="md", visible=False, elem_id=f"{name}-smaller")
     playback = gr.HTML(visible=False, elem_id=f"{name}-playback")
     preview = gr.HTML(visible=False, elem_id=f"{name}-preview")
     video = player(f"{name}-video", visible=False)
@@ -65,6 +71,8 @@ def render(name: str) -> ResultColumn:
         elem_id=f"{name}-variations",
         elem_classes="strip",
     )
+    with gr.Accordion("Compare", open=False, visible=False, elem_id=f"{name}-compare") as compare:
+        compared = gr.HTML(elem_id=f"{name}-compared")
     with gr.Row(elem_classes="actions"):
         download = gr.DownloadButton("Download", size="md", visible=False, elem_id=f"{name}-download")
         longer = gr.Button("Continue", size="md", visible=False, elem_id=f"{name}-continue")
@@ -76,11 +84,15 @@ def render(name: str) -> ResultColumn:
         status,
         keep,
         cancel,
+        retry,
+        smaller,
         playback,
         preview,
         video,
         about,
         strip,
+        compare,
+        compared,
         download,
         longer,
         seed,

@@ -8,7 +8,7 @@ from functools import partial
 import gradio as gr
 
 from engines.types import EngineSpec
-from studio.page import controls, result, send
+from studio.page import controls, result, send, sweep_row
 from studio.page.controls import Controls
 from studio.page.form import Form
 from studio.page.plumbing import HIDDEN, page
@@ -38,11 +38,13 @@ def render(studio: Studio, spec: EngineSpec, *, browser: gr.BrowserState) -> Tab
     with gr.Row(elem_classes="workspace"):
         with gr.Column(scale=5, min_width=320, elem_classes="controls"):
             left = controls.render(studio, spec)
+            several = sweep_row.render(spec)
         with gr.Column(scale=6, min_width=320, elem_classes="result"):
             right = result.render(spec.name)
             sender = send.render(studio.specs.values(), name=spec.name, clip=right.clip, video=right.video)
     events = TabEvents(studio, left, right, browser=browser)
     _wire_making(events)
+    sweep_row.wire(several, events)
     _wire_readings(events)
     if spec.continued_from:
         _wire_continuing(events)
@@ -56,7 +58,7 @@ def _wire_making(events: TabEvents) -> None:
         [left.generate.click, form.component("prompt").submit],
         events.generate,
         [browser, left.variations, *form.components],
-        [left.problems, browser, *right.components],
+        [left.problems, left.generate, browser, *right.components],
         preprocess=False,
         api_visibility="private",
         show_progress="hidden",
@@ -66,6 +68,9 @@ def _wire_making(events: TabEvents) -> None:
     right.timer.tick(events.tick, shown, right.components, **HIDDEN)
     right.cancel.click(events.cancel, shown, right.components, **HIDDEN)
     right.keep.click(events.keep, shown, right.components, **HIDDEN)
+    right.retry.click(events.retry, shown, right.components, **HIDDEN)
+    right.smaller.click(partial(events.retry, smaller=True), shown, right.components, **HIDDEN)
+    right.compare.expand(events.compare, browser, right.compared, **HIDDEN)
     right.strip.select(events.pick, browser, right.components, **HIDDEN)
     right.seed.click(events.use_seed, [browser, right.clip], form.control("seed").components, **HIDDEN)
     right.again.click(events.use_settings, [browser, right.clip], form.components, **HIDDEN)

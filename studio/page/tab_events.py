@@ -14,9 +14,9 @@ import gradio as gr
 from engines.errors import InvalidRequest, Problem, StudioError
 from engines.validation import text_problem
 from engines.wording import given
-from studio import continuing, remaking
+from studio import continuing, queue, remaking
 from studio.jobs.store import Job
-from studio.page import about_clip, markup, panel
+from studio.page import about_clip, compare, editing, markup, panel
 from studio.page.controls import Controls
 from studio.page.form import Form
 from studio.page.plumbing import Updates, changed, warn
@@ -35,11 +35,18 @@ class TabEvents:
         self.spec = controls.form.spec
 
     def generate(self, request: gr.Request | None, browser: Any, variations: float, *raw: Any) -> Iterator[Updates]:
-        """Queue the clip that the form describes and show it waiting."""
+        """Queue the clip that the form describes and show it waiting; one that waits and is edited changes in place."""
         known = visitor(self.studio, browser)
         try:
             values = self.form.read(raw)
             here = connection(self.studio.settings, request)
+            edited = editing.edited(self.studio, known)
+            if edited is not None and edited.engine == self.spec.name:
+                queue.edit(self.studio, edited.id, self.spec.name, values, owner=known["owner"])
+                known.pop(editing.KEY)
+                again = gr.update(value=editing.GENERATE)
+                yield {self.controls.problems: "", self.browser: known, self.controls.generate: again}
+                return
             jobs = self.studio.submit(
                 self.spec.name, values, owner=known["owner"], connection=here, variations=int(variations)
             )
@@ -76,6 +83,24 @@ class TabEvents:
     def keep(self, browser: Any, seen: Any) -> Any:
         """End the jobs shown, and make a clip of what the running one has finished."""
         return self.cancel(browser, seen, keep=True)
+
+    def retry(self, browser: Any, seen: Any, *, smaller: bool = False) -> Any:
+        """Queue once more what ended without a clip, as it was or with less to make."""
+        known = visitor(self.studio, browser)
+        job = panel.view(self.studio, self.spec, self._batch(known), owner=known["owner"]).retry
+        if job is not None:
+            changes = queue.smaller(self.spec, job) if smaller else {}
+            try:
+                queue.retry(self.studio, job.id, changes=changes, owner=known["owner"])
+            except StudioError as error:
+                warn(str(error))
+        return changed(self.updates(known, seen or {}))
+
+    def compare(self, browser: Any) -> str:
+        """The clips made together, in step."""
+        known = visitor(self.studio, browser)
+        jobs = panel.clips(self.studio, self._batch(known), owner=known["owner"])
+        return compare.show(self.studio.specs, jobs)
 
     def earlier_clips(self, browser: Any) -> Any:
         """The clips that this visitor can continue, for the list of them."""
@@ -136,9 +161,10 @@ class TabEvents:
         now = panel.view(self.studio, self.spec, batch, owner=known["owner"])
         parts: dict[str, tuple[Any, Updates]] = {
             "status": (now.card, {column.status: markup.card(now.card)}),
-            "preview": (now.preview, {column.preview: self._picture(now, now.preview)}),
+            "preview": ((now.preview, bool(now.playback)), {column.preview: self._picture(now, now.preview)}),
             "playback": (now.playback, {column.playback: self._playback(now)}),
             "keepable": (now.keepable, {column.keep: gr.update(visible=now.keepable)}),
+            "retry": (now.retry and now.retry.id, self._retrying(now.retry)),
             "active": (now.active, self._activity(now.active)),
         }
         fresh = {name: str(hash(state)) for name, (state, _) in parts.items()}
@@ -148,7 +174,7 @@ class TabEvents:
             if seen.get(name) != fresh[name]:
                 updates |= shown
         if seen.get("clip") != fresh["clip"]:
-            updates |= self._clip(now.clip) | {column.strip: self._strip(batch, known["owner"], now.clip)}
+            updates |= self._clip(now.clip) | self._together(batch, known["owner"], now.clip)
         return updates | {column.seen: fresh} if updates else {}
 
     def _batch(self, known: Mapping[str, Any]) -> str:
@@ -175,9 +201,21 @@ class TabEvents:
             column.clip: job.id if job else "",
         }
 
-    def _strip(self, batch: str, owner: str, shown: Job | None) -> Any:
+    def _retrying(self, job: Job | None) -> Updates:
+        again = job is not None and not remaking.obstacle(self.studio.specs, job)
+        changes = queue.smaller(self.spec, job) if job is not None and again and job.state == "failed" else {}
+        word = f"Try {queue.smaller_words(job, changes)}" if job is not None and changes else ""
+        return {
+            self.result.retry: gr.update(visible=again),
+            self.result.smaller: gr.update(value=word, visible=bool(word)),
+        }
+
+    def _together(self, batch: str, owner: str, shown: Job | None) -> Updates:
+        """The clips made together, to choose from and to compare."""
         cards = [(card, panel.variation(job)) for job, card in self._variations(batch, owner)]
-        return gr.update(value=cards, visible=len(cards) > 1 and shown is not None)
+        several = len(cards) > 1 and shown is not None
+        strip = gr.update(value=cards, visible=several)
+        return {self.result.strip: strip, self.result.compare: gr.update(visible=several)}
 
     def _variations(self, batch: str, owner: str) -> list[tuple[Job, str]]:
         """The clips made together that are still there, each with the file that stands for it in the strip."""
@@ -185,8 +223,10 @@ class TabEvents:
         return [(job, card) for job, card in found if card is not None]
 
     def _picture(self, now: panel.View, webp: bytes | None) -> Any:
+        """The clip as it stands: large, or small beside its finished part, which then is the one that plays."""
         shown = "" if webp is None else markup.preview(webp, now.size)
-        return gr.update(value=shown, visible=bool(shown), elem_classes=classes(own_pixels=now.own_pixels))
+        beside = ["inset"] if now.playback else []
+        return gr.update(value=shown, visible=bool(shown), elem_classes=classes(*beside, own_pixels=now.own_pixels))
 
     def _playback(self, now: panel.View) -> Any:
         shown = markup.playback(now.playback, now.size)

@@ -17,6 +17,7 @@ from studio.page.guarded import Page
 from studio.page.machine import Machine
 from studio.page.models_tab import ModelsTab
 from studio.page.plumbing import HIDDEN
+from studio.page.queue_panel import QueuePanel
 from studio.page.theme import THEME
 from studio.service import Studio
 from studio.settings import Settings
@@ -24,8 +25,8 @@ from studio.settings import Settings
 HERE = Path(__file__).parent
 # What gradio keeps of a browser, or of a program that calls, is half a megabyte: the oldest is forgotten first.
 MOST_SESSIONS = 32
-STYLES = ("page.css", "scenes.css", "compare.css", "history.css")
-SCRIPTS = ("page.js", "kept_form.js", "scenes.js", "crop.js", "keys.js", "compare.js", "history.js")
+STYLES = ("page.css", "scenes.css", "compare.css", "history.css", "queue.css")
+SCRIPTS = ("page.js", "kept_form.js", "scenes.js", "crop.js", "keys.js", "compare.js", "history.js", "queue.js")
 SHARED = "This studio is shared: clips are kept for an hour, so download those you want to keep."
 LOGO = (HERE / "logo.svg").read_text(encoding="utf-8")
 
@@ -36,10 +37,11 @@ def build(studio: Studio) -> gr.Blocks:
         api.expose(studio)  # first, so that its names are the plain ones
         # The secret only tells this page's entry from others in the browser: gradio ships it to every visitor.
         browser = gr.BrowserState({}, storage_key="kinora", secret="kinora")
-        here = Machine(studio)
+        here, line = Machine(studio), QueuePanel(studio)
         with gr.Row(elem_classes="top"):
             gr.HTML(markup.brand(LOGO, name="Kinora", motto="Pictures in, moving pictures out."), elem_classes="brand")
             here.chip()
+            line.draw()
         if studio.settings.public:
             gr.HTML(markup.lines([markup.Line(SHARED)]), elem_classes="hint")
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
@@ -58,6 +60,7 @@ def build(studio: Studio) -> gr.Blocks:
             send.wire_newest(studio, one.form, browser=browser)
             page.load(one.events.load, browser, [browser, *one.result.components], **HIDDEN)
         kept_form.wire(places.engine_tabs)
+        line.wire(places, browser)
         model_list.Follower(studio, [one.controls.models for one in rendered]).wire(page)
         here.fold()
     return page
