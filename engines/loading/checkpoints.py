@@ -232,8 +232,9 @@ def fill(
             tensor = stored.chunk(source.parts)[source.part] if source.parts > 1 else stored
             if name not in expected and isinstance(owner := module.get_submodule(layer), PackedLinear):
                 owner.compute = dtype
-                state[f"{layer}.packed"], packing = weight_only.pack(tensor.to(dtype), owner.packing.form)
-                state[f"{layer}.scale"] = packing.scale
+                state[f"{layer}.packed"], made = weight_only.pack(tensor.to(dtype), owner.packing.form)
+                if made.scale is not None:
+                    state[f"{layer}.scale"] = made.scale
                 if checkpoint.mapped:
                     release_pages(stored)
                 continue

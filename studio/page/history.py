@@ -77,9 +77,9 @@ def render(studio: Studio, places: Places, *, opened: gr.Tab, browser: gr.Browse
     finder, shown = column.finder, column.opened
     gr.on(
         [opened.select, finder.words.submit, *(box.input for box in (finder.engine, finder.when, finder.show))],
-        book.list, asked, column.listing, **HIDDEN,
+        book.look_up, asked, column.listing, **HIDDEN,
     )  # fmt: skip
-    finder.words.change(book.list, asked, column.listing, trigger_mode="always_last", **HIDDEN)
+    finder.words.change(book.look_up, asked, column.listing, trigger_mode="always_last", **HIDDEN)
     column.further.click(book.more, [*asked, column.most], column.listing, **HIDDEN)
     one = [column.chosen, *shown.components]
     column.gallery.select(book.open, [browser, column.listed], one, **HIDDEN)
@@ -102,7 +102,7 @@ def render(studio: Studio, places: Places, *, opened: gr.Tab, browser: gr.Browse
     gr.on([shown.tags.submit, shown.tags.blur], book.clip.tag, [*clip, shown.tags], shown.tags, **HIDDEN)
     Importing(studio, places, column.reader).wire()
     Editing(studio, shown.editor).wire(
-        browser=browser, chosen=column.chosen, listed=book.list, inputs=asked, outputs=column.listing
+        browser=browser, chosen=column.chosen, listed=book.look_up, inputs=asked, outputs=column.listing
     )
     shown.measure.click(
         book.clip.measure, clip, shown.figures, api_visibility="private", concurrency_limit=1, concurrency_id="measure"
@@ -143,7 +143,7 @@ class History:
         self.studio, self.places, self.engine_tabs, self.column = studio, places, places.drawn, column
         self.clip = OpenClip(studio, places, column.opened)
 
-    def list(self, browser: Any, *asked: Any, most: int = PAGE) -> Updates:
+    def look_up(self, browser: Any, *asked: Any, most: int = PAGE) -> Updates:
         """What the visitor asks for, nothing of it open."""
         column, owner = self.column, visitor(self.studio, browser)["owner"]
         query = (
@@ -175,7 +175,7 @@ class History:
 
     def more(self, browser: Any, *asked: Any) -> Updates:
         """The same list, longer. The last value is how much of it is shown."""
-        return self.list(browser, *asked[:-1], most=int(asked[-1]) + PAGE)
+        return self.look_up(browser, *asked[:-1], most=int(asked[-1]) + PAGE)
 
     def open(self, browser: Any, listed: Any, event: gr.SelectData) -> Any:
         """Open a card: its clip, or the first of the clips made together."""
@@ -250,7 +250,7 @@ class History:
     ) -> Updates:
         """The list after a change, a word about it, and the tab of the clip, which may show it too."""
         column = self.column
-        updates = self.list(browser, *asked) | {
+        updates = self.look_up(browser, *asked) | {
             column.said: markup.lines([Line(said)]),
             column.undo: gr.update(visible=bool(undone)),
             column.undone: [*undone],
@@ -289,4 +289,4 @@ def length(job: Job) -> str:
     if job.result is None:
         return str(job.state)
     fps = job.result.request.get("fps")
-    return f"{clip_seconds(job.frames, fps)} s" if isinstance(fps, int | float) and fps > 0 else ""
+    return f"{clip_seconds(job.frames, int(fps))} s" if isinstance(fps, int | float) and fps > 0 else ""

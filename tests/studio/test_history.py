@@ -63,7 +63,7 @@ def book(studio: Studio, whole: history.History, request: pytest.FixtureRequest)
 
 def found(book: history.History, *asked: Any) -> list[str]:
     """Ids of all jobs that are listed."""
-    return [job_id for group in book.list({}, *asked)[book.column.listed] for job_id in group]
+    return [job_id for group in book.look_up({}, *asked)[book.column.listed] for job_id in group]
 
 
 def drawn(studio: Studio) -> history.History:
@@ -194,7 +194,7 @@ def test_what_the_row_asks_for_is_listed(studio: Studio, book: history.History, 
         ("mango", "", "Any time", "Clips"),
     ):
         assert found(book, *asked) == []
-        assert "empty" in book.list({}, *asked)[book.column.empty]["value"]
+        assert "empty" in book.look_up({}, *asked)[book.column.empty]["value"]
     assert book.clip.star({}, kiwi.id)[book.column.opened.star] == history_clip.STARRED
     assert found(book, "kiwi", "", "Any time", "Starred") == [kiwi.id]
     assert book.clip.tag({}, kiwi.id, "fruit, , for Anna")[book.column.opened.tags] == "fruit, for Anna"
@@ -209,7 +209,7 @@ def test_clips_made_together_are_one_card_and_each_can_be_opened(
         "phantom-wan", values(Path(made.request["references"][0]["path"]), "three foxes"), variations=3
     )
     ids = [wait_for(studio, job, "done").id for job in jobs]
-    listed = book.list({}, "three foxes", *ASKED[1:])
+    listed = book.look_up({}, "three foxes", *ASKED[1:])
     assert listed[book.column.listed] == [ids]
     ((_, words),) = listed[book.column.gallery]["value"]
     assert words == "3 clips · three foxes · 0.75 s"
@@ -224,7 +224,7 @@ def test_captions_of_one_prompt_tell_the_seed(studio: Studio, book: history.Hist
     picture = Path(made.request["references"][0]["path"])
     for seed in (11, 12):
         wait_for(studio, studio.submit("phantom-wan", values(picture, "twin", seed=seed))[0], "done")
-    words = [words for _, words in book.list({}, "twin", *ASKED[1:])[book.column.gallery]["value"]]
+    words = [words for _, words in book.look_up({}, "twin", *ASKED[1:])[book.column.gallery]["value"]]
     assert words == ["twin · seed 12 · 0.75 s", "twin · seed 11 · 0.75 s"]
 
 
@@ -234,7 +234,7 @@ def test_a_clip_that_failed_says_why_and_can_be_thrown_away_and_taken_back(
     picture = Path(made.request["references"][0]["path"])
     failed = wait_for(studio, studio.submit("phantom-wan", values(picture, "it breaks"))[0], "failed")
     asked = ("", "", "Any time", "Failed and cancelled")
-    listed = book.list({}, *asked)
+    listed = book.look_up({}, *asked)
     assert [failed.id] in listed[book.column.listed] and listed[book.column.clear]["visible"]
     assert failed.id not in found(book)
     shown, column = book.open({}, [[failed.id]], FIRST), book.column.opened
