@@ -13,6 +13,9 @@ from engines.inputs import PICTURES, entries, media_fields
 from engines.request import Request
 from engines.types import EngineSpec
 
+SHOWN = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".avif")
+"""Suffixes of pictures that every browser shows."""
+
 
 def as_values(spec: EngineSpec, given: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Request values that hold the given pictures, in the engine's own fields; raises InvalidRequest."""
@@ -54,6 +57,11 @@ def paths(values: Any) -> Iterator[Path]:
     elif isinstance(values, list | tuple):
         for value in values:
             yield from paths(value)
+
+
+def pictures(values: Mapping[str, Any]) -> Iterator[Path]:
+    """Paths of the kept files that are pictures which a browser shows."""
+    return (path for path in paths(dict(values)) if path.suffix.lower() in SHOWN)
 
 
 def _kept(source: Path, folder: Path) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from engines.wording import gigabytes
+
 # With fields, for the page fills them in anew in the browser while a slider moves.
 CLIP_LENGTH = "{frames} frames @ {fps} fps = {seconds} s"
 FRAME_SIZE = "{width} × {height}"
@@ -25,6 +27,16 @@ def frame_size(width: int, height: int) -> str:
 def shape(width: int, height: int) -> str:
     """ "wide", "tall" or "square"."""
     return "square" if width == height else "wide" if width > height else "tall"
+
+
+def file_size(size_bytes: int) -> str:
+    """A size that may be small: "740 kB", "12 MB", "5.7 GB"."""
+    return f"{size_bytes / 1e3:.0f} kB" if size_bytes < 1e6 else gigabytes(size_bytes)
+
+
+def clip_count(count: int) -> str:
+    """ "1 clip", "1,200 clips"."""
+    return "1 clip" if count == 1 else f"{count:,} clips"
 
 
 def time_span(seconds: float) -> str:

@@ -17,7 +17,7 @@ from studio.jobs.store import ENDED, Job, WrongState
 from studio.measures import clip_seconds, frame_size
 from studio.service import Studio
 
-_BEGUN = "This clip has begun or is over, so it cannot be changed any more."
+BEGUN = "This clip has begun or is over, so it cannot be changed any more."
 
 
 def edit(studio: Studio, job_id: str, engine: str, values: Mapping[str, Any], *, owner: str = "") -> Job:
@@ -29,14 +29,14 @@ def edit(studio: Studio, job_id: str, engine: str, values: Mapping[str, Any], *,
     """
     job = studio.job(job_id, owner=owner)
     if job is None or job.state != "queued":
-        raise StudioError(_BEGUN)
+        raise StudioError(BEGUN)
     spec = studio.spec(engine)
     request = studio.prepared(engine, continuing.resolved(studio, spec, values, owner=owner))
     request = request.model_copy(update={"seed": seeds(request.seed)[0]})
     try:
         changed = studio.store.rewrite(job_id, engine=engine, request=request.model_dump(mode="json"))
     except WrongState:
-        raise StudioError(_BEGUN) from None
+        raise StudioError(BEGUN) from None
     Shelf(studio.store).born([job_id], continuing.parents(studio, spec, values, owner=owner))
     return changed
 

@@ -21,13 +21,13 @@ from engines.inputs import entries, media_fields
 from engines.media import metadata
 from engines.types import EngineSpec
 from engines.wording import printable
+from studio.jobs.store import ENDED
 from studio.one_clip import Target
 
 if TYPE_CHECKING:
     from gradio_client import Client
 
 _LOOK_S = 0.5
-_ENDED = ("done", "failed", "cancelled")
 
 
 class Refused(StudioError):
@@ -107,7 +107,7 @@ class Studio:
         with tqdm(disable=True if quiet else None, file=sys.stderr, leave=False, unit="step") as bar:
             while True:
                 state: dict[str, Any] = self._ask("/job", job)
-                if state["state"] in _ENDED:
+                if state["state"] in ("done", *ENDED):
                     return state
                 bar.set_description(state.get("stage") or "Waiting")
                 bar.total, bar.n = state.get("steps") or None, state.get("step") or 0

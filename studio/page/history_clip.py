@@ -18,7 +18,6 @@ from engines.types import EngineSpec
 from studio import continuing, kept_files, library, queue, remaking
 from studio.jobs.shelf import Shelf
 from studio.jobs.store import Job
-from studio.measures import frame_size
 from studio.page import clip_quality, history_edit, markup, panel, send
 from studio.page.clip_quality import Figures
 from studio.page.engine_tabs import Places
@@ -177,7 +176,8 @@ class OpenClip:
         known = remaking.obstacle(self.studio.specs, job) == ""
         remade = known and spec is not None
         bare = without_settings(Path(path)) if path is not None and plays else None
-        less = words_of(queue.smaller(spec, job)) if job.state == "failed" and known else ""
+        changes = queue.smaller(spec, job) if job.state == "failed" and known else {}
+        less = queue.smaller_words(job, changes) if changes else ""
         updates: Updates = {
             column.blank: gr.update(visible=False),
             column.detail: gr.update(visible=True),
@@ -230,8 +230,8 @@ class OpenClip:
         """What the clip was made from, and what was made from it."""
         parents, children = library.family(self.studio, job)
         cards, ids = [], []
-        for path in kept_files.paths(dict(job.request)):
-            if path.suffix.lower() in _PICTURES and (shown := served_if_there(path)) is not None:
+        for path in kept_files.pictures(job.request):
+            if (shown := served_if_there(path)) is not None:
                 cards.append((shown, "picture"))
                 ids.append("")
         for word, jobs in (("made from", parents), ("became", children)):
@@ -341,9 +341,6 @@ class OpenClip:
         return self.studio.job(str(job_id or ""), owner=visitor(self.studio, browser)["owner"])
 
 
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-
-
 def facts(spec: Any, job: Job) -> list[Row]:
     """The settings of a job, and when and by what its clip was made."""
     rows = [row for row in panel.facts(spec, job) if row.label != "Prompt"]
@@ -364,8 +361,7 @@ def picture_of(job: Job) -> str:
     """The picture that stands for a job: its clip's, else one that it was to be made from, else a blank one."""
     if (card := card_of(job)) is not None:
         return card
-    given = (path for path in kept_files.paths(dict(job.request)) if path.suffix.lower() in _PICTURES)
-    found = next(filter(None, map(served_if_there, given)), None)
+    found = next(filter(None, map(served_if_there, kept_files.pictures(job.request))), None)
     return found or served(BLANK)
 
 
@@ -378,13 +374,6 @@ def without_settings(path: Path) -> str | None:
     except MediaError:
         return None
     return str(target)
-
-
-def words_of(changes: Mapping[str, Any]) -> str:
-    """Settings for a smaller clip in words: "64 × 64", "17 frames"."""
-    if "width" in changes:
-        return frame_size(changes["width"], changes["height"])
-    return f"{changes['frames']} frames" if "frames" in changes else ""
 
 
 BLANK = Path(__file__).parent / "blank.png"

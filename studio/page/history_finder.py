@@ -9,10 +9,10 @@ from typing import Any
 import gradio as gr
 
 from engines.editing.spec import EDITS, PREFIX
-from engines.wording import gigabytes
 from studio import library
 from studio.jobs.shelf import Query, Show
 from studio.library import Usage
+from studio.measures import clip_count, file_size
 from studio.service import Studio
 
 DAY_S = 86_400
@@ -80,18 +80,12 @@ def _since(days: float) -> float:
 
 def disk_line(usage: Usage) -> str:
     """How many clips there are, and what they take."""
-    clips = "1 clip" if usage.count == 1 else f"{usage.count:,} clips"
-    parts = [f"{clips}, {size(usage.clips)}"]
+    parts = [f"{clip_count(usage.count)}, {file_size(usage.clips)}"]
     if usage.trashed:
-        parts.append(f"trash {size(usage.trash)}")
+        parts.append(f"trash {file_size(usage.trash)}")
     if usage.free:
-        parts.append(f"{size(usage.free)} free on this disk")
+        parts.append(f"{file_size(usage.free)} free on this disk")
     return " · ".join(parts)
-
-
-def size(size_bytes: int) -> str:
-    """A size that may be small: "740 kB", "12 MB", "5.7 GB"."""
-    return f"{size_bytes / 1e3:.0f} kB" if size_bytes < 1e6 else gigabytes(size_bytes)
 
 
 def nothing_found(asked: Query) -> tuple[str, str]:

@@ -74,7 +74,7 @@ class QueuePanel:
         job = self.studio.job(str(told.get("id", "")), owner=known["owner"])
         drawn = self.places.drawn.get(job.engine) if job is not None else None
         if job is None or drawn is None or job.state != "queued":
-            warn("This clip has begun or is over, so it cannot be changed any more.")
+            warn(queue.BEGUN)
             return changed(self._updates(known, seen or {}))
         known[editing.KEY] = job.id
         updates = self._updates(known, seen or {}) | {self.browser: known}

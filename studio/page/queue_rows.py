@@ -10,14 +10,13 @@ from typing import Any
 from studio import kept_files, queue, remaking
 from studio.jobs.progress import Progress
 from studio.jobs.store import Job
-from studio.measures import clip_seconds, frame_size, time_span
+from studio.measures import clip_count, clip_seconds, frame_size, time_span
 from studio.page.uploads import served_if_there
 from studio.queue import Outlook
 from studio.service import Studio
 
 MOST_ENDED = 8
 _TITLE_CHARACTERS = 80
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 _RENEW_S = 1800  # gradio deletes names that have grown old
 # What can be done: name, what the button says, and what it does in full.
 _UP, _DOWN, _TOP = ("up", "↑", "Move up"), ("down", "↓", "Move down"), ("top", "Top", "Make it the next one")
@@ -117,8 +116,7 @@ def _title(studio: Studio, job: Job) -> str:
 
 def _picture(job: Job) -> str | None:
     """A picture that the clip is made from, as the page may show it."""
-    paths = (path for path in kept_files.paths(dict(job.request)) if path.suffix.lower() in _PICTURES)
-    first = next(paths, None)
+    first = next(kept_files.pictures(job.request), None)
     return None if first is None else _served(first, int(time.time() / _RENEW_S))
 
 
@@ -156,7 +154,7 @@ def _short(count: int, left_s: float | None, *, paused: bool) -> str:
 def _summary(count: int, left_s: float | None, *, paused: bool, hindrance: str) -> str:
     if not count:
         return "Paused: nothing begins." if paused else "Nothing waits."
-    clips = "1 clip" if count == 1 else f"{count} clips"
+    clips = clip_count(count)
     if paused:
         return f"{clips}, paused"
     if hindrance:
