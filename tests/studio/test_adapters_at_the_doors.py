@@ -13,6 +13,7 @@ from engines.inputs import media_fields, with_parts
 from engines.registry import SPECS
 from engines.validation import build_request
 from studio import adapters, command_line
+from studio.commands import asked
 from studio.page import adapter_list, controls
 from studio.page.form import Form
 from studio.service import Studio
@@ -125,11 +126,11 @@ def test_every_engine_s_tab_has_them_folded_away(idle: Studio, spec: Any) -> Non
 def test_the_command_line_takes_files_names_strengths_and_steps(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KINORA_ADAPTERS", str(folder))
     path = folder / "wan" / "style.safetensors"
-    options = command_line._parser().parse_args(
+    options = command_line.parser().parse_args(
         ["generate", "phantom-wan", "--out", "x.mp4", "--adapter", str(path), "-0.5", "0.2-0.8", "--set",
          f"adapters={path}", "--adapter", "wan/style.safetensors", "--set", "adapters.1.strength=0.3"]
     )  # fmt: skip
-    values = SPEC.default_values("starter") | command_line._values(SPEC, options) | {"references": []}
+    values = SPEC.default_values("starter") | asked.values_of(SPEC, options) | {"references": []}
     values |= {"prompt": "a red star", "references": [{"path": Path("assets/examples/none.png")}]}
     with pytest.raises(InvalidRequest, match=r"none\.png"):  # the picture is all that is wrong
         build_request(SPEC, values)

@@ -18,6 +18,7 @@ from engines import registry
 from engines.media import metadata
 from studio import command_line
 from studio.command_line import main
+from studio.commands import asked
 from tests.studio.server import ROOT
 
 
@@ -106,7 +107,7 @@ def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_file_to_continue_may_be_named_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # the worker that reads it runs elsewhere
     words = ["generate", "pyramid-flow", "--set", "continues=clip.latents.safetensors", "--out", "longer.mp4"]
-    values = command_line._values(registry.SPECS["pyramid-flow"], command_line._parser().parse_args(words))
+    values = asked.values_of(registry.SPECS["pyramid-flow"], command_line.parser().parse_args(words))
     assert values["continues"] == str(tmp_path / "clip.latents.safetensors")
 
 

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from engines.registry import SPECS
-from studio import command_line, serving
+from studio import serving
 from studio.command_line import main
+from studio.commands import asked
 from studio.one_clip import BadOutput, Target
 from studio.paths import absolute
 from studio.settings import SOURCES, BadSetting, Settings, Source, from_environment, is_loopback
@@ -71,7 +72,7 @@ def test_every_relative_path_is_whole_before_it_is_handed_on(here: Path, monkeyp
     assert (settings.outputs, settings.models) == (here / "outputs", here.parent / "models")
     assert os.environ["HF_HOME"] == os.environ["GRADIO_TEMP_DIR"] == str(here / "a/b")
     (here / "w.safetensors").touch()
-    override = command_line._override(SPECS["phantom-wan"], "1.3B", "vae=w.safetensors")
+    override = asked.override(SPECS["phantom-wan"], "1.3B", "vae=w.safetensors")
     assert override.endswith(f"vae={here / 'w.safetensors'}")
     assert Target(Path("clip.mp4")).folder.is_absolute()
     assert Settings(outputs=Path("o")).outputs == here / "o"
@@ -80,7 +81,7 @@ def test_every_relative_path_is_whole_before_it_is_handed_on(here: Path, monkeyp
 def test_a_link_keeps_the_name_that_was_given(here: Path) -> None:
     (here / "612b8da1").touch()
     (here / "vae.pth").symlink_to(here / "612b8da1")
-    assert command_line._override(SPECS["phantom-wan"], "1.3B", "vae=vae.pth").endswith("vae.pth")
+    assert asked.override(SPECS["phantom-wan"], "1.3B", "vae=vae.pth").endswith("vae.pth")
 
 
 @pytest.mark.parametrize("name", ["~star.png", "~", "~nobody9", "~nobody9/x.png"])

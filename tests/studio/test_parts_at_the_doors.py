@@ -17,6 +17,7 @@ from engines.registry import SPECS
 from engines.request import bounds
 from engines.validation import build_request
 from studio import command_line
+from studio.commands import asked
 from studio.jobs.store import Job
 from studio.models import built_in
 from studio.page import clip_quality, slots
@@ -77,7 +78,7 @@ def test_the_command_line_reaches_every_part(picture: Path, engine: str, field: 
     name, value = f"{field}.1.{part}" if many else f"{field}.{part}", other(engine, field, part)
     for given in (f"--ref={picture}", f"--set={field}={picture}"):
         words = ["generate", engine, "--prompt=a star", given, f"--set={name}={value}", "--out=clip.mp4"]
-        values = command_line._values(SPECS[engine], command_line._parser().parse_args(words))
+        values = asked.values_of(SPECS[engine], command_line.parser().parse_args(words))
         (made,) = entries(getattr(build_request(SPECS[engine], values), field))
         assert getattr(made, part) == value and made.path == picture
 
@@ -88,7 +89,7 @@ def test_the_command_line_and_the_page_reach_every_part_of_a_clip(
 ) -> None:
     clip, spec, value = write_video(tmp_path / "clip.mp4", frames=30), SPECS[engine], other(engine, field, part)
     words = ["generate", engine, "--prompt=a star", f"--set={field}={clip}", f"--set={field}.{part}={value}"]
-    values = command_line._values(spec, command_line._parser().parse_args([*words, "--out=clip.mp4"]))
+    values = asked.values_of(spec, command_line.parser().parse_args([*words, "--out=clip.mp4"]))
     made = getattr(build_request(spec, values), field)
     assert getattr(made, part) == value and made.path == clip
     control = next(control for control in rendered(idle, spec).controls if field in control.names)

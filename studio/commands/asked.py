@@ -1,0 +1,76 @@
+"""What the flags of `generate` ask for, as request values; files are named wholly."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from engines.errors import InvalidRequest, Problem
+from engines.inputs import media_fields
+from engines.loading.store import parse_override
+from engines.types import EngineSpec, Size
+from engines.wording import either
+from studio import kept_files
+from studio.commands.options import named_value, settings_of
+from studio.paths import absolute
+
+
+def values_of(spec: EngineSpec, options: argparse.Namespace) -> dict[str, Any]:
+    """Request values from the flags; --set reaches every field, the other flags are shorthands."""
+    values: dict[str, Any] = {}
+    for text in options.set:
+        name, value = named_value(text)
+        declared = media_fields(spec.request_type).get(name)
+        if declared is None or not value:
+            values[name] = value
+            continue
+        path = str(absolute(value))
+        given: Any = path if declared.kind == "earlier job" else {"path": path}
+        values[name] = given if declared.most == 1 else [*values.get(name, ()), given]
+    for name in ("model", "prompt", "seed", "frames"):
+        if (value := getattr(options, name)) is not None:
+            values[name] = value
+    if options.size is not None:
+        try:
+            values |= Size.parse(options.size)._asdict()
+        except ValueError as error:
+            raise InvalidRequest([Problem("width", str(error))]) from None
+    if options.adapter_files:
+        given_ = [_adapter(options, words) for words in options.adapter_files]
+        values["adapters"] = [*values.get("adapters", ()), *given_]
+    if options.references:
+        values |= kept_files.as_values(spec, options.references)
+    return values
+
+
+def _adapter(options: argparse.Namespace, words: Sequence[str]) -> dict[str, Any]:
+    """An adapter from FILE, its strength and its share of the steps; a name in the folder of adapters is a file too."""
+    file, *rest = words
+    path, folder = absolute(file), settings_of(options).adapter_folder
+    if not path.is_file() and folder is not None and (folder / file).is_file():
+        path = folder / file
+    given: dict[str, Any] = {"path": str(path)}
+    for word in rest:
+        begin, dash, end = word.partition("-") if "-" in word[1:] else (word, "", "")
+        given |= {"begin": begin, "end": end} if dash else {"strength": word}
+    return given
+
+
+def override(spec: EngineSpec, model: str, text: str) -> str:
+    """ "role=PATH" for the store."""
+    role, equals, path = text.partition("=")
+    roles = [weights.role for weights in spec.model(model).weights]
+    if not equals or role not in roles:
+        raise InvalidRequest([Problem("weights", f"Write --weights as role=PATH, where the role is {either(roles)}.")])
+    if not absolute(path).exists():
+        raise InvalidRequest([Problem("weights", f'There is no file or folder "{Path(path).name}" for the {role}.')])
+    entry = f"{spec.name}/{model}/{role}={absolute(path)}"
+    parse_override(entry)
+    return entry
+
+
+def reference(path: str, *, keep_background: bool) -> dict[str, Any]:
+    """A picture that --ref or --ref-cut names."""
+    return {"path": str(absolute(path)), "keep_background": keep_background}

@@ -1,0 +1,134 @@
+"""generate: one clip, made here or by another studio, or what it would take."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from engines.errors import InvalidRequest, Problem, StudioError
+from engines.inputs import media_fields
+from engines.registry import SPECS, find
+from engines.request import Request
+from engines.types import EngineSpec
+from engines.validation import build_request
+from studio import estimating, one_clip, remote, speech
+from studio.commands.answers import FAILED, say_clip
+from studio.commands.asked import override, reference, values_of
+from studio.commands.options import MAKING, Commands, setting_flags, settings_of
+from studio.jobs.store import JobStore
+from studio.jobs.worker_process import require_devices
+from studio.settings import Settings, check_attention, check_models_folder
+
+
+def add(commands: Commands) -> None:
+    """The command and its flags."""
+    command = commands.add_parser("generate", help="make one clip", description=run.__doc__)
+    command.set_defaults(run=run)
+    command.add_argument("engine", help=", ".join(SPECS))
+    command.add_argument("--model", help="which checkpoint makes the clip (see: python -m studio models)")
+    command.add_argument("--prompt", metavar="TEXT", help="what happens in the clip")
+    for flag, keep, words in (("--ref", True, ""), ("--ref-cut", False, " whose background is removed")):
+        command.add_argument(
+            flag,
+            dest="references",
+            action="append",
+            default=[],
+            metavar="PICTURE",
+            type=partial(reference, keep_background=keep),
+            help=f"a reference picture{words}; may be given several times",
+        )
+    command.add_argument(
+        "--adapter",
+        dest="adapter_files",
+        action="append",
+        nargs="+",
+        default=[],
+        metavar=("FILE", "STRENGTH"),
+        help="a LoRA, its strength (0.8) and over which share of the steps (0-0.5); may be given several times",
+    )
+    command.add_argument("--seed", metavar="N", help="the same seed and settings give the same clip")
+    command.add_argument("--size", metavar="WxH", help="width and height of the clip in pixels")
+    command.add_argument("--frames", metavar="N", help="length of the clip in frames")
+    command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=_settings_help())
+    command.add_argument("--weights", action="append", default=[], metavar="ROLE=PATH", help="another checkpoint file")
+    command.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE.mp4",
+        help="the clip to be made; an earlier one of this name is replaced",
+    )
+    command.add_argument("--dry-run", action="store_true", help="say what the clip would take, and make none")
+    command.add_argument("--json", action="store_true", help="print the result, or the error, as JSON")
+    command.add_argument("--server", metavar="URL", help="the studio that makes it, instead of this machine")
+    setting_flags(command, *MAKING)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Make one clip."""
+    spec = find(options.engine)
+    values = values_of(spec, options)
+    if options.out is None and not options.dry_run:
+        raise InvalidRequest([Problem("out", "Say where the clip is to be: --out FILE.mp4, or --dry-run for none.")])
+    if options.dry_run and options.server:
+        raise InvalidRequest([Problem("server", "What a clip takes is said of this machine: leave out --server.")])
+    if options.server:
+        return _elsewhere(spec, values, options)
+    request = build_request(spec, values)
+    overrides = tuple(override(spec, request.model, text) for text in options.weights)
+    settings = settings_of(options, overrides=overrides)
+    check_models_folder(settings)
+    check_attention(settings)
+    if options.dry_run:
+        return _say_estimate(spec, request, settings, as_json=options.json)
+    with one_clip.Target(options.out) as target:
+        settings.files().require(spec.name, spec.model(request.model))
+        devices = require_devices(settings.devices)
+        result = one_clip.make(spec, request, target=target, settings=settings, devices=devices, quiet=options.json)
+    return say_clip(result, as_json=options.json)
+
+
+def _elsewhere(spec: EngineSpec, values: dict[str, Any], options: argparse.Namespace) -> int:
+    """Make one clip in the studio at --server, with that machine's models."""
+    if options.weights:
+        raise InvalidRequest([Problem("weights", "Files for --weights cannot be sent: leave it out, or --server.")])
+    with one_clip.Target(options.out) as target:
+        studio = remote.Studio(options.server, login=settings_of(options).auth)
+        try:
+            result = studio.make(spec, values, target=target, quiet=options.json)
+        finally:
+            studio.close()
+    return say_clip(result, as_json=options.json)
+
+
+def _say_estimate(spec: EngineSpec, request: Request, settings: Settings, *, as_json: bool) -> int:
+    """What a clip would take on this machine; fails where it does not fit."""
+    devices = require_devices(settings.devices)
+    store = None
+    if settings.database.is_file():
+        with suppress(StudioError, OSError):  # a studio is at work there: its own page says more
+            store = JobStore(settings.database)
+    try:
+        told = {"files": settings.files(), "limits": settings.memory_gb, "workers": len(devices), "store": store}
+        found = estimating.outlook(spec, request, devices[0], **told)
+    finally:
+        if store is not None:
+            store.close()
+    sentence = found.sentence or "Nothing is known of what this model takes."
+    if found.offer:
+        sentence = f"{sentence} What fits better: {found.offer}."
+    speech.say(json.dumps(found.as_values()) if as_json else sentence)
+    return FAILED if found.estimate.verdict == "refused" else 0
+
+
+def _settings_help() -> str:
+    """Every setting of every engine, the parts of files included."""
+    names: dict[str, None] = {}
+    for spec in SPECS.values():
+        files = media_fields(spec.request_type)
+        for name in spec.request_type.model_fields:
+            names |= {name: None} | {f"{name}.{part}": None for part in (files[name].parts if name in files else ())}
+    return f"any setting: {', '.join(names)}; of several files, one is named as references.2.keep_background"

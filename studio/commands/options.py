@@ -1,0 +1,45 @@
+"""What commands have in common: their parser, the flags of settings, and name=value."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NoReturn, TypeAlias
+
+from engines.errors import InvalidRequest, Problem
+from studio.settings import SOURCES, Settings, from_environment
+
+MAKING = ("models", "adapters", "devices", "split", "memory_gb", "attention")
+"""Settings of commands that make clips."""
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+"""Where a command adds itself."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that answers a mistake with one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InvalidRequest([Problem("", f"{message[:1].upper()}{message[1:]}. See {self.prog} --help.")])
+
+
+def setting_flags(command: argparse.ArgumentParser, *settings: str) -> None:
+    """Flags for these settings, as settings.SOURCES declares them."""
+    for source in (source for source in SOURCES if source.setting in settings):
+        help_ = f"{source.help} (default: {source.default})" if source.default else source.help
+        if source.metavar:
+            command.add_argument(source.flag, dest=source.setting, metavar=source.metavar, help=help_)
+        else:
+            command.add_argument(source.flag, dest=source.setting, action="store_const", const="1", help=help_)
+
+
+def settings_of(options: argparse.Namespace, **more: Any) -> Settings:
+    """The settings that the flags and the environment say; raises BadSetting."""
+    flags = {source.setting: getattr(options, source.setting, None) for source in SOURCES}
+    return from_environment(**flags, **more)
+
+
+def named_value(text: str) -> tuple[str, str]:
+    """ "text-guidance=2.5" -> ("text_guidance", "2.5"); raises InvalidRequest."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InvalidRequest([Problem("set", f'Write --set as name=value; you gave "{text}".')])
+    return name.strip().replace("-", "_"), value
