@@ -46,7 +46,7 @@ REQUESTS: dict[str, tuple[dict[str, Any], str]] = {
     "20,000 characters": ({"prompt": "fox " * 5_000}, "20,000 characters long: shorten it to at most 2,000"),
     "control characters": ({"prompt": "A fox\x1b[31m runs."}, "control characters"),
     "size no multiple": ({"width": 100}, "multiples of 16, the nearest is 96x64"),
-    "size too large": ({"width": 1280, "height": 720}, "for example 96x64 or 64x64"),
+    "size too large": ({"width": 1280, "height": 720}, "for example 96x64, 64x64 or 64x96"),
     "size too small": ({"width": 16, "height": 16}, "at least 48 pixels"),
     "size zero": ({"width": 0}, "Width must be at least 16; you gave"),
     "frames between": ({"frames": 32}, "choose 29 or 33"),

@@ -13,6 +13,7 @@ from engines.editing.request import Upscale
 from engines.editing.source import Made, Source
 from engines.errors import IncompatibleCheckpoint, MediaError, StudioError
 from engines.media.files import shown_name
+from engines.memory.planning import Way, plan
 from engines.types import Component
 
 TILES = (512, 256, 128, 64)
@@ -48,7 +49,9 @@ def upscale(asked: Upscale, source: Source, session: Any) -> Made:
     needs = {tile: _working_bytes(tile, scale, dtype) for tile in TILES if tile < 2 * max(source.size)} or {
         TILES[-1]: _working_bytes(TILES[-1], scale, dtype)
     }
-    tile = next((one for one, need in needs.items() if warm.cache.fits(component, working_bytes=need)), min(needs))
+    room = warm.cache.room()
+    ways = {tile: Way(component.precision, component.size_bytes, need) for tile, need in needs.items()}
+    tile = next((tile for tile, way in ways.items() if plan([way], room).possible), min(needs))
 
     def frames() -> Iterator[np.ndarray]:
         with warm.cache.use(component, working_bytes=needs[tile]) as resident, torch.inference_mode():

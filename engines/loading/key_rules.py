@@ -133,7 +133,19 @@ class Architecture:
         """Everywhere in a file with these keys that such a network stands, the shortest prefix first."""
         names = {WRAPPERS.sub("", key.replace("/", ".")): key for key in keys}
         found = self._places(joined(names))
-        return found or next((places for other in loosely_joined(names) if (places := self._places(other))), [])
+        return found or next((places for other in self._guesses(names) if (places := self._places(other))), [])
+
+    def _guesses(self, names: Mapping[str, str]) -> Iterator[dict[str, str]]:
+        """The keys without each prefix that leaves no name twice, where nothing is found otherwise.
+
+        What a layout ignores is another network's, so its prefix is no accident.
+        """
+        for prefix in _prefixes(names):
+            foreign = (
+                any(layout.ignores(name) for layout in self.layouts) for name in names if name.startswith(prefix)
+            )
+            if (parts := _apart(names, prefix)) and not all(foreign):
+                yield parts[0] | parts[1]
 
     def _places(self, names: Mapping[str, str]) -> list[Place]:
         """The same, of {name: key of the file}."""
@@ -226,13 +238,6 @@ def joined(names: Mapping[str, str]) -> dict[str, str]:
             if inside & rest and 2 * len(inside & rest) >= len(inside | rest):
                 found = parts[0] | parts[1]
     return found
-
-
-def loosely_joined(names: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """The same with each prefix that leaves no name twice, where nothing is found otherwise."""
-    for prefix in _prefixes(names):
-        if parts := _apart(names, prefix):
-            yield parts[0] | parts[1]
 
 
 def _kinds(names: Iterable[str]) -> set[str]:

@@ -129,7 +129,11 @@ def _suits(size: tuple[int, int], there: Geometry, here: Geometry) -> bool:
 def kept(source: EngineSpec, target: EngineSpec) -> set[str]:
     """Fields of two engines that mean the same to a person."""
     ours, theirs = (media_fields(spec.request_type) for spec in (source, target))
-    pictures = {name for name, declared in ours.items() if name in theirs and theirs[name].kind == declared.kind}
+    pictures = {
+        name
+        for name, declared in ours.items()
+        if name in theirs and theirs[name].kind == declared.kind and declared.kind != "adapter"  # made for one network
+    }
     return pictures | {name for name in KEPT if name in target.request_type.model_fields}
 
 

@@ -108,9 +108,9 @@ BAD = {
     "a folder too long": ([f"--out={LONG}/x.mp4", "--ref=star.png"], "another name"),
     "a picture too long": (["--out=x.mp4", f"--ref={LONG}.png"], "cannot be opened"),
     "a checkpoint too long": (["--out=x.mp4", "--ref=star.png", f"--weights=vae={LONG}"], "name too long"),
-    "no device": (["--out=x.mp4", "--ref=star.png", "--device=gpu"], "--device must be cpu, mps, cuda"),
+    "no device": (["--out=x.mp4", "--ref=star.png", "--device=gpu"], "--devices must be cpu, mps, cuda"),
     "another device": (["--out=x.mp4", "--ref=star.png", "--device=cuda:99"], 'no device "cuda:99" on this machine'),
-    "a negative device": (["--out=x.mp4", "--ref=star.png", "--device=cuda:-1"], "--device must be"),
+    "a negative device": (["--out=x.mp4", "--ref=star.png", "--device=cuda:-1"], "--devices must be"),
     "memory nan": (["--out=x.mp4", "--ref=star.png", "--memory-gb=nan"], "--memory-gb must be a number"),
     "memory inf": (["--out=x.mp4", "--ref=star.png", "--memory-gb=inf"], "above 0"),
     "memory 0": (["--out=x.mp4", "--ref=star.png", "--memory-gb=0"], "above 0"),
@@ -286,7 +286,7 @@ SERVE: dict[str, tuple[list[str], str]] = {
     "a job list of another program": (["--outputs=damaged"], "studio.sqlite3"),
     "no address": (["--host=nowhere..example"], "no address"),
     "another machine's address": (["--host=192.0.2.1"], "no address of this machine"),
-    "no device": (["--device=tpu"], "--device must be"),
+    "no device": (["--device=tpu"], "--devices must be"),
     "a device that is not there": (["--device=cuda:99"], 'no device "cuda:99"'),
     "models a file": (["--models=star.png"], "is a file"),
     "a root path": (["--root-path=not a path"], "--root-path must be"),
@@ -408,7 +408,7 @@ def test_serve_takes_every_flag(source: Source, monkeypatch: pytest.MonkeyPatch)
     given: list[Settings] = []
     monkeypatch.setattr(serving, "run", given.append)
     texts = {"port": "7999", "memory_gb": "3", "devices": "cpu", "refiner": "qwen-3b", "root_path": "/kinora"}
-    texts |= {"attention": "torch"}
+    texts |= {"attention": "torch", "split": "guidance"}
     text = texts.get(source.setting, "elsewhere.localhost")
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # which --offline sets
     assert main(["serve", source.flag, *([text] if source.metavar else [])]) == 0

@@ -164,7 +164,7 @@ def pages(studio: Studio) -> tuple[tab.Tab, history.History]:
 def test_a_storyboard_is_read_while_it_is_written(studio: Studio) -> None:
     rendered, _ = pages(studio)
     reading = rendered.events.reading
-    assert "2 scenes: units 1-4, units 5-7." in reading("storyboard", "0-1.1: a fox\n1.1-2: <b>", 49, 24)
+    assert "2 scenes: 0-1.04 s, 1.04-2.04 s." in reading("storyboard", "0-1.1: a fox\n1.1-2: <b>", 49, 24)
     wrong = reading("storyboard", "0-1: a fox", 49, 24)
     assert "problem" in wrong and "no prompt for 1-2.04 s" in wrong
     for frames, fps in ((None, 24), (10**12, 24), (49, 0)):

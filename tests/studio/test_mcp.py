@@ -109,4 +109,4 @@ def test_the_password_is_told_with_the_request(tmp_path: Path) -> None:
                 talk(server, auth=auth)
             assert "401" in repr(refused.value.exceptions)
         names, (models,) = talk(server, ("models", {}), auth=("kinora", "open sesame"))
-        assert len(names) == 6 and "phantom-wan" in said(models)
+        assert len(names) == 8 and "phantom-wan" in said(models)

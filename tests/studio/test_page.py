@@ -54,7 +54,7 @@ def test_the_page_is_served_without_torch_and_tells_nothing_of_this_machine(serv
             assert secret not in text, f"{address} shows {secret}"
 
 
-def test_only_the_seven_functions_are_public(server: Server) -> None:
+def test_only_the_eight_functions_are_public(server: Server) -> None:
     info = json.loads(_get(f"{server.url}/gradio_api/info"))
     assert set(info["named_endpoints"]) == {
         "/generate",
@@ -64,6 +64,7 @@ def test_only_the_seven_functions_are_public(server: Server) -> None:
         "/refine",
         "/status",
         "/estimate",
+        "/edit",
     }
     assert not info["unnamed_endpoints"]
 

@@ -39,7 +39,7 @@ def test_the_page_tells_every_word_and_the_prompt_s_check_what_is_missing() -> N
     for group in (words.COLOURS, words.SHAPES, words.MOTIONS, words.BACKGROUNDS, words.FLOORS, words.PATTERNS):
         assert all(word in told for word in group)
     assert words.unknown(told.replace("that", "").replace(" or ", " ")) == []
-    assert refine("A dragon moves right.", words=told).reasons[1:] == ("It was not taught dragon.",)
-    assert refine("A star moves right.", words=told).reasons[1:] == ()
+    assert any("dragon" in reason for reason in refine("A dragon moves right.", words=told).reasons)
+    assert refine("A star moves right.", words=told).reasons == ("This prompt is fine as it is.",)
     for engine in ("flashi2v", "pyramid-flow"):
         assert words.SENTENCE in SPECS[engine].model("starter").words
