@@ -1,7 +1,8 @@
-"""How one studio is set up: folders, devices, who may reach it. Made once, from flags and environment."""
+"""How one studio is set up: folders, devices, who may reach it. Made once, from flags, environment and a file."""
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import os
 import re
@@ -18,7 +19,7 @@ from engines.prompting.tasks import REFINERS
 from engines.runtime.attention import AUTO, CHOICES, unusable
 from engines.runtime.settings import MachineSettings
 from engines.wording import either, given, printable
-from studio import adapters
+from studio import adapters, settings_file
 from studio.paths import absolute, reason
 
 PICTURES, FOR_BROWSERS = "pictures", ".browser"
@@ -53,6 +54,7 @@ class Settings(MachineSettings):
         in_event: run jobs inside the page's event instead of a worker process (ZeroGPU demands it).
         queue_limit: most jobs that may wait at once.
         refiner: who refines prompts: a name of engines/prompting/tasks.py.
+        config: the settings file that was read; None if there is none.
     """
 
     outputs: Path = Path("outputs")
@@ -72,6 +74,7 @@ class Settings(MachineSettings):
     in_event: bool = False
     queue_limit: int = 200
     refiner: str = "rules"
+    config: Path | None = None
     open_browser: bool = False
 
     def __post_init__(self) -> None:
@@ -220,7 +223,10 @@ def _root_path(text: str) -> str:
 
 @dataclass(frozen=True)
 class Source:
-    """One setting from outside: its flag, the variables that may hold it, the first first, and how text is read."""
+    """One setting from outside: its flag, the variables that may hold it, the first first, and how text is read.
+
+    `takes` are the kinds of values that it may have in the settings file; none keeps it out of there.
+    """
 
     setting: str
     flag: str
@@ -229,6 +235,7 @@ class Source:
     metavar: str
     help: str
     default: str = ""
+    takes: tuple[type, ...] = (str,)
 
 
 SOURCES = (
@@ -237,49 +244,58 @@ SOURCES = (
     Source("adapters", "--adapters", ("KINORA_ADAPTERS",), Path, "DIR", "folder of LoRA files to choose from",
            "adapters in the models folder"),
     Source("devices", "--devices", ("KINORA_DEVICES",), _devices, "NAME", "cpu, mps, cuda:0, ...; several with commas",
-           "the best there is"),
+           "the best there is", takes=(str, list)),
     Source("split", "--split", ("KINORA_SPLIT",), _split, "HOW",
            f"several devices make one clip together: {', '.join(choosing.CHOICES)}", choosing.NONE),
     Source("memory_gb", "--memory-gb", ("KINORA_MEMORY_GB",), read_limits, "X",
-           "use at most X GB of every device; cuda:0=8,cuda:1=20 for each", "what is free, less a reserve"),
+           "use at most X GB of every device; cuda:0=8,cuda:1=20 for each", "what is free, less a reserve",
+           takes=(float, int, str, dict)),
     Source("attention", "--attention", ("KINORA_ATTENTION",), _attention, "NAME",
            f"what computes attention: {', '.join(CHOICES)}", AUTO),
     Source("host", "--host", ("KINORA_HOST", "GRADIO_SERVER_NAME"), str.strip, "ADDRESS",
            "address to listen on; others than this machine's own need KINORA_PASSWORD", "127.0.0.1"),
-    Source("port", "--port", ("KINORA_PORT", "GRADIO_SERVER_PORT"), _port, "N", "port to listen on", "7860"),
+    Source("port", "--port", ("KINORA_PORT", "GRADIO_SERVER_PORT"), _port, "N", "port to listen on", "7860",
+           takes=(int,)),
     Source("root_path", "--root-path", ("KINORA_ROOT_PATH", "GRADIO_ROOT_PATH"), _root_path, "PATH",
            "where a proxy serves the page, such as /kinora or https://studio.example/kinora"),
-    Source("names", "--name", ("KINORA_NAMES",), _names, "NAME", "another name that browsers know this machine by"),
-    Source("password", "", ("KINORA_PASSWORD",), str, "", "lets people in; the user name is kinora"),
+    Source("names", "--name", ("KINORA_NAMES",), _names, "NAME", "another name that browsers know this machine by",
+           takes=(str, list)),
+    Source("password", "", ("KINORA_PASSWORD",), str, "", "lets people in; the user name is kinora", takes=()),
     Source("refiner", "--refiner", ("KINORA_REFINER",), _refiner, "NAME",
            "who refines prompts: rules; endpoint, set up by KINORA_REFINER_URL, _MODEL and _KEY; qwen-3b or qwen-7b",
            "rules"),
-    Source("preload", "", ("KINORA_PRELOAD",), _switch, "", "0 to import heavy libraries with the first clip only"),
+    Source("preload", "", ("KINORA_PRELOAD",), _switch, "", "0 to import heavy libraries with the first clip only",
+           takes=(bool,)),
     Source("offline", "--offline", ("KINORA_OFFLINE", "HF_HUB_OFFLINE"), _switch, "",
-           "use no network: nothing is downloaded, and no other machine refines prompts"),
-    Source("public", "", ("KINORA_PUBLIC",), _switch, "", "1 where strangers share the studio"),
-    Source("in_event", "", ("SPACES_ZERO_GPU",), _not_off, "", "set by Hugging Face's ZeroGPU"),
+           "use no network: nothing is downloaded, and no other machine refines prompts", takes=(bool,)),
+    Source("public", "", ("KINORA_PUBLIC",), _switch, "", "1 where strangers share the studio", takes=(bool,)),
+    Source("in_event", "", ("SPACES_ZERO_GPU",), _not_off, "", "set by Hugging Face's ZeroGPU", takes=()),
+    Source("config", "--config", ("KINORA_CONFIG",), Path, "FILE", "a TOML file of these settings",
+           f"{settings_file.NAME} in the working folder, if there is one", takes=()),
 )  # fmt: skip
 
 
-def from_environment(**flags: object) -> Settings:
-    """Settings from the environment as SOURCES lists it; a flag that is not None wins, its text is read alike.
+@dataclass(frozen=True)
+class Given:
+    """The value that somebody gave a setting, and by what: a flag, a variable, or the name of the settings file."""
 
-    Where other machines are let in and nobody chose a password, one is made.
+    value: Any
+    origin: str
+
+
+def from_environment(**flags: object) -> Settings:
+    """Settings from flags, the environment and the settings file, as SOURCES lists them, in this order.
+
+    A flag that is not None wins, its text is read alike. Where other machines are let in and nobody chose a password,
+    one is made.
 
     Raises:
-        BadSetting: naming the flag or variable, what it must be and what it is.
+        BadSetting: naming the flag, the variable or the key of the file, what it must be and what it is.
     """
-    env = tidied_environment()
-    on_spaces = "SPACE_ID" in env
+    known = given_settings(flags)
+    on_spaces = "SPACE_ID" in os.environ
     values: dict[str, Any] = {"hosted": True, "host": "0.0.0.0"} if on_spaces else {}
-    for source in SOURCES:
-        for name, text in _given(source, env, flags):
-            try:
-                values[source.setting] = source.read(text)
-            except ValueError as error:
-                raise BadSetting(f"{name} must be {error}; you gave {given(text)}.") from None
-            break
+    values |= {setting: found.value for setting, found in known.items()}
     values |= {name: value for name, value in flags.items() if value is not None and not isinstance(value, str)}
     if on_spaces:
         values["public"] = True
@@ -290,6 +306,58 @@ def from_environment(**flags: object) -> Settings:
     elif not is_loopback(values.get("host", Settings.host)) and not values.get("password"):
         values |= {"password": secrets.token_urlsafe(9), "password_made": True}
     return Settings(**values)
+
+
+def given_settings(flags: Mapping[str, object]) -> dict[str, Given]:
+    """What flags, the environment and the settings file say, setting by setting; raises as from_environment."""
+    env = tidied_environment()
+    known: dict[str, Given] = {}
+    for source in SOURCES:
+        for name, text in _given(source, env, flags):
+            try:
+                known[source.setting] = Given(source.read(text), name)
+            except ValueError as error:
+                raise BadSetting(f"{name} must be {error}; you gave {given(text)}.") from None
+            break
+    path = settings_file.found(str(known["config"].value) if "config" in known else "")
+    if path is not None:
+        known["config"] = Given(path, known["config"].origin if "config" in known else "the working folder")
+        known = _in_file(path) | known
+    return known
+
+
+def _in_file(path: Path) -> dict[str, Given]:
+    """What the settings file says. Folders in it are named from where it lies; an empty text says nothing."""
+    name = printable(path.name)
+    try:
+        written = settings_file.read(path)
+    except ValueError as error:
+        raise BadSetting(str(error)) from None
+    sources = {source.setting: source for source in SOURCES}
+    known: dict[str, Given] = {}
+    for key, value in written.items():
+        if key not in sources or not sources[key].takes:
+            raise BadSetting(_no_key(key, name, sources))
+        source = sources[key]
+        try:
+            text = settings_file.as_text(value, source.takes).strip()
+            if text and source.read is Path:
+                text = str(absolute(text) if text.startswith("~") else path.parent / text)
+            if text:
+                known[key] = Given(source.read(text), name)
+        except ValueError as error:
+            raise BadSetting(f"{key} in {name} must be {error}; you gave {settings_file.shown(value)}.") from None
+    return known
+
+
+def _no_key(key: str, file: str, sources: Mapping[str, Source]) -> str:
+    """The sentence for a key of the settings file that is none."""
+    if key in sources:
+        return f"{key} cannot be set in {file}: set {sources[key].variables[0]} instead."
+    possible = [name for name, source in sources.items() if source.takes]
+    near = difflib.get_close_matches(key.lower().replace("-", "_"), possible, n=1)
+    meant = f'did you mean "{near[0]}"?' if near else f"choose {either(possible)}."
+    return f'There is no setting "{printable(key)}", which stands in {file}: {meant}'
 
 
 def tidied_environment() -> Mapping[str, str]:

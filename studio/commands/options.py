@@ -22,8 +22,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def setting_flags(command: argparse.ArgumentParser, *settings: str) -> None:
-    """Flags for these settings, as settings.SOURCES declares them."""
-    for source in (source for source in SOURCES if source.setting in settings):
+    """Flags for these settings, as settings.SOURCES declares them, and for the settings file."""
+    for source in (source for source in SOURCES if source.setting in ("config", *settings)):
         help_ = f"{source.help} (default: {source.default})" if source.default else source.help
         if source.metavar:
             command.add_argument(source.flag, dest=source.setting, metavar=source.metavar, help=help_)
@@ -32,9 +32,13 @@ def setting_flags(command: argparse.ArgumentParser, *settings: str) -> None:
 
 
 def settings_of(options: argparse.Namespace, **more: Any) -> Settings:
-    """The settings that the flags and the environment say; raises BadSetting."""
-    flags = {source.setting: getattr(options, source.setting, None) for source in SOURCES}
-    return from_environment(**flags, **more)
+    """The settings that the flags, the environment and the settings file say; raises BadSetting."""
+    return from_environment(**flags_of(options), **more)
+
+
+def flags_of(options: argparse.Namespace) -> dict[str, Any]:
+    """The flags of settings as they were given, None for those that were not."""
+    return {source.setting: getattr(options, source.setting, None) for source in SOURCES}
 
 
 def named_value(text: str) -> tuple[str, str]:

@@ -238,6 +238,7 @@ WRONG = {
     "KINORA_PUBLIC": "perhaps", "KINORA_ROOT_PATH": "a b", "GRADIO_ROOT_PATH": "ftp://x/y", "KINORA_NAMES": "a b,c",
     "KINORA_OUTPUTS": "", "KINORA_MODELS": "", "KINORA_HOST": "", "GRADIO_SERVER_NAME": "", "KINORA_PASSWORD": "",
     "SPACES_ZERO_GPU": "", "KINORA_OFFLINE": "perhaps", "HF_HUB_OFFLINE": "perhaps",
+    "KINORA_CONFIG": "",
 }  # fmt: skip
 
 
@@ -403,12 +404,13 @@ def test_an_unbound_terminal_ends_the_command(here: Path) -> None:
 
 
 @pytest.mark.parametrize("source", [source for source in SOURCES if source.flag], ids=lambda source: source.setting)
-def test_serve_takes_every_flag(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serve_takes_every_flag(source: Source, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A flag that is declared and told in the read-me, and that no command takes, is a promise broken."""
     given: list[Settings] = []
     monkeypatch.setattr(serving, "run", given.append)
     texts = {"port": "7999", "memory_gb": "3", "devices": "cpu", "refiner": "qwen-3b", "root_path": "/kinora"}
-    texts |= {"attention": "torch", "split": "guidance"}
+    (here / "mine.toml").touch()
+    texts |= {"attention": "torch", "split": "guidance", "config": "mine.toml"}
     text = texts.get(source.setting, "elsewhere.localhost")
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # which --offline sets
     assert main(["serve", source.flag, *([text] if source.metavar else [])]) == 0
