@@ -238,7 +238,7 @@ WRONG = {
     "KINORA_PUBLIC": "perhaps", "KINORA_ROOT_PATH": "a b", "GRADIO_ROOT_PATH": "ftp://x/y", "KINORA_NAMES": "a b,c",
     "KINORA_OUTPUTS": "", "KINORA_MODELS": "", "KINORA_HOST": "", "GRADIO_SERVER_NAME": "", "KINORA_PASSWORD": "",
     "SPACES_ZERO_GPU": "", "KINORA_OFFLINE": "perhaps", "HF_HUB_OFFLINE": "perhaps",
-    "KINORA_CONFIG": "",
+    "KINORA_CONFIG": "", "KINORA_SPLIT": "evenly", "KINORA_ATTENTION": "best", "KINORA_REFINER": "nobody",
 }  # fmt: skip
 
 
