@@ -55,7 +55,7 @@ class GivenClip(_Given):
     moment: float = parameter(
         1.0,
         label="Part of the clip",
-        help="Which of its frames are used, where the engine uses fewer than there are: 0 its first, 1 its last.",
+        help="Which of its frames are used, where there are more: those at its beginning, or those at its end.",
         group="picture",
         minimum=0,
         maximum=1,

@@ -28,6 +28,7 @@ from studio.measures import time_span
 _LEARNED_FROM = 5
 """Clips of a model, the newest, whose measured memory corrects the estimate."""
 _CLIP_BYTES = 0.12  # of an mp4, for each pixel of each frame
+_NOTED_DISK_BYTES = 100e6  # the clip alone is not worth a word
 _ROLES = {"vae": "the autoencoder", "mllm": "the multimodal model", "physics": "the physics branch"}
 
 
@@ -74,7 +75,8 @@ class Outlook:
         parts = [f"{gigabytes(self.device_bytes)} of the {allowed} that may be used on the {self.device}"]
         if made.ram_bytes:
             parts.append(f"{gigabytes(made.ram_bytes)} of RAM")
-        parts.append(f"{gigabytes(self.disk_bytes)} of disk")
+        if self.disk_bytes >= _NOTED_DISK_BYTES:
+            parts.append(f"{gigabytes(self.disk_bytes)} of disk")
         parts.append(f"about {time_span(self.seconds)}" if self.seconds is not None else "time not known yet")
         words = f"Takes {', '.join(parts)}."
         unusual = [*dict.fromkeys(map(_told, made.unusual))]

@@ -32,7 +32,7 @@ def render(name: str) -> EstimateLine:
     """Draw the line of the engine `name`, with nothing to say yet."""
     with gr.Row(elem_classes="estimate"):
         line = gr.HTML(elem_id=f"{name}-estimate", elem_classes="hint")
-        smaller = gr.Button("", size="sm", min_width=60, visible=False, elem_id=f"{name}-smaller")
+        smaller = gr.Button("", size="sm", min_width=60, visible=False, elem_id=f"{name}-fit")
     return EstimateLine(line, smaller, gr.State({}))
 
 

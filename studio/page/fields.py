@@ -24,7 +24,7 @@ from engines.types import EngineSpec, ModelSpec, Size
 from studio import continuing
 from studio.measures import frame_size, shape
 from studio.page import adapter_list, first_frame, markup, parts, scenes, slots
-from studio.page.plumbing import PRIVATE, script
+from studio.page.plumbing import HIDDEN, PRIVATE, script
 from studio.page.uploads import received, served
 
 Read = Callable[[Sequence[Any]], dict[str, Any]]
@@ -302,7 +302,9 @@ def _upload(spec: EngineSpec, name: str, info: FieldInfo, declared: Media, value
         newest = gr.Button("Go on from the newest clip", size="sm", elem_id=f"{spec.name}-{name}-newest")
     else:
         file = gr.File(**common)
-    drawn = parts.render(declared, held, elem_id=f"{spec.name}-{name}")
+    with gr.Column(visible=path is not None) as offered:  # without a file there is nothing to say of its parts
+        drawn = parts.render(declared, held, elem_id=f"{spec.name}-{name}")
+    file.change(lambda raw: gr.update(visible=raw is not None), file, offered, preprocess=False, **HIDDEN)
 
     def show(values: Mapping[str, Any], model: ModelSpec) -> list[Any]:
         path, held = shown(values)

@@ -140,7 +140,8 @@ class ModelsTab:
             for model in spec.models:
                 state = self.studio.availability(spec, model.name).files
                 size = gigabytes(state.total_bytes if state.missing else state.found_bytes)
-                name = f"{spec.title}: {model.title}" if models.built_in(model) else model.title
+                title = model.title.partition(" (")[0]  # the state says what stands in brackets
+                name = title if title.startswith(spec.title) else f"{spec.title}: {title}"
                 rows.append(Row(name, _STATES[state.state], size))
         return rows
 

@@ -52,7 +52,9 @@ def test_green_amber_and_red_are_said_in_words(idle: Studio) -> None:
     assert "of RAM" in green.sentence and "time not known yet" in green.sentence and "To fit" not in green.sentence
     assert "the text encoder takes turns block by block" in amber.sentence and "frame by frame" in amber.sentence
     assert red.sentence.startswith("Does not fit on the Tiny: for the ") and "may be used" in red.sentence
-    assert green.disk_bytes > 17 * 10**9, "what must be downloaded first"
+    assert green.disk_bytes > 17 * 10**9 and "17.6 GB of disk" in green.sentence, "what must be downloaded first"
+    built_in = told(on(idle, LARGE), "phantom-wan", model="starter")
+    assert 0 < built_in.disk_bytes < 10**6 and "disk" not in built_in.sentence
 
 
 def test_the_smaller_clip_that_is_offered_fits(idle: Studio) -> None:

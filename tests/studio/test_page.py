@@ -6,6 +6,7 @@ import json
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from pathlib import Path
 
 import av
@@ -52,6 +53,11 @@ def test_the_page_is_served_without_torch_and_tells_nothing_of_this_machine(serv
         text = _get(server.url + address)
         for secret in _secrets(server):
             assert secret not in text, f"{address} shows {secret}"
+
+
+def test_every_name_on_the_page_is_one_things(server: Server) -> None:
+    names = [one["props"].get("elem_id") for one in json.loads(_get(f"{server.url}/config"))["components"]]
+    assert [name for name, count in Counter(filter(None, names)).items() if count > 1] == []
 
 
 def test_only_the_eight_functions_are_public(server: Server) -> None:

@@ -1,0 +1,35 @@
+"""What a newcomer sees before scrolling: nothing covers anything else, and the settings stand above Generate."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.browser.conftest import PATIENCE_MS
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])
+def test_nothing_covers_anything_else(browser, server, width: int, height: int) -> None:
+    context = browser.new_context(viewport={"width": width, "height": height})
+    try:
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.goto(server.url)
+        page.locator("#phantom-wan-estimate").get_by_text("Takes").wait_for()
+        page.locator(".slot .model-view img").first.wait_for()
+
+        def box(selector: str) -> dict[str, float]:
+            return page.locator(selector).first.bounding_box()
+
+        name, queue = box(".brand h1"), box(".queue-chip")
+        assert name["x"] + name["width"] <= queue["x"]
+        chip = page.locator(".top .chip").first
+        if chip.is_visible():
+            assert name["x"] + name["width"] <= chip.bounding_box()["x"]
+        if width > 1100:
+            line, dock = box("#phantom-wan-settings"), box(".dock")
+            assert line["y"] + line["height"] <= dock["y"], "what is set is read before Generate is pressed"
+        places = [slot for slot in page.locator("#phantom-wan-references .slot").all() if slot.is_visible()]
+        assert len(places) == (4 if width > 1100 else 2)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    finally:
+        context.close()
