@@ -198,6 +198,21 @@ class Phase(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Branch:
+    """A part of some of an engine's models that a clip can be made without.
+
+    Attributes:
+        name: what a person calls it ("physics").
+        field: the number field that says how much of it there is; at 0 the clip is made without it.
+        role: the role of its weights; a model without them has no such part.
+    """
+
+    name: str
+    field: str
+    role: str
+
+
+@dataclass(frozen=True)
 class EngineSpec:
     """What the studio knows of an engine without importing torch.
 
@@ -218,6 +233,9 @@ class EngineSpec:
             step-distillation adapters are made for.
         readings: text field -> what its text means for a clip of (text, frames, fps), in one sentence to show while it
             is written; raises ValueError with the sentence of what is wrong.
+        excerpt_rules: (clip, frames=, fps=) -> which frames of a given "clip" begin a new one of this length: what
+            engines.media.excerpt.choose takes; None for an engine that takes no clip.
+        branch: the part that a clip can be made with and without; None where there is none.
     """
 
     name: str
@@ -236,6 +254,8 @@ class EngineSpec:
     phases: Callable[[Any, Mapping[str, Any], str], tuple[Phase, ...]] | None = None
     readings: Mapping[str, Callable[[str, int, int], str]] = field(default_factory=dict)
     one_pass: Mapping[str, float] = field(default_factory=dict)
+    excerpt_rules: Callable[..., dict[str, Any]] | None = None
+    branch: Branch | None = None
 
     def field_of(self, *kinds: Kind) -> str | None:
         """The first field that holds files of these kinds: see engines/inputs.py; None if there is none."""

@@ -21,6 +21,29 @@ _SAME_RATE = 0.02  # of the rate: frames of 23.976 a second are taken for 24
 
 
 @dataclass(frozen=True)
+class Choice:
+    """Which frames of a clip are used.
+
+    Attributes:
+        times: when each frame of the file is shown, in seconds, sorted.
+        shown: numbers of the file's frames that are seen at the new frame rate, one after the other.
+        start, count: where in `shown` the used ones begin, and how many there are.
+        told: one sentence that says which these are, and what is done to the clip.
+    """
+
+    times: np.ndarray
+    shown: np.ndarray
+    start: int
+    count: int
+    told: str
+
+    @property
+    def chosen(self) -> np.ndarray:
+        """Numbers of the file's frames that are used."""
+        return self.shown[self.start : self.start + self.count]
+
+
+@dataclass(frozen=True)
 class Excerpt:
     """Frames of a clip.
 
@@ -43,24 +66,13 @@ def fitting(there: int, wanted: int, *, stride: int) -> int:
     return (min(there, wanted) - 1) // stride * stride + 1
 
 
-def read_excerpt(
-    path: Path,
-    *,
-    most: int,
-    fewest: int,
-    stride: int,
-    fps: int,
-    moment: float = 1.0,
-    fit: Callable[[Image.Image], Image.Image],
-) -> Excerpt:
-    """Frames of the clip at `path`: at most `most`, always stride * n + 1, spaced as at `fps`.
+def choose(path: Path, *, most: int, fewest: int, stride: int, fps: int, moment: float = 1.0) -> Choice:
+    """Which frames of the clip at `path` are used: at most `most`, always stride * n + 1, spaced as at `fps`.
 
-    Frames are chosen by their own times, so a clip of a changing rate keeps its pace. They are turned as the camera
-    was held; pixels that are not square are made square.
+    Frames are chosen by their own times, so a clip of a changing rate keeps its pace.
 
     Args:
         moment: where in the clip they lie, 0 at its begin, 1 at its end.
-        fit: makes a frame of the clip one of the result; called once for each chosen frame.
 
     Raises:
         MediaError: it cannot be used, see engines.media.clips, or has fewer than `fewest` frames.
@@ -71,17 +83,47 @@ def read_excerpt(
     try:
         times = _times(path)
         shown = _on_grid(times, fps)
-        count = fitting(len(shown), most, stride=stride)
-        if count < fewest:
-            raise too_short(path, len(shown), fewest)
-        start = round(moment * (len(shown) - count))
-        chosen = shown[start : start + count]
-        frames = [np.asarray(fit(frame)) for frame in _decoded(path, times, chosen)]
     except (av.FFmpegError, OSError, ValueError) as error:
         raise _damaged(path) from error
-    if len(frames) < count:
+    count = fitting(len(shown), most, stride=stride)
+    if count < fewest:
+        raise too_short(path, len(shown), fewest)
+    start = round(moment * (len(shown) - count))
+    return Choice(times, shown, start, count, _told(path, times, shown, start, count, fps))
+
+
+def read_excerpt(path: Path, *, fit: Callable[[Image.Image], Image.Image], **rules: Any) -> Excerpt:
+    """The frames of the clip at `path` that `choose` chooses by these `rules`.
+
+    They are turned as the camera was held; pixels that are not square are made square.
+
+    Args:
+        fit: makes a frame of the clip one of the result; called once for each chosen frame.
+
+    Raises:
+        MediaError: as `choose`.
+    """
+    choice = choose(path, **rules)
+    return Excerpt(np.stack(frames_of(path, choice.times, choice.chosen, fit=fit)), choice.told)
+
+
+def frames_of(
+    path: Path, times: np.ndarray, numbers: Sequence[int], *, fit: Callable[[Image.Image], Image.Image]
+) -> list[np.ndarray]:
+    """The frames of a clip with these `numbers`, not falling, each as `fit` makes it; `times` are those of all.
+
+    Raises:
+        MediaError: not all of them can be read.
+    """
+    import av
+
+    try:
+        frames = [np.asarray(fit(frame)) for frame in _decoded(path, times, numbers)]
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise _damaged(path) from error
+    if len(frames) < len(numbers):
         raise _damaged(path)
-    return Excerpt(np.stack(frames), _told(path, times, shown, start, count, fps))
+    return frames
 
 
 def too_short(path: Path, frames: int, fewest: int) -> MediaError:

@@ -22,7 +22,7 @@ from engines.phantom_physics.components import PhysicsModel
 from engines.phantom_physics.latents import normalised, tubelet_count
 from engines.phantom_physics.picture import best_output_size, cover
 from engines.phantom_physics.sampling import Latents, Sampler, denoise, draw_noise
-from engines.phantom_physics.spec import FEWEST_FRAMES, STRIDE, PhantomPhysicsRequest, most_given, resolved_shift
+from engines.phantom_physics.spec import PhantomPhysicsRequest, excerpt_rules, resolved_shift
 from engines.phantom_physics.view import SUFFIX, movie
 from engines.prompting.tokens import cut_notes
 from engines.sampling import guidance
@@ -146,12 +146,8 @@ def beginning(request: PhantomPhysicsRequest) -> tuple[np.ndarray, list[str]]:
         assert request.clip is not None
         found = read_excerpt(
             request.clip.path,
-            most=most_given(request, request.clip),
-            fewest=min(FEWEST_FRAMES, most_given(request, request.clip)),
-            stride=STRIDE,
-            fps=request.fps,
-            moment=request.clip.moment,
             fit=fit,
+            **excerpt_rules(request.clip, frames=request.frames, fps=request.fps),
         )
         frames, notes = found.frames, [found.told]
     if size != (request.width, request.height):

@@ -18,7 +18,7 @@ from engines.media.excerpt import frames_at, too_short
 from engines.parameters import guidance_scale
 from engines.request import parameter
 from engines.sampling import guidance
-from engines.types import EngineSpec, Geometry, ModelSpec, Phase, Weights
+from engines.types import Branch, EngineSpec, Geometry, ModelSpec, Phase, Weights
 from engines.validation import prompt_problems
 from engines.wan import phases as wan
 from engines.wan.starter import STARTER_DEFAULTS, STARTER_PRESETS, starter_geometry, starter_weights
@@ -108,9 +108,11 @@ def resolved_shift(request: PhantomPhysicsRequest, width: int, height: int) -> f
     return LOW_SHIFT if width * height <= LOW_SHIFT_PIXELS else HIGH_SHIFT
 
 
-def most_given(request: PhantomPhysicsRequest, clip: GivenClip) -> int:
-    """How many frames of a given clip may be used: fewer than the new clip has."""
-    return min(clip.frames, request.frames - STRIDE)
+def excerpt_rules(clip: GivenClip, *, frames: int, fps: int) -> dict[str, Any]:
+    """Which frames of a given clip a new one of `frames` begins with, for media.excerpt: fewer than it has itself."""
+    most = min(clip.frames, frames - STRIDE)
+    fewest = min(FEWEST_FRAMES, most)
+    return {"most": most, "fewest": fewest, "stride": STRIDE, "fps": fps, "moment": clip.moment}
 
 
 def check(request: PhantomPhysicsRequest, model: ModelSpec) -> list[Problem]:
@@ -264,4 +266,6 @@ PHANTOM_PHYSICS = EngineSpec(
     check=check,
     phases=phases,
     passes=lambda request: len(passes_of(request)),
+    branch=Branch("physics", "physics_scale", "physics"),
+    excerpt_rules=excerpt_rules,
 )

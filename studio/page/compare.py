@@ -26,20 +26,28 @@ class Differing:
     values: tuple[str, ...]
 
 
-def show(specs: Mapping[str, EngineSpec], jobs: Sequence[Job], labels: Sequence[str] = ()) -> str:
+def show(specs: Mapping[str, EngineSpec], jobs: Sequence[Job], told: Sequence[str] = ()) -> str:
     """HTML that plays the clips of finished jobs in step and tells which settings differ.
 
-    "" where fewer than two of the first nine have their files. `labels` says what each clip is; by default the short
+    "" where fewer than two of the first nine have their files. `told` says what each clip is; by default the short
     settings that differ, or its seed.
     """
     jobs = jobs[:MOST]
-    named = zip(jobs, [*labels, *_labels(specs, jobs)[len(labels) :]], strict=False)
+    named = zip(jobs, [*told, *labels(specs, jobs)[len(told) :]], strict=False)
     there = [(job, label, path) for job, label in named if (path := _path(job)) is not None]
     if len(there) < FEWEST:
         return ""
     clips = [_clip(specs, job, label, path) for job, label, path in there]
     rows = [{"label": row.label, "values": row.values} for row in differing(specs, [job for job, _, _ in there])]
     return markup.component("kinora-compare", {"clips": clips, "differing": rows})
+
+
+def with_and_without(spec: EngineSpec, jobs: Sequence[Job]) -> bool:
+    """Whether these are one clip with the branch of its engine and the same without."""
+    if spec.branch is None or len(jobs) != FEWEST:
+        return False
+    one, other = ({**job.request, spec.branch.field: 0} for job in jobs)
+    return one == other and sum(not job.request[spec.branch.field] for job in jobs) == 1
 
 
 def differing(specs: Mapping[str, EngineSpec], jobs: Sequence[Job]) -> list[Differing]:
@@ -81,7 +89,7 @@ def _path(job: Job) -> str | None:
     return served_if_there(job.result.video) if job.result is not None else None
 
 
-def _labels(specs: Mapping[str, EngineSpec], jobs: Sequence[Job]) -> list[str]:
+def labels(specs: Mapping[str, EngineSpec], jobs: Sequence[Job]) -> list[str]:
     """What sets each clip apart from the others, short."""
     short = [row for row in differing(specs, jobs) if max(map(len, row.values)) <= _SHORT][:2]
     if not short:

@@ -15,7 +15,18 @@ from engines.inputs import media_fields
 from engines.request import MAX_PROMPT_CHARACTERS, control
 from engines.types import EngineSpec
 from studio import examples
-from studio.page import duration, estimate, fields, markup, model_list, presets, refine_row, scenes, settings_line
+from studio.page import (
+    clip_strip,
+    duration,
+    estimate,
+    fields,
+    markup,
+    model_list,
+    presets,
+    refine_row,
+    scenes,
+    settings_line,
+)
 from studio.page.estimate import EstimateLine
 from studio.page.form import Form
 from studio.page.model_list import ModelList
@@ -97,6 +108,7 @@ def render(studio: Studio, spec: EngineSpec) -> Controls:
     duration.wire(form, length, listed.chosen)
     presets.wire(form, quality, listed.chosen, fast=fast)
     scenes.wire(form, duration.rules(spec), listed.chosen)
+    clip_strip.wire(form)
     settings_line.wire(form, line, quality=quality, variations=variations)
     _wire_problems(form, problems)
     estimate.wire(studio, form, takes)

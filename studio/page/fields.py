@@ -41,6 +41,7 @@ class Control:
         follows_model: whether another model brings other choices or another default.
         board: the slots or the one picture, where the field holds pictures.
         newest: the button that takes the clip made last, where the field holds a clip.
+        strip: what shows which of its frames are used, where the engine uses some.
     """
 
     names: tuple[str, ...]
@@ -50,6 +51,7 @@ class Control:
     follows_model: bool = True
     board: slots.Board | first_frame.FirstFrame | None = None
     newest: gr.Button | None = None
+    strip: gr.HTML | None = None
 
 
 def render(spec: EngineSpec, name: str, *, values: Mapping[str, Any], adapters: Path | None = None) -> Control:
@@ -296,7 +298,7 @@ def _upload(spec: EngineSpec, name: str, info: FieldInfo, declared: Media, value
     path, held = shown(values)
     common = {"value": path, "label": info.title, "elem_id": f"{spec.name}-{name}", "interactive": True, "height": 280}
     gr.HTML(markup.section(info.title or name, info.description or ""), elem_classes="section")
-    newest = None
+    newest = used = None
     if declared.kind == "clip":
         file = gr.Video(**common)
         newest = gr.Button("Go on from the newest clip", size="sm", elem_id=f"{spec.name}-{name}-newest")
@@ -305,6 +307,8 @@ def _upload(spec: EngineSpec, name: str, info: FieldInfo, declared: Media, value
     with gr.Column(visible=path is not None) as offered:  # without a file there is nothing to say of its parts
         drawn = parts.render(declared, held, elem_id=f"{spec.name}-{name}")
     file.change(lambda raw: gr.update(visible=raw is not None), file, offered, preprocess=False, **HIDDEN)
+    if declared.kind == "clip" and spec.excerpt_rules is not None:
+        used = gr.HTML(elem_id=f"{spec.name}-{name}-strip", elem_classes="model-view")
 
     def show(values: Mapping[str, Any], model: ModelSpec) -> list[Any]:
         path, held = shown(values)
@@ -316,7 +320,8 @@ def _upload(spec: EngineSpec, name: str, info: FieldInfo, declared: Media, value
         held = {part: parts.value_of(info, value) for (part, info), value in zip(fields.items(), raw[1:], strict=True)}
         return {name: None if path is None else {"path": path} | held}
 
-    return Control((name,), [file, *drawn.values()], read=read, show=show, follows_model=False, newest=newest)
+    components = [file, *drawn.values()]
+    return Control((name,), components, read=read, show=show, follows_model=False, newest=newest, strip=used)
 
 
 def _earlier_clip(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from engines.errors import InvalidRequest, Problem, StudioError
 from engines.types import EngineSpec
 from studio import sweep
 from studio.page import markup
-from studio.page.plumbing import Updates, changed
+from studio.page.plumbing import Updates
 from studio.page.tab_events import TabEvents
 from studio.page.visitor import connection, visitor
 
@@ -65,11 +64,7 @@ def wire(row: SweepRow, events: TabEvents) -> None:
         except StudioError as error:
             yield {row.problems: markup.problems([Problem("", str(error))])}
             return
-        known[spec.name] = jobs[0].batch
-        with closing(events.studio.executor.attend(jobs)) as attended:
-            yield {row.problems: "", events.browser: known} | events.updates(known, {})
-            for _ in attended:
-                yield changed(events.updates(known, {}))
+        yield from events.watch(known, jobs, row.problems)
 
     given = [component for pair in zip(row.fields, row.values, strict=True) for component in pair]
     row.queue.click(

@@ -8,7 +8,7 @@ from functools import partial
 import gradio as gr
 
 from engines.types import EngineSpec
-from studio.page import controls, result, send, sweep_row
+from studio.page import controls, result, send, sweep_row, with_and_without
 from studio.page.controls import Controls
 from studio.page.form import Form
 from studio.page.plumbing import HIDDEN, page
@@ -38,12 +38,14 @@ def render(studio: Studio, spec: EngineSpec, *, browser: gr.BrowserState) -> Tab
     with gr.Row(elem_classes="workspace"):
         with gr.Column(scale=5, min_width=320, elem_classes="controls"):
             left = controls.render(studio, spec)
+            pair = with_and_without.render(spec, left.models.chosen.value)
             several = sweep_row.render(spec)
         with gr.Column(scale=6, min_width=320, elem_classes="result"):
             right = result.render(spec.name)
             sender = send.render(studio.specs.values(), name=spec.name, clip=right.clip, video=right.video)
     events = TabEvents(studio, left, right, browser=browser)
     _wire_making(events)
+    with_and_without.wire(pair, events)
     sweep_row.wire(several, events)
     _wire_readings(events)
     if spec.continued_from:

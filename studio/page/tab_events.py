@@ -5,7 +5,7 @@ Each returns what it changes: a component -> its new value.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -56,9 +56,13 @@ class TabEvents:
         except StudioError as error:
             yield {self.controls.problems: markup.problems([Problem("", str(error))])}
             return
+        yield from self.watch(known, jobs, self.controls.problems)
+
+    def watch(self, known: dict[str, Any], jobs: Sequence[Job], told: gr.HTML) -> Iterator[Updates]:
+        """Show jobs that were just queued until all are over; `told` held what was wrong before."""
         known[self.spec.name] = jobs[0].batch
         with closing(self.studio.executor.attend(jobs)) as attended:
-            yield {self.controls.problems: "", self.browser: known} | self.updates(known, {})
+            yield {told: "", self.browser: known} | self.updates(known, {})
             for _ in attended:
                 yield changed(self.updates(known, {}))
 
@@ -211,11 +215,21 @@ class TabEvents:
         }
 
     def _together(self, batch: str, owner: str, shown: Job | None) -> Updates:
-        """The clips made together, to choose from and to compare."""
-        cards = [(card, panel.variation(job)) for job, card in self._variations(batch, owner)]
+        """The clips made together, to choose from and to compare; with and without a branch, they play at once."""
+        found = self._variations(batch, owner)
+        jobs = [job for job, _ in found]
+        same_seed = len({job.request["seed"] for job in jobs}) < len(jobs)
+        labels = compare.labels(self.studio.specs, jobs) if same_seed else map(panel.variation, jobs)
+        cards = [(card, label) for (_, card), label in zip(found, labels, strict=True)]
         several = len(cards) > 1 and shown is not None
         strip = gr.update(value=cards, visible=several)
-        return {self.result.strip: strip, self.result.compare: gr.update(visible=several)}
+        made = panel.clips(self.studio, batch, owner=owner)  # not by surprise: with the branch comes first
+        beside = several and compare.with_and_without(self.spec, made)
+        return {
+            self.result.strip: strip,
+            self.result.compare: gr.update(visible=several, open=beside),
+            self.result.compared: compare.show(self.studio.specs, made) if beside else "",
+        }
 
     def _variations(self, batch: str, owner: str) -> list[tuple[Job, str]]:
         """The clips made together that are still there, each with the file that stands for it in the strip."""
