@@ -6,7 +6,7 @@ what its declaration says. Imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -214,6 +214,26 @@ def entries(value: Any) -> list[Any]:
     if value is None:
         return []
     return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def with_files(
+    request_type: type[Declared],
+    values: Mapping[str, Any],
+    change: Callable[[str, Media, Any], Any],
+    *,
+    leave: Collection[Kind] = ("earlier job",),
+) -> dict[str, Any]:
+    """`values` with every entry of the fields that hold files replaced by `change(field, its declaration, entry)`.
+
+    Args:
+        leave: kinds whose fields stay as they are.
+    """
+    found = dict(values)
+    for name, declared in media_fields(request_type).items():
+        if declared.kind not in leave and found.get(name):
+            made = [change(name, declared, entry) for entry in entries(found[name])]
+            found[name] = made if declared.most > 1 else made[0]
+    return found
 
 
 def with_parts(request_type: type[Declared], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.errors import InvalidRequest, MediaError, Problem
-from engines.inputs import entries, media_fields
+from engines.inputs import with_files
 from engines.registry import SPECS
 from engines.request import Request
 from engines.types import EngineSpec
@@ -96,21 +96,12 @@ def _line(index: int, text: str, *, home: Path, folder: Path) -> Line:
     if not isinstance(out, str) or not _NAME.fullmatch(out):
         raise InvalidRequest([Problem("out", f'"out" must be a file name that ends with .mp4; you gave {given(out)}.')])
     spec = SPECS[engine]
-    return Line(index, spec, build_request(spec, _with_files(spec, values, home)), folder / out)
-
-
-def _with_files(spec: EngineSpec, values: Mapping[str, Any], home: Path) -> dict[str, Any]:
-    """`values` with files that were named from `home` named wholly."""
-    found = dict(values)
-    for name, declared in media_fields(spec.request_type).items():
-        if declared.kind == "earlier job" or not found.get(name):
-            continue
-        files = [_file(entry, home) for entry in entries(found[name])]
-        found[name] = files if declared.most > 1 else files[0]
-    return found
+    whole = with_files(spec.request_type, values, lambda _name, _declared, entry: _file(entry, home))
+    return Line(index, spec, build_request(spec, whole), folder / out)
 
 
 def _file(entry: Any, home: Path) -> Any:
+    """An entry whose file was named from `home`, named wholly."""
     if isinstance(entry, str):
         return {"path": str(home / absolute(entry) if entry.startswith("~") else home / entry)}
     if isinstance(entry, Mapping) and isinstance(entry.get("path"), str):

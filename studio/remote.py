@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from engines.errors import DeviceError, InvalidRequest, Problem, StudioError
 from engines.events import Clip
-from engines.inputs import entries, media_fields
+from engines.inputs import Media, with_files
 from engines.media import metadata
 from engines.types import EngineSpec
 from engines.wording import printable
@@ -130,18 +130,14 @@ class Studio:
         """The values with their files marked for sending; the prompt goes by itself."""
         from gradio_client import handle_file
 
-        def send(entry: Any) -> Any:
+        def send(_name: str, _declared: Media, entry: Any) -> Any:
             if not isinstance(entry, Mapping) or not Path(str(entry.get("path"))).is_file():
                 name = printable(Path(str(entry.get("path") if isinstance(entry, Mapping) else entry)).name)
                 raise InvalidRequest([Problem("", f'There is no file "{name}": check the name.')])
             return dict(entry) | {"path": handle_file(str(entry["path"]))}
 
-        found = {name: value for name, value in values.items() if name != "prompt"}
-        for name, declared in media_fields(spec.request_type).items():
-            if declared.kind not in ("earlier job", "adapter") and found.get(name):
-                sent = [send(entry) for entry in entries(found[name])]
-                found[name] = sent if declared.most > 1 else sent[0]
-        return found
+        others = {name: value for name, value in values.items() if name != "prompt"}
+        return with_files(spec.request_type, others, send, leave=("earlier job", "adapter"))
 
 
 def _as_clip(video: Path, folder: Path, ended: Mapping[str, Any]) -> Clip:

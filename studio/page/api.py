@@ -14,7 +14,7 @@ from engines import __version__
 from engines.editing import spec as edits
 from engines.editing.spec import EditSpec
 from engines.errors import InvalidRequest, Problem, StudioError
-from engines.inputs import Media, entries, media_fields
+from engines.inputs import Media, with_files
 from engines.types import EngineSpec
 from engines.wording import given
 from studio import editing, estimating, kept_files
@@ -222,15 +222,10 @@ class Calls:
 
     def _with_uploads(self, spec: EngineSpec | EditSpec, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Settings with uploaded files in the fields that hold files; raises InvalidRequest for any other path."""
-        values = dict(settings)
-        for name, declared in media_fields(spec.request_type).items():
-            value = values.get(name)
-            by_id = isinstance(value, str) and not _is_data(value)  # of a job, looked up for its owner
-            if declared.kind in ("earlier job", "adapter") or not value or by_id:
-                continue
-            given = [self._upload(name, declared, entry) for entry in entries(value)]
-            values[name] = given if declared.most > 1 else given[0]
-        return values
+        # A text in place of a file is the id of a job, which is looked up for its owner.
+        texts = {name: value for name, value in settings.items() if isinstance(value, str) and not _is_data(value)}
+        files = {name: value for name, value in settings.items() if name not in texts}
+        return with_files(spec.request_type, files, self._upload, leave=("earlier job", "adapter")) | texts
 
     def _upload(self, name: str, declared: Media, entry: Any) -> dict[str, Any]:
         """An uploaded file, alone or as the "path" of an object with its parts."""

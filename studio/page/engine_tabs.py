@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.components import Component
 
 from engines.errors import InvalidRequest
-from engines.inputs import media_fields
+from engines.inputs import PICTURES, media_fields
 from engines.types import EngineSpec, Geometry
 from studio.page import tab
 from studio.page.form import Form
@@ -128,12 +128,8 @@ def _suits(size: tuple[int, int], there: Geometry, here: Geometry) -> bool:
 
 def kept(source: EngineSpec, target: EngineSpec) -> set[str]:
     """Fields of two engines that mean the same to a person."""
-    ours, theirs = (media_fields(spec.request_type) for spec in (source, target))
-    pictures = {
-        name
-        for name, declared in ours.items()
-        if name in theirs and theirs[name].kind == declared.kind and declared.kind != "adapter"  # made for one network
-    }
+    ours, theirs = (media_fields(spec.request_type, *PICTURES, "clip") for spec in (source, target))
+    pictures = {name for name, declared in ours.items() if name in theirs and theirs[name].kind == declared.kind}
     return pictures | {name for name in KEPT if name in target.request_type.model_fields}
 
 
