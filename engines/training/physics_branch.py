@@ -45,6 +45,17 @@ class BranchSettings:
         """The same for a checkpoint's description."""
         return Encoder(hidden_size=channels, crop_size=self.crop, max_frames=self.max_frames, pool=self.pool, **told)
 
+    def told(self, *, seed: int, step: int) -> dict[str, Any]:
+        """How the branch was trained, for a checkpoint's description."""
+        return {
+            "shift": self.shift,
+            "alpha_max": self.alpha_max,
+            "ramp": self.alpha_ramp,
+            "eta_z": self.alpha_limit,
+            "steps": step,
+            "seed": seed,
+        }
+
 
 class RandomProjection(torch.nn.Module):
     """What is compared with an encoder: fixed random projections of the same patches, which know nothing.

@@ -167,16 +167,12 @@ class VideoRecipe(Recipe):
     text_len: int = 512
     drop_text: float = 0.1
 
+    @property
+    def batches(self) -> dict[str, Any]:
+        """What any dataset of the filtered videos is told of its batches."""
+        names = ("buckets", "batch", "steps", "seed", "text_len", "drop_text")
+        return {name: getattr(self, name) for name in names}
+
     def videos(self, tokenizer: Path, *, clip_tokenizer: tuple[Path, ...] = ()) -> VideoDataset:
         """Clips of the filtered videos, captions in the tokens of `tokenizer`, and of `clip_tokenizer` if given."""
-        return VideoDataset(
-            Path(self.samples),
-            tokenizer,
-            buckets=self.buckets,
-            batch=self.batch,
-            steps=self.steps,
-            seed=self.seed,
-            text_len=self.text_len,
-            drop_text=self.drop_text,
-            clip_tokenizer=clip_tokenizer,
-        )
+        return VideoDataset(Path(self.samples), tokenizer, clip_tokenizer=clip_tokenizer, **self.batches)

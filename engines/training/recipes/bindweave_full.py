@@ -135,12 +135,7 @@ class FullTask:
             self._data = SubjectVideos(
                 Path(recipe.samples),
                 start / "tokenizer" / "tokenizer.json",
-                buckets=recipe.buckets,
-                batch=recipe.batch,
-                steps=recipe.steps,
-                seed=recipe.seed,
-                text_len=recipe.text_len,
-                drop_text=recipe.drop_text,
+                **recipe.batches,
                 mllm_tokenizer=Path(recipe.mllm) / "tokenizer.json",
                 clip_size=self.image_encoder.config.image_size,
                 stride=spatial_stride(self.vae.config),

@@ -166,17 +166,8 @@ class PhysicsTask:
             base_sha256=sha256(_transformer_files(Path(recipe.start))[0]),
             variant="mirror" if recipe.physics_dim == self.branch.config.visual_width else "narrow",
             encoder=recipe.encoder_settings(self.branch.config.in_channels),
-            training={
-                "frames": bucket.frames,
-                "height": bucket.height,
-                "width": bucket.width,
-                "shift": recipe.shift,
-                "alpha_max": recipe.alpha_max,
-                "ramp": recipe.alpha_ramp,
-                "eta_z": recipe.alpha_limit,
-                "steps": record.get("step", 0),
-                "seed": recipe.seed,
-            },
+            training={"frames": bucket.frames, "height": bucket.height, "width": bucket.width}
+            | recipe.told(seed=recipe.seed, step=record.get("step", 0)),
         )
         write_folder(folder / "phantom-physics", tensors, settings)
 

@@ -196,14 +196,7 @@ class StarterTask(FlowTask):
                 base_model=FILE,
                 variant="narrow",
                 encoder=recipe.encoder_settings(branch.config.in_channels, repo=physics_encoder.FILE),
-                training={
-                    "shift": recipe.shift,
-                    "alpha_max": recipe.alpha_max,
-                    "ramp": recipe.alpha_ramp,
-                    "eta_z": recipe.alpha_limit,
-                    "steps": record.get("step", 0),
-                    "seed": recipe.seed,
-                },
+                training=recipe.told(seed=recipe.seed, step=record.get("step", 0)),
             )
             facts[FACT] = settings.model_dump()
         save_network(folder / FILE, tensors, facts=facts, dtype=None)
