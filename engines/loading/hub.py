@@ -50,13 +50,14 @@ def fetch(repo: str, file: str, *, folder: Path | None, watch: Watch | None = No
             path = Path(hf_hub_download(repo, file, local_dir=folder, tqdm_class=_bar(watch) if watch else None))
             _check(path, told.etag or "", watch, name=f"{file} of {repo}")
             return path
-        target = folder / file if folder is not None else _Cached(repo, file, told).blob
+        cached = _Cached(repo, file, told)
+        target = cached.blob if folder is None else folder / file
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f"{target.name}.{(told.etag or 'unnamed')[:16]}.part")
         _come(part, told, watch)
         _check(part, told.etag or "", watch, name=f"{file} of {repo}")
         part.replace(target)
-        return target if folder is not None else _Cached(repo, file, told).link()
+        return cached.link() if folder is None else target
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx2.TransportError) as error:
         raise MissingWeights(
             f"{file} of {repo} cannot be downloaded: the hub cannot be reached.",

@@ -51,8 +51,8 @@ class ModelsTab:
                     )
                 self.progress = gr.HTML(elem_id="models-progress")
         self.watch = gr.Timer(_LOOK_EVERY_S, active=False)
-        about = [self.listed, self.about, self.agreed, self.download, self.delete, self.sure]
-        moving = [self.progress, self.stop, self.watch, *about]
+        about = [self.about, self.agreed, self.download, self.delete, self.sure]
+        moving = [self.listed, self.progress, self.stop, self.watch, *about]
         opened.select(self._look, self.chosen, moving, **HIDDEN)
         self.watch.tick(self._look, self.chosen, moving, **HIDDEN)
         self.chosen.change(self._about, self.chosen, about, **HIDDEN)
@@ -70,7 +70,7 @@ class ModelsTab:
         return next((pair for pair in self._published() if _key(*pair) == key), self._published()[0])
 
     def _about(self, key: Any) -> Updates:
-        """The list, and what is known of the chosen model."""
+        """What is known of the chosen model."""
         spec, model = self._find(key)
         found = self.studio.availability(spec, model.name)
         limited = not models.is_free(model)
@@ -82,7 +82,6 @@ class ModelsTab:
         ]
         there = found.files.found_bytes > 0
         return {
-            self.listed: markup.table(self._rows()),
             self.about: markup.lines(shown) + markup.table(_files(model)),
             self.agreed: gr.update(visible=bool(limited and found.files.missing), value=False),
             self.download: gr.update(visible=bool(found.files.missing), value="Resume" if there else "Download"),
@@ -99,7 +98,11 @@ class ModelsTab:
             self.stop: gr.update(visible=running),
             self.watch: gr.Timer(active=running),
         }
-        return changed(updates if running else updates | self._about(key))
+        return changed(updates if running else updates | self._all(key))
+
+    def _all(self, key: Any) -> Updates:
+        """The list, and the chosen model."""
+        return {self.listed: markup.table(self._rows())} | self._about(key)
 
     def _start(self, key: Any, agreed: Any) -> Updates:
         spec, model = self._find(key)

@@ -35,7 +35,7 @@ def tab(idle: Studio) -> Iterator[ModelsTab]:
 
 
 def test_every_published_model_is_there_with_its_size_licence_and_parts(tab: ModelsTab, idle: Studio) -> None:
-    listed = tab._about(FREE)
+    listed = tab._all(FREE)
     assert all(
         model.title.partition(" (")[0] in listed[tab.listed] for spec in idle.specs.values() for model in spec.models
     )
