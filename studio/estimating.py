@@ -181,12 +181,11 @@ def _learned(
     spec: EngineSpec, model: str, device: DeviceState, known: Mapping[str, Any], machine: Machine, store: JobStore
 ) -> float:
     """How much clips of this model took on this device, at most, against what is reckoned of them."""
-    shares = []
+    whole, shares = replace(machine, allowed_bytes=max(machine.allowed_bytes, 2**50)), []
     for job in _made(spec, model, store):
         request = request_of(spec, job.request)
         if request is None or job.result is None or not job.result.peak_bytes:
             continue
-        whole = replace(machine, allowed_bytes=max(machine.allowed_bytes, 2**50))
         reckoned = estimating.of_request(spec, request, known, whole).device_bytes
         if reckoned:
             shares.append(job.result.peak_bytes / reckoned)

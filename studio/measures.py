@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from engines.wording import gigabytes
 
 # With fields, for the page fills them in anew in the browser while a slider moves.
@@ -47,3 +50,8 @@ def time_span(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def seed(request: Mapping[str, Any]) -> str:
+    """ "seed 7", of a request's values."""
+    return f"seed {request.get('seed')}"

@@ -10,6 +10,7 @@ from engines.inputs import media_fields
 from engines.types import EngineSpec
 from studio import kept_files
 from studio.jobs.store import Job
+from studio.measures import seed
 from studio.page import markup, panel
 from studio.page.uploads import served_if_there
 
@@ -93,5 +94,5 @@ def labels(specs: Mapping[str, EngineSpec], jobs: Sequence[Job]) -> list[str]:
     """What sets each clip apart from the others, short."""
     short = [row for row in differing(specs, jobs) if max(map(len, row.values)) <= _SHORT][:2]
     if not short:
-        return [f"seed {job.request.get('seed')}" for job in jobs]
+        return [seed(job.request) for job in jobs]
     return [", ".join(f"{row.label.lower()} {row.values[index]}" for row in short) for index in range(len(jobs))]

@@ -14,7 +14,7 @@ from engines.types import EngineSpec
 from studio import library, remaking
 from studio.jobs.shelf import Shelf
 from studio.jobs.store import Job
-from studio.measures import clip_seconds
+from studio.measures import clip_seconds, seed
 from studio.page import history_clip, history_finder, history_import, markup
 from studio.page.engine_tabs import Places
 from studio.page.history_clip import OpenClip, Opened, picture_of
@@ -272,8 +272,8 @@ class History:
         cards = []
         for group, said in zip(groups, words, strict=True):
             about = [f"{len(group)} clips" if len(group) > 1 else "", said]
-            if often[said] > 1 and len(group) == 1 and (seed := f"seed {group[0].request.get('seed')}") != said:
-                about.append(seed)
+            if often[said] > 1 and len(group) == 1 and (drawn := seed(group[0].request)) != said:
+                about.append(drawn)
             about.append(length(group[0]))
             cards.append((picture_of(group[0]), " · ".join(filter(None, about))))
         return cards
@@ -281,7 +281,7 @@ class History:
 
 def caption(spec: EngineSpec | None, job: Job) -> str:
     """What a clip is about, short; its seed where nothing was said."""
-    return remaking.words(spec, job, most=_CAPTION_CHARACTERS) or f"seed {job.request.get('seed')}"
+    return remaking.words(spec, job, most=_CAPTION_CHARACTERS) or seed(job.request)
 
 
 def length(job: Job) -> str:

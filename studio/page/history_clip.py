@@ -18,6 +18,7 @@ from engines.types import EngineSpec
 from studio import continuing, kept_files, library, queue, remaking
 from studio.jobs.shelf import Shelf
 from studio.jobs.store import Job
+from studio.measures import seed
 from studio.page import clip_quality, history_edit, markup, panel, send
 from studio.page.clip_quality import Figures
 from studio.page.engine_tabs import Places
@@ -189,7 +190,7 @@ class OpenClip:
             ),
             column.picture: gr.update(value=None if plays else path, visible=path is not None and not plays),
             column.strip: self._strip(job, group),
-            column.said: markup.lines([Line(remaking.words(spec, job, most=2000) or _seed(job))]),
+            column.said: markup.lines([Line(remaking.words(spec, job, most=2000) or seed(job.request))]),
             column.notice: markup.lines(self._notice(spec, job, path, small=small)),
             column.again: gr.update(visible=not made and known and not thrown),
             column.smaller: gr.update(value=f"Try it with {less}", visible=bool(less) and not thrown),
@@ -222,7 +223,7 @@ class OpenClip:
 
     def _strip(self, job: Job, group: Sequence[Job]) -> Any:
         """The clips submitted together, each with its seed, the open one marked."""
-        cards = [(picture_of(one), _seed(one)) for one in group]
+        cards = [(picture_of(one), seed(one.request)) for one in group]
         open_ = next((index for index, one in enumerate(group) if one.id == job.id), None)
         return gr.update(value=cards, visible=len(group) > 1, selected_index=open_)
 
@@ -377,7 +378,3 @@ def without_settings(path: Path) -> str | None:
 
 
 BLANK = Path(__file__).parent / "blank.png"
-
-
-def _seed(job: Job) -> str:
-    return f"seed {job.request.get('seed')}"

@@ -12,9 +12,10 @@ import gradio as gr
 from gradio.components import Component
 
 from engines.editing.spec import EDITS, EditSpec
-from engines.errors import InvalidRequest, Problem, StudioError
+from engines.errors import StudioError
 from engines.inputs import media_fields
 from studio import editing, remaking
+from studio.measures import seed
 from studio.page import fields, markup, panel
 from studio.page.markup import Card
 from studio.page.plumbing import HIDDEN, Updates
@@ -129,10 +130,8 @@ class Editing:
             values = self.values(edit, raw) | {"clip": str(chosen or "") or None}
             here = connection(self.studio.settings, request)
             job = editing.submit(self.studio, edit, values, owner=owner, connection=here)
-        except InvalidRequest as error:
-            return {editor.status: markup.problems(error.problems)}
         except StudioError as error:
-            return {editor.status: markup.problems([Problem("", str(error))])}
+            return {editor.status: markup.refused(error)}
         waiting = markup.card(Card("waiting", "Waiting", "The new clip will be in History."))
         return {
             editor.status: waiting,
@@ -187,4 +186,4 @@ class Editing:
 
 
 def _words(studio: Studio, job: Any) -> str:
-    return remaking.words(studio.specs.get(job.engine), job, most=40) or f"seed {job.request.get('seed')}"
+    return remaking.words(studio.specs.get(job.engine), job, most=40) or seed(job.request)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, Literal
 
-from engines.errors import Problem
+from engines.errors import InvalidRequest, Problem, StudioError
 
 _LONG_SENTENCE = 240
 
@@ -142,6 +142,11 @@ def made_of(text: str, pictures: Sequence[bytes], *, made_by: str) -> str:
     )
     said = f"<p>{escape(text)}</p>" if text else ""
     return f'<div class="made-of">{shown}<div>{said}<p class="quiet">{escape(made_by)}</p></div></div>'
+
+
+def refused(error: StudioError) -> str:
+    """Why something was not done: every problem of a request, or the one sentence of any other failure."""
+    return problems(error.problems if isinstance(error, InvalidRequest) else [Problem("", str(error))])
 
 
 def problems(found: Sequence[Problem]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from studio import kept_files, queue, remaking
 from studio.jobs.progress import Progress
 from studio.jobs.store import Job
-from studio.measures import clip_count, clip_seconds, frame_size, time_span
+from studio.measures import clip_count, clip_seconds, frame_size, seed, time_span
 from studio.page.uploads import served_if_there
 from studio.queue import Outlook
 from studio.service import Studio
@@ -96,7 +96,7 @@ def _row(
     if {"width", "height", "fps"} <= request.keys():
         about.append(frame_size(request["width"], request["height"]))
         about.append(f"{clip_seconds(job.frames, request['fps'])} s")
-    about.append(f"seed {request.get('seed')}")
+    about.append(seed(request))
     return {
         "id": job.id,
         "state": job.state,

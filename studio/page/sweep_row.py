@@ -58,11 +58,8 @@ def wire(row: SweepRow, events: TabEvents) -> None:
             here = connection(events.studio.settings, request)
             values = events.form.read(raw)
             jobs = sweep.submit(events.studio, spec.name, values, axes, owner=known["owner"], connection=here)
-        except InvalidRequest as error:
-            yield {row.problems: markup.problems(error.problems)}
-            return
         except StudioError as error:
-            yield {row.problems: markup.problems([Problem("", str(error))])}
+            yield {row.problems: markup.refused(error)}
             return
         yield from events.watch(known, jobs, row.problems)
 

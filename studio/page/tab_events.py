@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from engines.errors import InvalidRequest, Problem, StudioError
+from engines.errors import StudioError
 from engines.validation import text_problem
 from engines.wording import given
 from studio import continuing, queue, remaking
@@ -50,11 +50,8 @@ class TabEvents:
             jobs = self.studio.submit(
                 self.spec.name, values, owner=known["owner"], connection=here, variations=int(variations)
             )
-        except InvalidRequest as error:
-            yield {self.controls.problems: markup.problems(error.problems)}
-            return
         except StudioError as error:
-            yield {self.controls.problems: markup.problems([Problem("", str(error))])}
+            yield {self.controls.problems: markup.refused(error)}
             return
         yield from self.watch(known, jobs, self.controls.problems)
 

@@ -53,11 +53,8 @@ def wire(button: gr.Button | None, events: TabEvents) -> None:
                 owner=known["owner"],
                 connection=connection(events.studio.settings, request),
             )
-        except InvalidRequest as error:
-            yield {told: markup.problems(error.problems)}
-            return
         except StudioError as error:
-            yield {told: markup.problems([Problem("", str(error))])}
+            yield {told: markup.refused(error)}
             return
         yield from events.watch(known, jobs, told)
 
