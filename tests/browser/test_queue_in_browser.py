@@ -9,9 +9,6 @@ import pytest
 
 from tests.studio.server import Server
 
-# Written and never seen to pass: page and browser were too slow beside other work. Look at them first.
-UNPROVED = pytest.mark.xfail(run=False, reason="not yet seen to pass in a browser")
-
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]  # a busy machine takes minutes for what a person sees
 PATIENCE_MS = 120_000
 
@@ -110,7 +107,7 @@ def test_everything_that_waits_can_be_changed_and_outlives_reload_second_browser
 def test_what_failed_can_be_tried_again_or_smaller_and_harms_no_other(browser, quick: Server) -> None:
     page = opened(browser, quick)
     add(page, "it dies at once")
-    add(page, "it lives")
+    add(page, "it lives slowly")
     row = page.locator(".queue-row.failed")
     row.get_by_text("ended unexpectedly").wait_for(timeout=PATIENCE_MS)
     page.get_by_text("Nothing waits.").wait_for(timeout=PATIENCE_MS)
@@ -129,7 +126,6 @@ def test_what_failed_can_be_tried_again_or_smaller_and_harms_no_other(browser, q
     page.context.close()
 
 
-@UNPROVED
 def test_a_clip_that_runs_can_be_held_and_goes_on(browser, quick: Server) -> None:
     page = opened(browser, quick)
     page.locator("#phantom-wan-settings > button").click()
@@ -141,6 +137,7 @@ def test_a_clip_that_runs_can_be_held_and_goes_on(browser, quick: Server) -> Non
     page.wait_for_function("document.querySelector('.queue-row.running .line')?.textContent.match(/ of 150/)")
     page.get_by_role("button", name="Pause now").click()
     page.locator("#phantom-wan-status").get_by_text("Paused").wait_for()
+    page.wait_for_timeout(1500)  # the step that was being made is finished
     line = row.locator(".line").inner_text()
     assert line.startswith("Paused at ")
     page.wait_for_timeout(1500)
@@ -152,7 +149,6 @@ def test_a_clip_that_runs_can_be_held_and_goes_on(browser, quick: Server) -> Non
     page.context.close()
 
 
-@UNPROVED
 def test_a_done_clip_is_told_to_those_who_want_to_hear_of_it(browser, quick: Server) -> None:
     context = browser.new_context(viewport={"width": 1400, "height": 900}, permissions=["notifications"])
     page = context.new_page()
@@ -167,14 +163,14 @@ def test_a_done_clip_is_told_to_those_who_want_to_hear_of_it(browser, quick: Ser
     page.goto(quick.url)
     page.get_by_role("button", name="Generate").wait_for()
     page.locator(".queue-chip").click()
-    add(page, "nobody asked")
+    add(page, "nobody asked slowly")
     page.get_by_text("Nothing waits.").wait_for(timeout=PATIENCE_MS)
     assert page.evaluate("[told.length, tones]") == [0, 0], "nobody asked"
     page.get_by_label("Notification").check()
     page.get_by_label("Sound").check()
-    add(page, "told of it")
+    add(page, "told of it slowly")
     page.wait_for_function("told.length == 1", timeout=PATIENCE_MS)
-    assert page.evaluate("told") == [["Your clip is done", "told of it"]]
+    assert page.evaluate("told") == [["Your clip is done", "told of it slowly"]]
     assert page.evaluate("tones") == 4, "two when it was switched on, two when it was done"
     page.reload()
     page.locator(".queue-chip").wait_for()
@@ -183,7 +179,6 @@ def test_a_done_clip_is_told_to_those_who_want_to_hear_of_it(browser, quick: Ser
     context.close()
 
 
-@UNPROVED
 def test_on_a_phone_the_list_covers_the_page_and_all_of_it_can_be_touched(browser, quick: Server) -> None:
     context = browser.new_context(viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True)
     page = context.new_page()
@@ -195,12 +190,12 @@ def test_on_a_phone_the_list_covers_the_page_and_all_of_it_can_be_touched(browse
     page.get_by_role("button", name="Close").click()
     page.locator("#phantom-wan-go").click()
     page.locator(".queue-chip").click()
-    page.locator(".queue-row").wait_for()
+    page.locator(".queue-row.queued").wait_for()
     sizes = page.locator(".queue-drawer button").evaluate_all(
         "all => all.map(one => one.getBoundingClientRect()).map(box => [box.width, box.height])"
     )
     assert min(side for size in sizes for side in size) >= 40
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    page.locator("[data-name=cancel]").click()
+    page.locator(".queue-row.queued [data-name=cancel]").click()
     page.get_by_role("button", name="Go on").click()
     context.close()
