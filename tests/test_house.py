@@ -85,6 +85,12 @@ def test_ci_checks_before_it_tests_and_prints_the_coverage() -> None:
     assert all(f"python -m {tool}" in check for tool in ("ruff check", "ruff format --check", "mypy"))
 
 
+def test_no_test_starts_a_loop_in_the_thread_of_all_tests() -> None:
+    starts = re.compile(r"\b(asyncio|anyio)\.(run|get_event_loop|new_event_loop)\b|run_until_complete")
+    files = [path for path in sources("tests") if starts.search(path.read_text(encoding="utf-8"))]
+    assert [short(path) for path in files if path != Path(__file__)] == ["tests/studio/awaited.py"]
+
+
 def test_the_seams_are_type_checked_and_no_test_runs_for_ever() -> None:
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
     assert tools["mypy"]["strict"] and len(tools["mypy"]["files"]) >= 9

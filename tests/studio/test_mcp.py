@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import time
@@ -18,6 +17,7 @@ from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CallToolResult, TextContent
 
+from tests.studio.awaited import awaited
 from tests.studio.server import ROOT, Server
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
@@ -39,7 +39,7 @@ def talk(
             assert all(tool.description for tool in tools)
             return [tool.name for tool in tools], [await mcp.call_tool(name, dict(given)) for name, given in calls]
 
-    return asyncio.run(session())
+    return awaited(session())
 
 
 def said(answer: CallToolResult) -> str:
