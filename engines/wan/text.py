@@ -9,7 +9,6 @@ import html
 import re
 from typing import NamedTuple
 
-import ftfy
 import torch
 from tokenizers import Tokenizer
 from transformers import UMT5EncoderModel
@@ -30,6 +29,8 @@ class TextStates(NamedTuple):
 
 def clean(text: str) -> str:
     """Repairs broken characters and entities and folds white space; case and punctuation stay."""
+    import ftfy  # nothing else here needs it
+
     repaired = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
     return re.sub(r"\s+", " ", repaired).strip()
 
