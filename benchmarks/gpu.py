@@ -1,9 +1,9 @@
 """python -m benchmarks.gpu: a GPU's work by this project and by diffusers' WanPipeline, in one run and one table.
 
 Random weights of published size (Wan 2.1 1.3B and 14B), drawn on the GPU; nothing is downloaded. Beside torch it needs
-diffusers, transformers, accelerate, safetensors, pydantic and psutil, and not the rest of requirements.txt. Ratios are ours / theirs: below 1 is
-better. The table is printed and written after every row, so that a run that is ended early loses none.
-`--tiny` does all of it in seconds on networks of no size, also without a GPU.
+diffusers, transformers, accelerate, safetensors, pydantic and psutil, and not the rest of requirements.txt. Ratios are
+ours / theirs: below 1 is better. The table is printed and written after every row, so that a run that is ended early
+loses none. `--tiny` does all of it in seconds on networks of no size, also without a GPU.
 """
 
 from __future__ import annotations
