@@ -139,6 +139,7 @@ class Media:
         suffix: of an "earlier job": how the name of the file beside its clip ends.
         as_published: the field that switches to the published preparation of pictures, "" if there is none.
         setting: how a "subject" is set on the clip's canvas: see media.framing.as_seen.
+        start: what a clip starts from with this file, in words, "a picture"; a request gives one of such fields.
     """
 
     kind: Kind
@@ -148,6 +149,7 @@ class Media:
     suffix: str = ""
     as_published: str = ""
     setting: Setting = "fitted"
+    start: str = ""
 
     @property
     def is_picture(self) -> bool:
@@ -170,6 +172,7 @@ def media(
     suffix: str = "",
     as_published: str = "",
     setting: Setting = "fitted",
+    start: str = "",
     group: Group = "picture",
     advanced: bool = False,
 ) -> Any:
@@ -177,7 +180,7 @@ def media(
 
     The arguments are those of `Media` and `parameter`.
     """
-    declared = Media(kind, parts, most, needed, suffix, as_published, setting)
+    declared = Media(kind, parts, most, needed, suffix, as_published, setting, start)
     declared.part_fields()  # a part that its kind does not have is a mistake of the declaration
     return Field(
         None if most == 1 else (),
@@ -198,6 +201,12 @@ def media_fields(request_type: type[Declared], *kinds: Kind) -> dict[str, Media]
     """The fields that hold files (of these kinds), by name, in the order of their declaration."""
     declared = {name: media_of(info) for name, info in request_type.model_fields.items()}
     return {name: found for name, found in declared.items() if found and (not kinds or found.kind in kinds)}
+
+
+def starts(request_type: type[Declared]) -> dict[str, Media]:
+    """The fields of which a request gives one, since a clip starts from one thing; none where there is no choice."""
+    found = {name: declared for name, declared in media_fields(request_type).items() if declared.start}
+    return found if len(found) > 1 else {}
 
 
 def files(request: Declared) -> Iterator[tuple[str, Media, Any]]:

@@ -37,6 +37,7 @@ def parameter(
     presentation: bool = False,
     hidden: bool = False,
     scenes: Callable[[str], str] | None = None,
+    of: str = "",
 ) -> Any:
     """A request field. `minimum` and `maximum` are inclusive; `step` and `lines` only shape the control, and
     `placeholder` shows in an empty box what may be written; without one the help does.
@@ -45,6 +46,7 @@ def parameter(
     `presentation` says that the field decides how the frames are shown and never what is in them. A `hidden` one has
     no control of its own on the page, which fills it otherwise. `scenes` makes a text one of scenes, a table on the
     page: what writes any text of scenes as lines of "0-2: what happens", or raises ValueError with what is wrong.
+    `of` names the field of a file that it is said of: without that file nobody is asked, and none but the default goes.
     """
     return Field(
         default,
@@ -63,6 +65,7 @@ def parameter(
             "presentation": presentation,
             "hidden": hidden,
             "scenes": scenes,  # type: ignore[dict-item]
+            "of": of,
         },
     )
 

@@ -233,6 +233,8 @@ class EngineSpec:
             step-distillation adapters are made for.
         readings: text field -> what its text means for a clip of (text, frames, fps), in one sentence to show while it
             is written; raises ValueError with the sentence of what is wrong.
+        cuts: text field of scenes -> the frames before each of its scenes, by number, in a clip of (text, frames, fps):
+            where an earlier clip can be made anew from; raises ValueError with the sentence of what is wrong.
         excerpt_rules: (clip, frames=, fps=) -> which frames of a given "clip" begin a new one of this length: what
             engines.media.excerpt.choose takes; None for an engine that takes no clip.
         branch: the part that a clip can be made with and without; None where there is none.
@@ -253,6 +255,7 @@ class EngineSpec:
     keeps_parts: bool = False
     phases: Callable[[Any, Mapping[str, Any], str], tuple[Phase, ...]] | None = None
     readings: Mapping[str, Callable[[str, int, int], str]] = field(default_factory=dict)
+    cuts: Mapping[str, Callable[[str, int, int], dict[int, int]]] = field(default_factory=dict)
     one_pass: Mapping[str, float] = field(default_factory=dict)
     excerpt_rules: Callable[..., dict[str, Any]] | None = None
     branch: Branch | None = None

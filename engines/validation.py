@@ -13,11 +13,11 @@ from pydantic.fields import FieldInfo
 
 from engines.adapters.files import adapter_problem
 from engines.errors import InvalidRequest, Problem
-from engines.inputs import Adapter, Media, entries, files, media_fields, media_of, with_parts
+from engines.inputs import Adapter, Media, entries, files, media_fields, media_of, starts, with_parts
 from engines.media.clips import clip_problem
 from engines.media.files import file_problem, shown_name
 from engines.media.pictures import picture_problem
-from engines.request import Declared, Request, bounds
+from engines.request import Declared, Request, bounds, control
 from engines.types import EngineSpec, ModelSpec
 from engines.wording import either, given, number, printable
 
@@ -84,6 +84,15 @@ def file_problems(request: Declared, *, pixels: bool) -> Iterator[Problem]:
     for name, declared in media_fields(type(request)).items():
         if declared.needed and not entries(getattr(request, name)):
             yield Problem(name, declared.needed)
+    begun = [name for name in starts(type(request)) if entries(getattr(request, name))]
+    if len(begun) > 1:
+        words = either([media_fields(type(request))[name].start for name in begun])
+        yield Problem(begun[0], f"A clip starts from one thing, {words}: remove the rest.")
+    for name, info in fields.items():
+        owner = str(control(info).get("of") or "")
+        if owner and not entries(getattr(request, owner)) and getattr(request, name) != info.get_default():
+            said = f'{_label(name, info)} is said of "{_label(owner, fields[owner])}": give that too, or leave it out.'
+            yield Problem(name, said)
     for name, declared, item in files(request):
         label = _label(name, fields[name])
         unheeded = [part for part in _changed_parts(item) if part not in declared.parts]

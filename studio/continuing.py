@@ -6,12 +6,14 @@ The page and the API name such a clip by the id of its job; only here that becom
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from engines.editing.spec import EditSpec
 from engines.errors import InvalidRequest, Problem
 from engines.inputs import PICTURES, entries, media_fields
+from engines.request import control
 from engines.types import EngineSpec
 from studio import measures, remaking
 from studio.jobs.store import Job
@@ -19,7 +21,7 @@ from studio.jobs.store import Job
 if TYPE_CHECKING:
     from studio.service import Studio
 
-NOTHING = ("Nothing: a clip of its own", "")
+NOTHING = ("Choose a clip", "")
 _PROMPT_CHARACTERS = 40
 
 
@@ -37,9 +39,21 @@ def possible(spec: EngineSpec, job: Job) -> bool:
     return model is not None and job.frames < model.geometry.max_frames and kept(spec, job) is not None
 
 
+def cuts(spec: EngineSpec, job: Job) -> dict[int, int]:
+    """Where the job's clip can be made anew from: number of each scene after the first -> frames kept before it."""
+    if kept(spec, job) is None:
+        return {}
+    given = dict(job.result.request if job.result else job.request)
+    found: dict[int, int] = {}
+    for name, of in spec.cuts.items():
+        with suppress(ValueError):  # a stopped clip, say, has fewer scenes than its text
+            found |= of(str(given.get(name) or ""), int(given["frames"]), int(given["fps"]))
+    return {number: frames for number, frames in found.items() if 0 < frames < job.frames}
+
+
 def choices(studio: Studio, spec: EngineSpec, *, owner: str) -> list[tuple[str, str]]:
     """What an owner can continue, newest first: words and the id of the job; the first one is not to continue."""
-    jobs = [job for job in studio.store.finished(owner=owner) if possible(spec, job)]
+    jobs = [job for job in studio.store.finished(owner=owner) if kept(spec, job) is not None]
     return [NOTHING, *((title(spec, job), job.id) for job in jobs)]
 
 
@@ -59,8 +73,19 @@ def values(spec: EngineSpec, job: Job) -> dict[str, Any]:
     frames = given["frames"] if job.frames < given["frames"] else min(geometry.max_frames, longer)
     files = media_fields(spec.request_type, *PICTURES, "clip")
     pictures = {name: None if declared.most == 1 else () for name, declared in files.items()}
-    continued = {str(spec.field_of("earlier job")): job.id}
-    return spec.default_values(given["model"]) | given | pictures | continued | {"frames": frames}
+    name = str(spec.field_of("earlier job"))
+    told = {other: info.get_default() for other, info in spec.request_type.model_fields.items()
+            if control(info).get("of") == name}  # fmt: skip
+    continued = {name: job.id, "frames": frames}
+    return spec.default_values(given["model"]) | given | pictures | told | continued
+
+
+def anew(spec: EngineSpec, job: Job) -> dict[str, Any]:
+    """Request values that make the clip's last scene anew and keep what comes before it, at the length asked for."""
+    name = str(spec.field_of("earlier job"))
+    (kept_,) = (other for other, info in spec.request_type.model_fields.items() if control(info).get("of") == name)
+    asked = dict(job.result.request if job.result else job.request)["frames"]
+    return values(spec, job) | {kept_: max(cuts(spec, job).values()), "frames": asked}
 
 
 def resolved(studio: Studio, spec: EngineSpec | EditSpec, given: Mapping[str, Any], *, owner: str) -> dict[str, Any]:

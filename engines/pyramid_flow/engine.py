@@ -36,8 +36,12 @@ from engines.types import Context, Frames, LatentStep
 from engines.wan.latents import preview
 
 
-def _kept(path: Path, *, channels: int) -> torch.Tensor:
-    """Latents [1,C,units,h,w] kept of an earlier clip; raises InvalidRequest where they are not this model's."""
+def _kept(path: Path, *, channels: int, frames: int) -> torch.Tensor:
+    """Latents [1,C,units,h,w] kept of an earlier clip; raises InvalidRequest where they are not this model's.
+
+    Args:
+        frames: how many of its frames are kept; 0 all of them.
+    """
     latents = load_file(path)["latents"].float()
     said = ""
     if tuple(latents.shape[:2]) != (1, channels):
@@ -46,7 +50,7 @@ def _kept(path: Path, *, channels: int) -> torch.Tensor:
         said = f"{shown_name(path)} is damaged: it holds numbers that are not finite."
     if said:
         raise InvalidRequest([Problem("continues", said)])
-    return latents
+    return latents[:, :, : storyboard.units_of(frames)] if frames else latents
 
 
 class PyramidFlow:
@@ -69,7 +73,8 @@ class PyramidFlow:
 
         finished = None
         if request.continues:
-            finished = _kept(request.continues, channels=model.vae.config["decoder_in_channels"])
+            channels = model.vae.config["decoder_in_channels"]
+            finished = _kept(request.continues, channels=channels, frames=request.kept_frames)
         elif request.first_picture is not None:
             yield Stage(name="Reading the picture")
             given = request.first_picture

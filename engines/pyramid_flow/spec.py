@@ -45,6 +45,7 @@ class PyramidFlowRequest(AdaptableRequest):
         label="First picture",
         help="The picture that the video starts from; without one, it starts from the prompt alone.",
         parts=("position", "keep_background"),
+        start="a picture",
     )
     storyboard: str = parameter(
         "",
@@ -61,6 +62,16 @@ class PyramidFlowRequest(AdaptableRequest):
         label="Continue",
         help="An earlier clip that this one goes on from, up to the new length.",
         suffix=LATENTS_SUFFIX,
+        start="a clip to go on from",
+    )
+    kept_frames: int = parameter(
+        0,
+        label="Frames kept",
+        help="How many frames of the clip to continue stay as they are, 1, 9, 17 and so on: what follows is made anew. "
+        "0 keeps all of them.",
+        group="picture",
+        minimum=0,
+        of="continues",
     )
     steps: int = step_count(
         20,
@@ -131,8 +142,6 @@ def _picture_problems(request: PyramidFlowRequest, model: ModelSpec) -> list[Pro
         return []
     if model.geometry.max_frames == 1:
         return [Problem("first_picture", "This model makes pictures, no videos: remove the first picture.")]
-    if request.continues:
-        return [Problem("first_picture", "A clip that continues another cannot start from a picture: remove one.")]
     if request.frames == 1:
         return [Problem("frames", "A clip of one frame from a picture is that picture: choose at least 9 frames.")]
     return []
@@ -149,8 +158,21 @@ def _continue_problems(request: PyramidFlowRequest) -> list[Problem]:
     if (facts["width"], facts["height"]) != (request.width, request.height):
         size = Size(facts["width"], facts["height"])
         return [Problem("width", f'"{name}" holds a clip of {size}: choose that size to continue it.')]
-    if facts["frames"] >= request.frames:
-        sentence = f'"{name}" already holds {facts["frames"]} frames: choose a greater length to continue it.'
+    return _kept_problems(request, facts["frames"], name)
+
+
+def _kept_problems(request: PyramidFlowRequest, held: int, name: str) -> list[Problem]:
+    unit = storyboard.UNIT_FRAMES
+    kept = request.kept_frames or held
+    if kept > held:
+        return [Problem("kept_frames", f'"{name}" holds {held} frames: keep at most so many of them, or 0 for all.')]
+    if (kept - 1) % unit:
+        below = max(1, (kept - 1) // unit * unit + 1)
+        return [Problem("kept_frames", f"{kept} frames end amid a unit: keep {below} or {below + unit}.")]
+    if kept >= request.frames:
+        if request.kept_frames:
+            return [Problem("frames", f"A clip of which {kept} frames are kept is longer: choose a greater length.")]
+        sentence = f'"{name}" already holds {held} frames: choose a greater length to continue it, or keep fewer.'
         return [Problem("frames", sentence)]
     return []
 
@@ -361,4 +383,5 @@ PYRAMID_FLOW = EngineSpec(
     by_sequence=False,
     keeps_parts=True,
     readings={"storyboard": storyboard.reading},
+    cuts={"storyboard": storyboard.cuts},
 )

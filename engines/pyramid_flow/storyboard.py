@@ -121,6 +121,19 @@ def reading(text: str, frames: int, fps: int) -> str:
     return f"{len(parts)} scene{'s' * (len(parts) > 1)}: {', '.join(parts)}."
 
 
+def cuts(text: str, frames: int, fps: int) -> dict[int, int]:
+    """The frames of a clip before each scene, by its number in the order of time; one too short for a unit has none.
+
+    Raises:
+        ValueError: with the sentence of what is wrong.
+    """
+    scenes = sorted(parse(text), key=lambda scene: scene.start)
+    if scenes and (wrong := problem(scenes, frames=frames, fps=fps)):
+        raise ValueError(wrong)
+    shown = unit_scenes(scenes, units=units_of(frames), fps=fps) if scenes else []
+    return {number: frames_before(shown.index(one)) for number, one in enumerate(scenes, start=1) if one in shown}
+
+
 def written(text: str) -> str:
     """A storyboard as its plainest lines, "0-2: what happens", in the order of time.
 

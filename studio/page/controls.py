@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from engines.inputs import media_fields
+from engines.inputs import media_fields, starts
 from engines.request import MAX_PROMPT_CHARACTERS, control
 from engines.types import EngineSpec
 from studio import examples
@@ -26,6 +26,7 @@ from studio.page import (
     refine_row,
     scenes,
     settings_line,
+    start_from,
 )
 from studio.page.estimate import EstimateLine
 from studio.page.form import Form
@@ -62,15 +63,34 @@ class _Fields:
             if name != "model" and name not in fields.TOGETHER:
                 extra = control(declared)
                 folded = extra.get("advanced") or name in _FOLDED
+                if extra.get("of"):
+                    continue  # it stands with its file
                 self._groups.setdefault("advanced" if folded else str(extra.get("group")), []).append(name)
 
     def put(self, group: str) -> None:
         """Draw the fields of a group, none if they are drawn already."""
         spec = self.form.spec
-        for name in self._groups.pop(group, ()):
-            self.form.controls.append(fields.render(spec, name, values=self.values, adapters=self.adapters))
-            if name in spec.readings:
-                self.readings[name] = gr.HTML(elem_id=f"{spec.name}-{name}-reading", elem_classes="hint")
+        begins = starts(spec.request_type)
+        names = self._groups.pop(group, [])
+        if not begins.keys().isdisjoint(names):
+            with gr.Column(elem_classes="starts"):
+                choice = start_from.render(spec, self.values)
+                for name in begins:
+                    with start_from.place(spec, name):
+                        self._draw(name)
+            self.form.controls.append(choice)  # last, as it says which of them count
+        for name in names:
+            if name not in begins:
+                self._draw(name)
+
+    def _draw(self, name: str) -> None:
+        """Draw a field, and those that are said of its file."""
+        spec = self.form.spec
+        told = spec.request_type.model_fields.items()
+        for one in (name, *(other for other, info in told if control(info).get("of") == name)):
+            self.form.controls.append(fields.render(spec, one, values=self.values, adapters=self.adapters))
+            if one in spec.readings:
+                self.readings[one] = gr.HTML(elem_id=f"{spec.name}-{one}-reading", elem_classes="hint")
 
     @property
     def left(self) -> list[str]:

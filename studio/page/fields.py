@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import gradio as gr
-from gradio.components import Component
 from pydantic.fields import FieldInfo
 
 from engines.errors import InvalidRequest, Problem
@@ -23,35 +21,12 @@ from engines.request import MAX_SEED, RANDOM_SEED, bounds, control
 from engines.types import EngineSpec, ModelSpec, Size
 from studio import continuing
 from studio.measures import frame_size, shape
-from studio.page import adapter_list, first_frame, markup, parts, scenes, slots
+from studio.page import adapter_list, first_frame, markup, parts, scenes, slots, start_from
+from studio.page.form_control import Control
 from studio.page.plumbing import HIDDEN, PRIVATE, script
 from studio.page.uploads import received, served
 
-Read = Callable[[Sequence[Any]], dict[str, Any]]
-Show = Callable[[Mapping[str, Any], ModelSpec], list[Any]]
 TOGETHER = {"height": "width"}
-
-
-@dataclass(frozen=True)
-class Control:
-    """One or two fields of a request on the page.
-
-    Attributes:
-        components: what holds its values, in the order that `read` and `show` use.
-        follows_model: whether another model brings other choices or another default.
-        board: the slots or the one picture, where the field holds pictures.
-        newest: the button that takes the clip made last, where the field holds a clip.
-        strip: what shows which of its frames are used, where the engine uses some.
-    """
-
-    names: tuple[str, ...]
-    components: list[Component]
-    read: Read
-    show: Show
-    follows_model: bool = True
-    board: slots.Board | first_frame.FirstFrame | None = None
-    newest: gr.Button | None = None
-    strip: gr.HTML | None = None
 
 
 def render(spec: EngineSpec, name: str, *, values: Mapping[str, Any], adapters: Path | None = None) -> Control:
@@ -72,6 +47,8 @@ def render(spec: EngineSpec, name: str, *, values: Mapping[str, Any], adapters: 
     declared = media_of(info)
     if declared and declared.kind == "adapter" and declared.most > 1:
         return _adapters(spec, name, info, declared, values, adapters)
+    if control(info).get("of"):
+        return start_from.kept(spec, name, info, values, common)
     if declared:
         return _files(spec, name, info, declared, values, common)
     if kind is bool:

@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.components import Component
 
 from engines.types import EngineSpec
-from studio.page.fields import Control
+from studio.page.form_control import Control
 from studio.page.plumbing import Updates
 
 

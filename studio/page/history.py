@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -96,6 +97,7 @@ def render(studio: Studio, places: Places, *, opened: gr.Tab, browser: gr.Browse
     for button, smaller in ((shown.again, False), (shown.smaller, True)):
         button.click(book.clip.again(smaller=smaller), clip, shown.status, **HIDDEN)
     shown.longer.click(book.clip.go_on, clip, [*places.components, *forms], **HIDDEN)
+    shown.anew.click(partial(book.clip.go_on, anew=True), clip, [*places.components, *forms], **HIDDEN)
     for engine, button in shown.takers.items():
         button.click(book.clip.give(engine), clip, [*places.components, *forms], **HIDDEN)
     shown.star.click(book.clip.star, clip, shown.star, **HIDDEN)

@@ -69,6 +69,7 @@ class Opened:
     use: gr.Button
     use_anew: gr.Button
     longer: gr.Button
+    anew: gr.Button
     star: gr.Button
     download: gr.DownloadButton
     bare: gr.DownloadButton
@@ -113,6 +114,7 @@ def draw(studio: Studio, chosen: gr.State) -> tuple[Opened, Sender]:
             use = gr.Button("Use these settings", variant="primary", elem_id="history-use", **small)
             use_anew = gr.Button("With a new seed", elem_id="history-use-anew", **small)
             longer = gr.Button("Continue", visible=False, elem_id="history-continue", **small)
+            anew = gr.Button("Redo from a scene", visible=False, elem_id="history-anew", **small)
             takers = {
                 spec.name: gr.Button(
                     f"Go on in {spec.tab}", visible=False, elem_id=f"history-give-{spec.name}", **small
@@ -143,8 +145,8 @@ def draw(studio: Studio, chosen: gr.State) -> tuple[Opened, Sender]:
             measure = gr.Button("Measure", size="sm", elem_id="history-measure")
     opened = Opened(
         blank, detail, group, related, status, video, picture, strip, said, notice, again, smaller, use, use_anew,
-        longer, star, download, bare, delete, restore, purge, takers, tags, family, figures, measure, facts, close,
-        editor, edit,
+        longer, anew, star, download, bare, delete, restore, purge, takers, tags, family, figures, measure, facts,
+        close, editor, edit,
     )  # fmt: skip
     return opened, sender
 
@@ -199,6 +201,7 @@ class OpenClip:
             column.longer: gr.update(
                 visible=made and not thrown and spec is not None and continuing.possible(spec, job)
             ),
+            column.anew: gr.update(visible=not thrown and spec is not None and bool(continuing.cuts(spec, job))),
             column.star: gr.update(value=STARRED if mark.starred else STAR, visible=not thrown),
             column.download: gr.update(value=path, visible=path is not None),
             column.bare: gr.update(value=bare, visible=bare is not None),
@@ -269,13 +272,13 @@ class OpenClip:
 
         return put_back
 
-    def go_on(self, browser: Any, job_id: str) -> Any:
-        """Put what continues the open clip into its tab."""
+    def go_on(self, browser: Any, job_id: str, *, anew: bool = False) -> Any:
+        """Put what continues the open clip into its tab, or what makes its last scene anew."""
         found = self._usable(browser, job_id)
         if found is None:
             return gr.skip()
         job, tab = found
-        updates = tab.events.go_on(browser, job_id)
+        updates = (tab.events.make_anew if anew else tab.events.go_on)(browser, job_id)
         return updates if updates == gr.skip() else self.places.go(job.engine) | updates
 
     def give(self, engine: str) -> Callable[[Any, str], Any]:

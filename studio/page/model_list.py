@@ -11,8 +11,8 @@ import gradio as gr
 from engines.types import EngineSpec
 from studio import models
 from studio.page import markup
-from studio.page.fields import Control
 from studio.page.form import Form
+from studio.page.form_control import Control
 from studio.page.plumbing import HIDDEN, Updates, changed
 from studio.service import Studio
 

@@ -82,8 +82,11 @@
     video.currentTime = ((frame - 0.5) / count) * video.duration;
   };
 
+  // Of the fields that a clip can start from, the one that is filled becomes the choice.
+  const startFrom = (field, held, choice) => (held && held.length !== 0 ? field : choice);
+
   globalThis.kinora = {
-    ...globalThis.kinora, constant, promptCount, presetSteps, framesFromSeconds, secondsFromFrames, seedField, settingsLine, enlargement, showFrame,
+    ...globalThis.kinora, constant, startFrom, promptCount, presetSteps, framesFromSeconds, secondsFromFrames, seedField, settingsLine, enlargement, showFrame,
   };
   if (typeof document === "undefined") return;
 
@@ -155,7 +158,8 @@
   // A picture pasted anywhere goes into the first empty place for one.
   document.addEventListener("paste", (event) => {
     const pictures = [...(event.clipboardData?.files ?? [])].filter((file) => file.type.startsWith("image/"));
-    const places = [...document.querySelectorAll(".slot, .first-frame")].filter(visible);
+    // One that is not chosen to start from becomes so by what is put there.
+    const places = [...document.querySelectorAll(".slot, .first-frame")].filter((place) => visible(place.closest(".starts") ?? place));
     const empty = places.find((place) => !place.querySelector("[data-testid=image] img"));
     const input = empty?.querySelector("input[type=file]");
     if (!pictures.length || !input) return;

@@ -37,6 +37,7 @@ class ResultColumn:
     compared: gr.HTML
     download: gr.DownloadButton
     longer: gr.Button
+    anew: gr.Button
     seed: gr.Button
     again: gr.Button
     timer: gr.Timer
@@ -76,6 +77,7 @@ def render(name: str) -> ResultColumn:
     with gr.Row(elem_classes="actions"):
         download = gr.DownloadButton("Download", size="md", visible=False, elem_id=f"{name}-download")
         longer = gr.Button("Continue", size="md", visible=False, elem_id=f"{name}-continue")
+        anew = gr.Button("Redo from a scene", size="md", visible=False, elem_id=f"{name}-anew")
         seed = gr.Button("Use this seed", size="md", visible=False, elem_id=f"{name}-use-seed")
         again = gr.Button("Use these settings", size="md", visible=False, elem_id=f"{name}-use-settings")
     about = gr.HTML(visible=False, elem_id=f"{name}-about")
@@ -95,6 +97,7 @@ def render(name: str) -> ResultColumn:
         compared,
         download,
         longer,
+        anew,
         seed,
         again,
         timer,

@@ -101,6 +101,13 @@
 
     foot() {
       this.sum.textContent = this.scenes.length ? lengthOfScenes(this.scenes, this.most) : "";
+      this.place.querySelectorAll(".scene").forEach((row, index) => row.classList.toggle("kept", this.isKept(index)));
+    }
+
+    // Whether a scene stands in the part of an earlier clip that stays as it is; `slack` frames are half a unit.
+    isKept(index) {
+      const { frames = 0, fps = 1, slack = 0 } = this.kept ?? {};
+      return frames > 0 && total(this.scenes.slice(0, index + 1)) <= (frames + slack) / fps + 0.005;
     }
 
     row(scene, index, last) {
@@ -156,11 +163,18 @@
     Object.assign(table, { most: latest[id].most, usual: latest[id].usual });
     table.follow(latest[id].text);
   };
+  // How many frames of an earlier clip are kept, where the clip starts from `field`.
+  const keptScenes = (id, field, slack, frames, fps, start) => {
+    const table = tableOf(id);
+    if (!table) return;
+    table.kept = { frames: start === undefined || start === field ? Number(frames) : 0, fps, slack };
+    if (table.sum) table.foot();
+  };
   const readScenes = (id, text) => {
     if (scenesOf(text) !== null) document.querySelector(`#${id}-scenes`)?.classList.remove("written");
   };
 
-  globalThis.kinora = Object.assign(globalThis.kinora ?? {}, { scenesOf, textOf, moved, lengthOfScenes, framesOfScenes, showScenes, readScenes });
+  globalThis.kinora = Object.assign(globalThis.kinora ?? {}, { scenesOf, textOf, moved, lengthOfScenes, framesOfScenes, showScenes, keptScenes, readScenes });
   if (typeof document === "undefined") return;
 
   // A tab that was not open when its text came is drawn when it is opened.

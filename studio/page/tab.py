@@ -8,7 +8,7 @@ from functools import partial
 import gradio as gr
 
 from engines.types import EngineSpec
-from studio.page import controls, result, send, sweep_row, with_and_without
+from studio.page import controls, result, send, start_from, sweep_row, with_and_without
 from studio.page.controls import Controls
 from studio.page.form import Form
 from studio.page.plumbing import HIDDEN, page
@@ -48,6 +48,7 @@ def render(studio: Studio, spec: EngineSpec, *, browser: gr.BrowserState) -> Tab
     with_and_without.wire(pair, events)
     sweep_row.wire(several, events)
     _wire_readings(events)
+    start_from.wire(events)
     if spec.continued_from:
         _wire_continuing(events)
     return Tab(left, right, events, sender)
@@ -99,3 +100,4 @@ def _wire_continuing(events: TabEvents) -> None:
     gr.on([loaded, right.video.change], events.earlier_clips, browser, earlier, **HIDDEN)
     earlier.input(events.fit_earlier, [browser, earlier], form.components, preprocess=False, **HIDDEN)
     right.longer.click(events.go_on, [browser, right.clip], form.components, **HIDDEN)
+    right.anew.click(events.make_anew, [browser, right.clip], form.components, **HIDDEN)

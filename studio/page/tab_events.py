@@ -6,7 +6,7 @@ Each returns what it changes: a component -> its new value.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import gradio as gr
@@ -16,7 +16,7 @@ from engines.validation import text_problem
 from engines.wording import given
 from studio import continuing, queue, remaking
 from studio.jobs.store import Job
-from studio.page import about_clip, compare, editing, markup, panel
+from studio.page import about_clip, compare, editing, markup, panel, start_from
 from studio.page.controls import Controls
 from studio.page.form import Form
 from studio.page.plumbing import Updates, changed, warn
@@ -108,16 +108,17 @@ class TabEvents:
         owner = visitor(self.studio, browser)["owner"]
         return gr.update(choices=continuing.choices(self.studio, self.spec, owner=owner))
 
-    def continue_clip(self, browser: Any, clip: Any, *, names: set[str] | None = None) -> Updates:
+    def continue_clip(self, browser: Any, clip: Any, *, names: set[str] | None = None, anew: bool = False) -> Updates:
         """The form with all settings that continue a finished clip, or with those of `names` alone.
 
-        Nothing where there is no such clip.
+        Nothing where there is no such clip. With `anew` its last scene is made anew; which one, the form then says.
         """
         owner = visitor(self.studio, browser)["owner"]
         job = self.studio.job(str(clip or ""), owner=owner)
-        if job is None or not continuing.possible(self.spec, job):
+        if job is None or not (continuing.cuts if anew else continuing.kept)(self.spec, job):
             return {}
-        updates = self.form.show(continuing.values(self.spec, job), names=names)
+        values = (continuing.anew if anew else continuing.values)(self.spec, job)
+        updates = self.form.show(values, names=names)
         choices = continuing.choices(self.studio, self.spec, owner=owner)
         earlier = self.form.component(str(self.spec.field_of("earlier job")))
         return updates | {earlier: gr.update(choices=choices, value=job.id)}
@@ -129,6 +130,26 @@ class TabEvents:
             warn("This clip cannot be continued: what it ended with is not there any more.")
         return changed(updates)
 
+    def make_anew(self, browser: Any, clip: Any) -> Any:
+        """Fill the form with what makes the last scene of the clip shown anew, or say why that cannot be done."""
+        updates = self.continue_clip(browser, clip, anew=True)
+        if not updates:
+            warn("This clip cannot be made anew from a scene: what it was made from is not there any more.")
+        return changed(updates)
+
+    def can_be_kept(self, browser: Any, clip: Any, held: Any, text: Any, frames: Any, fps: Any) -> Any:
+        """What of the clip to continue can be kept, by the scenes of the form; what was chosen stays where it can."""
+        job = self.studio.job(str(clip or ""), owner=visitor(self.studio, browser)["owner"])
+        cuts: dict[int, int] = {}
+        if job is not None and self._is_length(frames, fps):
+            for name in self.spec.cuts:
+                with suppress(ValueError):  # it is being written
+                    if text_problem(self.spec.request_type, name, text or "") is None:
+                        cuts |= self.spec.cuts[name](text or "", int(frames), int(fps))
+            cuts = {number: count for number, count in cuts.items() if count < job.frames}
+        chosen = held if job is not None and isinstance(held, int) and 0 < held <= job.frames else 0
+        return gr.update(choices=start_from.choices(cuts, int(fps) if cuts else 0, chosen), value=chosen)
+
     def fit_earlier(self, browser: Any, clip: Any) -> Any:
         """What a clip to be continued decides: model, size, length, seed and no picture; what was written stays."""
         pictures = self.form.picture.names if self.form.picture else ()
@@ -136,8 +157,7 @@ class TabEvents:
 
     def reading(self, name: str, text: Any, frames: Any, fps: Any) -> str:
         """What a text means for a clip of this length, or what is wrong with it, as HTML."""
-        longest = max(model.geometry.max_frames for model in self.spec.models)
-        if not (frames and fps and 1 <= frames <= longest and fps >= 1):  # a number is being typed
+        if not self._is_length(frames, fps):  # a number is being typed
             return ""
         try:
             if wrong := text_problem(self.spec.request_type, name, text or ""):
@@ -146,6 +166,11 @@ class TabEvents:
         except ValueError as error:
             line = markup.Line(str(error), "problem")
         return markup.lines([line])
+
+    def _is_length(self, frames: Any, fps: Any) -> bool:
+        longest = max(model.geometry.max_frames for model in self.spec.models)
+        numbers = all(isinstance(one, int | float) for one in (frames, fps))
+        return numbers and 1 <= frames <= longest and fps >= 1
 
     def pick(self, browser: Any, event: gr.SelectData) -> Any:
         """Show another of the clips made together."""
@@ -196,6 +221,7 @@ class TabEvents:
             ),
             column.download: gr.update(value=path, visible=path is not None),
             column.longer: gr.update(visible=longer),
+            column.anew: gr.update(visible=job is not None and bool(continuing.cuts(self.spec, job))),
             column.seed: gr.update(visible=job is not None),
             column.again: gr.update(visible=job is not None),
             column.about: gr.update(value=about_clip.html(self.spec, job) if job else "", visible=job is not None),

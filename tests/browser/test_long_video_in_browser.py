@@ -74,7 +74,37 @@ def test_length_and_storyboard_are_told_in_units(tab) -> None:
     wait_for_text(tab, "0-2: a fox runs\n2-4: it yawns")
     reading.get_by_text("2 scenes: 0-2.08 s, 2.08-4.08 s.").wait_for()
     assert not tab.locator("#pyramid-flow-keep").is_visible()
-    assert tab.locator("#pyramid-flow-continues").is_visible()
+    start, continues = tab.locator("#pyramid-flow-start"), tab.locator("#pyramid-flow-continues")
+    assert not continues.is_visible() and not tab.locator("#pyramid-flow-first_picture").is_visible()
+    start.get_by_text("A clip to go on from").click()
+    continues.wait_for()
+    start.get_by_text("A picture").click()
+    tab.locator("#pyramid-flow-first_picture").wait_for()
+    assert not continues.is_visible()
+
+
+def test_a_clip_is_made_anew_from_a_scene_with_another_text(tab) -> None:
+    table = tab.locator("#pyramid-flow-storyboard-scenes")
+    tab.locator("#pyramid-flow-quality").get_by_text("Draft").click()
+    table.get_by_role("button", name="As text").click()
+    tab.locator("#pyramid-flow-storyboard textarea").fill("0-0.7: a red star spins\n0.7-1.4: a blue square falls")
+    tab.get_by_text("17 frames @ 12 fps").wait_for()
+    tab.locator("#pyramid-flow-go").click()
+    wait_for_status(tab, "^Done")
+    tab.locator("#pyramid-flow-anew").click()
+    tab.locator("#pyramid-flow-start").get_by_label("A clip to go on from").and_(tab.locator(":checked")).wait_for()
+    tab.wait_for_function(
+        "() => document.querySelector('#pyramid-flow-kept_frames input').value == '9: redo from scene 2, at 0.75 s'"
+    )
+    table.locator(".scene.kept").get_by_label("What happens in scene 1").wait_for()
+    assert table.locator(".scene.kept").count() == 1
+    table.get_by_label("What happens in scene 2").fill("a green circle grows")
+    tab.locator("#pyramid-flow-go").click()
+    wait_for_status(tab, "^(Making|Waiting|Getting)")
+    wait_for_status(tab, "^Done")
+    tab.locator("#pyramid-flow-about").get_by_text("a green circle grows").or_(
+        tab.locator("#pyramid-flow-status").get_by_text(re.compile("17 frames"))
+    ).first.wait_for()
 
 
 def test_a_long_clip_is_watched_while_it_is_made_then_kept_and_continued(tab) -> None:

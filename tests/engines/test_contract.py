@@ -116,6 +116,11 @@ def scalars(bench: Bench) -> dict[str, FieldInfo]:
     return {name: info for name, info in fields.items() if name != "model" and media_of(info) is None}
 
 
+def of_files(bench: Bench) -> dict[str, str]:
+    """Those that are said of a file, with the file's field: without it they are refused."""
+    return {name: owner for name, info in scalars(bench).items() if (owner := control(info)["of"])}
+
+
 def another(bench: Bench, name: str, info: FieldInfo) -> dict[str, Any]:
     """Values that differ from the good request's in one parameter, as far as they can."""
     if name in bench.tiny.others:
@@ -136,6 +141,10 @@ def another(bench: Bench, name: str, info: FieldInfo) -> dict[str, Any]:
 def test_each_declared_parameter_changes_the_clip_or_how_it_is_shown(bench: Bench, first: np.ndarray) -> None:
     idle, wrong = [], []
     for name, info in scalars(bench).items():
+        if name in of_files(bench):
+            with pytest.raises(InvalidRequest, match='is said of "'):
+                bench.request(**{name: 9})
+            continue
         changed = differ(first, bench.clip(**another(bench, name, info)))
         if control(info)["presentation"]:
             wrong += [name] if changed else []
@@ -194,6 +203,23 @@ def test_a_clip_that_goes_on_is_the_one_never_interrupted(bench: Bench, tmp_path
         whole = bench.clip(frames=longer)
         assert np.array_equal(whole, bench.clip(frames=longer, **{name: kept[4]}))
         assert differ(whole, bench.clip(frames=longer, **{name: kept[5]}))
+
+
+def test_a_clip_made_anew_from_a_place_keeps_what_comes_before_to_the_bit(bench: Bench, tmp_path: Path) -> None:
+    stride = bench.tiny.geometry.frame_stride
+    kept, longer = 1 + stride, 1 + 3 * stride
+    for name, owner in of_files(bench).items():
+        declared = media_fields(bench.spec.request_type)[owner]
+        whole, path = bench.made(frames=longer), tmp_path / f"whole{declared.suffix}"
+        path.write_bytes(whole[-1].beside[declared.suffix]())
+        before = np.concatenate([frames.pixels for frames in whole])
+        going_on = {"frames": longer, owner: path, name: kept}
+        assert np.array_equal(before, bench.clip(**going_on)), "with the same words it is the same clip"
+        anew = bench.made(**going_on, prompt="a blue circle falls")
+        after = np.concatenate([frames.pixels for frames in anew])
+        assert np.array_equal(before[:kept], after[:kept]) and differ(before[kept:], after[kept:])
+        shorter = bench.clip(**going_on | {"frames": 1 + 2 * stride})
+        assert np.array_equal(before[: 1 + 2 * stride], shorter)
 
 
 def test_passes_in_a_batch_and_apart_agree(bench: Bench, first: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

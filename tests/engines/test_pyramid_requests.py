@@ -39,6 +39,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "no latents": ({"continues": "none.latents.safetensors"}, "continues", '"none.latents.safetensors" is no file'),
     "guidance": ({"video_guidance": -1}, "video_guidance", "must be between 0 and 20"),
     "steps": ({"later_steps": 0}, "later_steps", "must be between 1 and 200"),
+    "frames kept of nothing": ({"kept_frames": 9}, "kept_frames", 'is said of "Continue": give that too'),
     "a number for a file": ({"continues": 5}, "continues", "must be the name of a file"),
 }
 
@@ -56,6 +57,29 @@ def test_a_bad_request_is_one_clear_sentence(case: str) -> None:
 def test_every_model_s_defaults_are_a_good_request(model: str) -> None:
     request = build_request(PYRAMID_FLOW, {"model": model, "prompt": "A fox runs."})
     assert (request.width, request.height) == PYRAMID_FLOW.model(model).geometry.sizes[0]
+
+
+def test_a_clip_starts_from_one_thing(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "fox.png")
+    both = {
+        "first_picture": {"path": tmp_path / "fox.png"},
+        "continues": write_latents(tmp_path / "a.latents.safetensors"),
+    }
+    with pytest.raises(InvalidRequest) as refused:
+        build_request(PYRAMID_FLOW, GOOD | both | {"frames": 25})
+    (problem,) = refused.value.problems
+    assert (
+        problem.field == "first_picture" and "one thing, a picture or a clip to go on from: remove" in problem.message
+    )
+
+
+def test_a_storyboard_says_where_its_scenes_begin() -> None:
+    assert storyboard.cuts("0-1.1: a fox\n1.1-2: a dog", 49, 24) == {1: 0, 2: 25}
+    assert storyboard.cuts("1-2: a dog\n0-1: a fox", 25, 12) == {1: 0, 2: 9}, "in the order of time"
+    assert storyboard.cuts("0-1: a\n1-1.05: too short\n1.05-2: c", 25, 12) == {1: 0, 3: 9}
+    assert storyboard.cuts("", 25, 12) == {}
+    with pytest.raises(ValueError, match="no prompt for 1-2"):
+        storyboard.cuts("0-1: a fox", 49, 24)
 
 
 def test_a_picture_needs_a_video_to_start(tmp_path: Path) -> None:
@@ -79,8 +103,13 @@ def test_latents_to_continue_must_fit_the_request(tmp_path: Path) -> None:
     path = write_latents(tmp_path / "clip.latents.safetensors")
     assert read_facts(path)["frames"] == 17
     build_request(PYRAMID_FLOW, GOOD | {"continues": path, "frames": 25})
+    build_request(PYRAMID_FLOW, GOOD | {"continues": path, "frames": 17, "kept_frames": 9})
     for changes, sentence in (
         ({"frames": 17}, "already holds 17 frames"),
+        ({"kept_frames": 25}, "holds 17 frames: keep at most so many"),
+        ({"kept_frames": 8}, "8 frames end amid a unit: keep 1 or 9"),
+        ({"kept_frames": 17, "frames": 17}, "of which 17 frames are kept is longer"),
+        ({"kept_frames": -1}, "Frames kept must be at least 0"),
         ({"model": "sd3-384p"}, "made with the model miniflux-384p"),
         ({"model": "miniflux-768p", "width": 1280, "height": 768}, "made with the model"),
     ):

@@ -14,9 +14,11 @@ from safetensors.numpy import load_file
 
 from engines import registry
 from engines.errors import InvalidRequest
+from engines.media import metadata
 from engines.media.video import read_frames
 from studio import continuing
 from studio.jobs.local import LocalExecutor
+from studio.jobs.shelf import Shelf
 from studio.jobs.store import Job
 from studio.page import engine_tabs, history, markup, panel, tab
 from studio.page.api import Calls
@@ -106,6 +108,43 @@ def test_a_kept_clip_goes_on_from_its_latents(studio: Studio, stopped: tuple[Job
     assert str(studio.settings.outputs) not in markup.table(panel.facts(SPEC, done)), (
         "no folder of this machine is told"
     )
+
+
+SCENES = "0-0.75: a red star\n0.75-1.5: a blue circle\n1.5-2.1: a green square"
+
+
+def test_a_clip_is_made_anew_from_a_scene_and_keeps_what_came_before(studio: Studio) -> None:
+    (job,) = studio.submit(SPEC.name, wanted(frames=49, storyboard=SCENES, fps=24))
+    first = wait_for(studio, job, "done", "failed", timeout_s=240)
+    assert continuing.cuts(SPEC, first) == {2: 17, 3: 33}
+    values = continuing.anew(SPEC, first)
+    assert (values["continues"], values["kept_frames"], values["frames"], values["storyboard"]) == (
+        first.id, 33, 49, SCENES,
+    )  # fmt: skip
+    edited = SCENES.replace("a blue circle", "a red box falls")
+    (job,) = studio.submit(SPEC.name, values | {"kept_frames": 17, "storyboard": edited})
+    second = wait_for(studio, job, "done", "failed", timeout_s=240)
+    assert second.failure is None and second.frames == 49
+    before, after = (load_file(continuing.kept(SPEC, one))["latents"] for one in (first, second))
+    assert (after[:, :, :3] == before[:, :, :3]).all(), "17 frames are three units"
+    assert all((after[:, :, unit] != before[:, :, unit]).any() for unit in range(3, 7))
+    told = metadata.read(Path(second.result.video)).parameters
+    assert told["kept_frames"] == 17 and told["storyboard"] == edited and first.id in told["continues"]
+    assert Shelf(studio.store).mark(second.id).parents == (first.id,)
+
+    rendered, book = pages(studio)
+    shown = book.clip.go_on({}, first.id, anew=True)
+    assert shown[rendered.form.component("kept_frames")]["value"] == 33
+    assert shown[rendered.form.component("start from")] == "continues"
+    assert shown[rendered.form.component("storyboard")]["value"] == SCENES, "the table is filled with its scenes"
+    assert book.open({}, [[first.id]], type("Chosen", (), {"index": 0}))[book.column.opened.anew]["visible"]
+    kept = rendered.events.can_be_kept({}, first.id, 33, SCENES, 49, 24)
+    assert kept["value"] == 33 and [value for _, value in kept["choices"]] == [0, 17, 33]
+    for clip, text, frames in (("unknown", SCENES, 49), (first.id, "0-1: a", 49), (first.id, SCENES, 10**12)):
+        kept = rendered.events.can_be_kept({}, clip, 99, text, frames, 24)
+        assert kept["value"] == 0 and [value for _, value in kept["choices"]] == [0]
+    with pytest.warns(UserWarning, match="cannot be made anew"):
+        assert rendered.events.make_anew({}, "unknown") == gr.skip()
 
 
 def test_only_an_own_finished_clip_can_be_continued(studio: Studio, stopped: tuple[Job, panel.View]) -> None:
