@@ -225,7 +225,6 @@ class EngineSpec:
             at a time, so that a job can be stopped and what is finished kept.
         advice: what a prompt for it should do, in sentences to a writer: a language model that refines one is told so.
         passes: most passes of the network that a step of this request takes; guidance adds some.
-        by_sequence: whether its network's tokens can lie on several devices.
         prompt_words: most words of a prompt that it reads whole.
         phases: (request, role -> engines.memory.outlines.Outline, kind of device) -> what is used when, for the
             estimate before a clip is made; None where nobody has said.
@@ -249,7 +248,6 @@ class EngineSpec:
     implementation: str
     check: Callable[[Any, ModelSpec], list[Problem]]
     passes: Callable[[Any], int] = lambda request: 1
-    by_sequence: bool = True
     advice: str = ""
     prompt_words: int = 150
     keeps_parts: bool = False
@@ -293,6 +291,26 @@ class Streamed:
     size_bytes: int
 
 
+Put = Callable[[str, "torch.Tensor"], "torch.Tensor"]
+"""(name of a parameter, its numbers on the CPU) -> what a network holds of them."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A network whose weights several devices share.
+
+    Attributes:
+        build: given what prepares an empty network with these blocks and says where its parameters go, returns one
+            device's part of it, on that device.
+        size_bytes: what one device holds of it.
+        gathered_bytes: what is gathered there while it runs.
+    """
+
+    build: Callable[[Callable[[torch.nn.Module, tuple[str, ...]], Put]], torch.nn.Module]
+    size_bytes: int
+    gathered_bytes: int
+
+
 @dataclass(frozen=True)
 class Component:
     """A network that can be made resident.
@@ -308,6 +326,8 @@ class Component:
         half: whether it computes in half precision, as some kernels of attention demand.
         notes: what people should know of its weights, a sentence each.
         streamed: the same network from its file, block by block; None if it cannot.
+        shared: how several devices share it, where they do; None where each that needs it holds all of it.
+        stays: whether it is built on its device and cannot be moved: to make room it is dropped.
         in_turns: whether its blocks take turns even where there is room for all of them, for memory ran out before.
         adapted: (module) -> the block in which the job's adapters are on it. They are no part of the key: what is kept
             warm is the network without them.
@@ -323,6 +343,8 @@ class Component:
     half: bool = False
     notes: tuple[str, ...] = ()
     streamed: Streamed | None = None
+    shared: Shared | None = None
+    stays: bool = False
     in_turns: bool = False
     adapted: Callable[[Any], AbstractContextManager[Any]] = nullcontext
     rung: int = 0

@@ -17,6 +17,7 @@ from engines.memory.devices import ram
 from engines.memory.estimating import Estimate, Held, Machine
 from engines.memory.outlines import outlines
 from engines.memory.planning import Abilities
+from engines.parallel.choosing import AUTO
 from engines.request import Request
 from engines.types import EngineSpec, Size
 from engines.wording import both, gigabytes
@@ -24,6 +25,7 @@ from studio.jobs.paces import Paces
 from studio.jobs.store import Job, JobStore
 from studio.jobs.worker_process import DeviceState
 from studio.measures import time_span
+from studio.settings import Settings
 
 _LEARNED_FROM = 5
 """Clips of a model, the newest, whose measured memory corrects the estimate."""
@@ -142,6 +144,7 @@ def outlook(
     limits: Limits,
     workers: int = 1,
     store: JobStore | None = None,
+    sharing: int = 1,
 ) -> Outlook:
     """What a clip of this request takes on a device, by what is known of its model and of earlier clips.
 
@@ -149,9 +152,11 @@ def outlook(
         limits: what the user allows of each device.
         workers: how many processes share the RAM.
         store: of earlier clips; None where there is none.
+        sharing: how many such devices share the weights.
     """
     model = spec.model(request.model)
     known, machine = outlines(model, assets=files.assets), machine_of(device, limits, workers=workers)
+    machine = replace(machine, devices=sharing)
     made = estimating.of_request(spec, request, known, machine)
     state = files.state(spec.name, model)
     clip = math.ceil(request.width * request.height * request.frames * _CLIP_BYTES)
@@ -164,7 +169,26 @@ def outlook(
         factor = _learned(spec, request.model, device, known, machine, store)
         job = Job(engine=spec.name, request=request.model_dump(mode="json"))
         seconds = Paces(store).plan(job, device=device.title, cold=not device.held_bytes).seconds
-    return Outlook(made, device.title, state.total_bytes - state.found_bytes + clip, seconds, smaller, factor)
+    title = device.title if sharing == 1 else f"{device.title} and on each of {sharing - 1} more"
+    return Outlook(made, title, state.total_bytes - state.found_bytes + clip, seconds, smaller, factor)
+
+
+def holders(spec: EngineSpec, request: Request, devices: Sequence[DeviceState], *, files: Store, limits: Limits) -> int:
+    """The fewest of some devices that hold a clip's network between them, by the one with the least memory."""
+    device = min(devices, key=lambda one: one.free_bytes)
+    known, machine = outlines(spec.model(request.model), assets=files.assets), machine_of(device, limits)
+    return estimating.holders(spec, request, known, machine, most=len(devices))
+
+
+def sharing(
+    spec: EngineSpec, request: Request, device: DeviceState, devices: Sequence[DeviceState], settings: Settings
+) -> int:
+    """How many of the devices share a clip's weights with `device`, itself included."""
+    alike = [one for one in devices if one.name.partition(":")[0] == device.name.partition(":")[0]]
+    if len(alike) < 2 or settings.split not in ("weights", AUTO):
+        return 1
+    found = holders(spec, request, alike, files=settings.files(), limits=settings.memory_gb)
+    return len(alike) if settings.split == "weights" or found > 1 else 1
 
 
 def machine_of(device: DeviceState, limits: Limits, *, workers: int = 1) -> Machine:

@@ -26,9 +26,10 @@ from engines.events import TERMINAL, Cancelled, Clip, Done, Failed, Note, Stage,
 from engines.media import metadata
 from engines.media.output import media_error
 from engines.messages import Generate, JobEvent
+from engines.parallel.choosing import AUTO
 from engines.types import EngineSpec
 from engines.wording import printable
-from studio import speech
+from studio import estimating, speech
 from studio.jobs.assign import Candidate, Needs, gather
 from studio.jobs.bounded_log import BoundedLog
 from studio.jobs.crew import Crew
@@ -215,7 +216,7 @@ class Workshop:
             self.close()
         states = self._devices.values()
         candidates = [Candidate(state.name, state.free_bytes, state.total_bytes) for state in states]
-        needs = Needs(spec.engine) if isinstance(spec, EditSpec) else Needs.of(spec, request)
+        needs = Needs(spec.engine) if isinstance(spec, EditSpec) else self._needs(spec, request)
         team = gather(needs, candidates, split=self._settings.split)
         assert team is not None, "nobody is busy"
         if team.why:
@@ -226,6 +227,14 @@ class Workshop:
                 self._workers[name] = self._started(name)
         workers, titles = [self._workers[name] for name in names], [self._devices[name].title for name in names]
         return Crew(job, workers, split=team.split, titles=titles)
+
+    def _needs(self, spec: EngineSpec, request: Any) -> Needs:
+        """What a clip asks; how many devices its weights take is asked only where that decides something."""
+        states, settings = [*self._devices.values()], self._settings
+        if settings.split != AUTO or len(states) < 2:
+            return Needs.of(spec, request)
+        told = {"files": settings.files(), "limits": settings.memory_gb}
+        return Needs.of(spec, request, holders=estimating.holders(spec, request, states, **told))
 
     def _started(self, device: str) -> WorkerProcess:
         events = self._events

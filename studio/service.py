@@ -256,7 +256,8 @@ class Studio:
         device = next(one for one in devices if one.name == found.name)
         store = None if self.settings.public else self.store
         told = {"files": self.files, "limits": self.executor.limits(), "workers": len(devices), "store": store}
-        return estimating.outlook(spec, request, device, **told)
+        sharing = estimating.sharing(spec, request, device, devices, self.settings)
+        return estimating.outlook(spec, request, device, **told, sharing=sharing)
 
     def allow(self, text: str) -> None:
         """From the next clip on, use at most so much of each device: "8", "cuda:0=8,cuda:1=20", "" for no limit.

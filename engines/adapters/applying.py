@@ -69,10 +69,16 @@ def _put(network: torch.nn.Module, change: Change, strength: Strength) -> Callab
     """Put one change on; returns what takes it off."""
     path, _, name = change.parameter.rpartition(".")
     owner = network.get_submodule(path)
-    if isinstance(owner, _LAYERS) and name in ("weight", "bias"):
+    if is_layers(network, change.parameter):
         return owner.register_forward_hook(_Added(change, name, strength)).remove
     parametrize.register_parametrization(owner, name, _Sum(change, strength))
     return lambda: _take_off(owner, name)
+
+
+def is_layers(network: torch.nn.Module, parameter: str) -> bool:
+    """Whether a parameter is a layer's weight or bias, which is changed by adding to the layer's output."""
+    path, _, name = parameter.rpartition(".")
+    return isinstance(network.get_submodule(path), _LAYERS) and name in ("weight", "bias")
 
 
 def _take_off(owner: torch.nn.Module, name: str) -> None:

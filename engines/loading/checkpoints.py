@@ -17,6 +17,7 @@ from engines.loading.memory_map import converted, release_pages
 from engines.loading.packed import PackedLinear, Packing, form_of
 from engines.loading.reading import Checkpoint, open_checkpoint
 from engines.loading.streaming import block_of
+from engines.types import Put
 from engines.wording import both, printable, some
 
 __all__ = ["Blueprint", "Checkpoint", "construct", "fill", "load", "match", "open_checkpoint", "outline"]
@@ -203,17 +204,23 @@ def fill(
     *,
     dtype: torch.dtype,
     as_stored: Callable[[str], bool] = lambda name: False,
+    held: Put = lambda name, numbers: numbers,
 ) -> torch.nn.Module:
-    """An empty network with the checkpoint's weights, on the CPU, in inference mode.
+    """An empty network with the checkpoint's weights, in inference mode.
 
     Parameters already in their dtype stay views of the memory map; the others are converted one by one and the pages
     they were read from are given back, so no weight stands twice in memory. So it is with those that are to be packed.
 
     Args:
         as_stored: names of parameters that keep the file's dtype, whatever it is.
+        held: what the network holds of a parameter, asked as soon as it is read; all of it if nobody says.
     """
     expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    state = {}
+    state: dict[str, torch.Tensor] = {}
+
+    def put(name: str, numbers: torch.Tensor) -> None:
+        state[name] = held(name, numbers)
+
     for name, source in blueprint.sources.items():
         if architecture.aliases.get(name) in blueprint.sources:
             continue  # the file holds the tensor twice
@@ -223,18 +230,19 @@ def fill(
             tensor, packing = _packed(checkpoint, source)
             if name not in expected and isinstance(owner := module.get_submodule(layer), PackedLinear):
                 owner.compute = dtype
-                state[f"{layer}.packed"] = tensor
+                put(f"{layer}.packed", tensor)
                 if packing.scale is not None:
-                    state[f"{layer}.scale"] = packing.scale.float()
+                    put(f"{layer}.scale", packing.scale.float())
                 continue
             tensor = packing.numbers(tensor, torch.float32, packing.scale)
         else:
             tensor = stored.chunk(source.parts)[source.part] if source.parts > 1 else stored
             if name not in expected and isinstance(owner := module.get_submodule(layer), PackedLinear):
                 owner.compute = dtype
-                state[f"{layer}.packed"], made = weight_only.pack(tensor.to(dtype), owner.packing.form)
+                packed, made = weight_only.pack(tensor.to(dtype), owner.packing.form)
+                put(f"{layer}.packed", packed)
                 if made.scale is not None:
-                    state[f"{layer}.scale"] = made.scale
+                    put(f"{layer}.scale", made.scale)
                 if checkpoint.mapped:
                     release_pages(stored)
                 continue
@@ -244,7 +252,7 @@ def fill(
             tensor = converted(tensor, kept) if own else tensor.to(kept)
             if checkpoint.mapped:
                 release_pages(stored)
-        state[name] = tensor.reshape(expected[name])
+        put(name, tensor.reshape(expected[name]))
     for alias, name in architecture.aliases.items():
         if name not in state:
             state[name] = state[alias]

@@ -14,7 +14,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from engines.adapters import matching
-from engines.adapters.applying import applied
+from engines.adapters.applying import applied, is_layers
 from engines.errors import IncompatibleCheckpoint
 from engines.inputs import Adapter
 from engines.loading import weight_only
@@ -28,7 +28,7 @@ from engines.memory import planning
 from engines.memory.devices import abilities
 from engines.memory.fitting import Planned, Use, Working
 from engines.memory.precision import FLOAT32, PRECISIONS, Precision
-from engines.types import Component, Context, Streamed
+from engines.types import Component, Context, Put, Shared, Streamed
 
 T = TypeVar("T")
 
@@ -112,7 +112,7 @@ class Network:
         tried = self._forms(able)
         narrow = self._narrow(able)
         ways, narrower = self._ways(able, manners), self._ways(able, manners, narrow)
-        room = context.room(beside=beside)
+        room = context.room(beside=beside).of(self.role)
         lower = context.lower.get(self.role, 0)
         decision = planning.plan(ways, room, narrow=narrower, turns_first=tried.turns_first, lower=lower)
         component = self.component(PRECISIONS[decision.way.form])
@@ -131,8 +131,11 @@ class Network:
             notes += (f"{self._title} took turns block by block: there was not the memory for all of it at once.",)
         elif decision.way.manner and decision.way.manner != next(iter(manners)):
             notes += (f"{self._title} worked {decision.way.manner}: there was not the memory for more at once.",)
+        if room.devices > 1 and decision.mode != "split" and self._changed_inside:
+            notes += (f"{self._title} was held whole by each device: an adapter changes more of it than its layers.",)
+        shared = self._shared(decision, room.devices) if decision.mode == "split" else None
         in_turns = decision.mode == "turns"
-        return Planned(replace(component, notes=notes, in_turns=in_turns, rung=decision.rung), decision)
+        return Planned(replace(component, notes=notes, in_turns=in_turns, shared=shared, rung=decision.rung), decision)
 
     def least_bytes(self, context: Context, working: Working) -> int:
         """What it and a run of it need of the context's device at the least."""
@@ -167,7 +170,8 @@ class Network:
             form, precision.storage.itemsize, working(precision.compute.itemsize) + adapters
         )
         turns = way.turn_bytes if not able.is_ram or (self.streams and not precision.weights) else None
-        return replace(way, manner=manner, turn_bytes=turns)
+        block = 0 if self._changed_inside else way.block_bytes
+        return replace(way, manner=manner, turn_bytes=turns, block_bytes=block, fixed_bytes=adapters)
 
     @property
     def can_be_narrower(self) -> bool:
@@ -234,6 +238,23 @@ class Network:
         counting = (adapter for adapter in given if adapter.strength)
         fitted = [matching.fit(one, self.architecture, shapes, network=self.name) for one in counting]
         return replace(self, adapters=tuple(fitted))
+
+    @property
+    def _changed_inside(self) -> bool:
+        """Whether an adapter changes a block's parameter that is no layer's, which must then be whole."""
+        names = (change.parameter for adapter in self.adapters for change in adapter.changes)
+        return any(block_of(name, self.architecture.blocks) and not is_layers(self.empty, name) for name in names)
+
+    def _shared(self, decision: planning.Plan, devices: int) -> Shared:
+        precision = PRECISIONS[decision.way.form]
+
+        def build(spread: Callable[[torch.nn.Module, tuple[str, ...]], Put]) -> torch.nn.Module:
+            checkpoint = self.checkpoint if self.checkpoint.mapped else open_checkpoint(self.paths)
+            module = copy.deepcopy(self.held(precision)).requires_grad_(False)
+            held = spread(module, self.architecture.blocks)
+            return fill(module, checkpoint, self.architecture, self.blueprint, dtype=precision.storage, held=held)
+
+        return Shared(build, decision.way.share_bytes(devices), 2 * decision.way.block_bytes)
 
     def _build(self, precision: Precision) -> torch.nn.Module:
         checkpoint = self.checkpoint if self.checkpoint.mapped else open_checkpoint(self.paths)

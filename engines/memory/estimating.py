@@ -7,7 +7,7 @@ how each would be held on this device; the largest phase is what the clip takes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from engines.memory import budget
@@ -28,11 +28,13 @@ class Machine:
         able: what it computes in.
         allowed_bytes: the most that the process may take of it.
         ram_bytes: the most that a network may take of RAM beside it; of no meaning where the device is RAM.
+        devices: how many of its kind share the weights, and with them the tokens.
     """
 
     able: Abilities
     allowed_bytes: int
     ram_bytes: int = 0
+    devices: int = 1
 
     @property
     def own_bytes(self) -> int:
@@ -42,7 +44,8 @@ class Machine:
     def room(self, busy_bytes: int = 0) -> Room:
         """The memory for networks and their runs."""
         ram = None if self.able.is_ram else self.ram_bytes
-        return Room(max(0, self.allowed_bytes - self.own_bytes), busy_bytes=busy_bytes, ram_bytes=ram)
+        budget = max(0, self.allowed_bytes - self.own_bytes)
+        return Room(budget, busy_bytes=busy_bytes, ram_bytes=ram, devices=self.devices, members=self.devices)
 
 
 @dataclass(frozen=True)
@@ -103,9 +106,10 @@ def estimate(phases: Sequence[Phase], outlines: Mapping[str, Outline], machine: 
             beside = sum(least_bytes([*usual, *narrow]) for usual, narrow in ways[index + 1 :])
             patient = outlines[need.role].forms(machine.able).turns_first
             usual, narrow = ways[index]
-            made = plan(usual, machine.room(busy + beside), narrow=narrow, turns_first=patient)
+            room = machine.room(busy + beside).of(need.role)
+            made = plan(usual, room, narrow=narrow, turns_first=patient)
             busy += made.needs_bytes
-            ram = max(ram, made.way.size_bytes)
+            ram = max(ram, made.way.size_bytes if made.mode != "split" else 0)
             held.append(Held(need.role, made))
         steps.append(Step(phase.name, tuple(held), busy + machine.own_bytes))
     networks = [one for step in steps for one in step.networks]
@@ -130,6 +134,17 @@ def of_request(spec: EngineSpec, request: Request, outlines: Mapping[str, Outlin
     except KeyError:  # a network of the engine of which nothing is known
         return Estimate("unknown", allowed_bytes=machine.allowed_bytes)
     return estimate(phases, outlines, machine)
+
+
+def holders(spec: EngineSpec, request: Request, outlines: Mapping[str, Outline], machine: Machine, *, most: int) -> int:
+    """The fewest of up to `most` such machines that hold the networks of the steps between them; 1 where none do."""
+    for devices in range(1, most + 1):
+        made = of_request(spec, request, outlines, replace(machine, devices=devices))
+        stepping = [one for step in made.steps for one in step.networks if one.role in ("transformer", "physics")]
+        whole = "resident" if devices == 1 else "split"
+        if stepping and all(one.plan.mode == whole for one in stepping):
+            return devices
+    return 1
 
 
 def smaller(

@@ -6,8 +6,9 @@ them; a ladder has every way in every mode, the best first; a plan is the first 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from engines.wording import gigabytes
@@ -15,6 +16,10 @@ from engines.wording import gigabytes
 # Up to this size in float32 a network computes in float32 on every CPU: nothing is lost, and a starter's clip does not
 # depend on the processor.
 SMALL_BYTES = 2 * 2**30
+
+# The networks whose weights several devices may share, for all of them run these in step, and the one whose tokens.
+SHARED_WEIGHTS, SHARED_TOKENS = ("transformer", "physics", "text_encoder", "mllm"), ("transformer",)
+EXCHANGED = 1.25  # a device's activations with what it exchanges, against its share of one device's
 
 Mode = Literal["resident", "turns", "split", "refused"]
 """All weights on the device; its blocks taking turns on it; shared by several devices; not at all."""
@@ -58,10 +63,11 @@ class Counted:
 
     def way(self, form: str, itemsize: int, working_bytes: int = 0) -> Way:
         """It in a precision of `itemsize` bytes a number."""
-        turn_bytes = None
-        if self.block.numbers or self.block.packed_bytes:
-            turn_bytes = self.outside.size_bytes(itemsize) + self.buffer_bytes + 2 * self.block.size_bytes(itemsize)
-        return Way(form, self.whole.size_bytes(itemsize) + self.buffer_bytes, working_bytes, turn_bytes)
+        size = self.whole.size_bytes(itemsize) + self.buffer_bytes
+        if not (self.block.numbers or self.block.packed_bytes):
+            return Way(form, size, working_bytes)
+        outside, block = self.outside.size_bytes(itemsize) + self.buffer_bytes, self.block.size_bytes(itemsize)
+        return Way(form, size, working_bytes, outside + 2 * block, block_bytes=block, outside_bytes=outside)
 
 
 @dataclass(frozen=True)
@@ -71,10 +77,11 @@ class Way:
     Attributes:
         form: how its weights are held, for people: "bfloat16", "int8", "GGUF Q4_K".
         size_bytes: its weights, parameters and buffers, in this form.
-        working_bytes: what a run allocates beside them.
+        working_bytes: what a run allocates beside them; `fixed_bytes` of it on every device that has a part in it.
         turn_bytes: its weights' share of the device while its blocks take turns: all outside of them and two of the
             largest; None where they cannot.
         block_bytes: the largest block, gathered from several devices when its turn comes; 0 where it cannot be split.
+        outside_bytes: what stands outside of the blocks, whole on each of these devices.
         manner: what else is unusual, for people: "in tiles"; "" if nothing is.
     """
 
@@ -83,7 +90,18 @@ class Way:
     working_bytes: int = 0
     turn_bytes: int | None = None
     block_bytes: int = 0
+    outside_bytes: int = 0
+    fixed_bytes: int = 0
     manner: str = ""
+
+    def over(self, devices: int) -> Way:
+        """It where so many devices share its tokens."""
+        shared = EXCHANGED * (self.working_bytes - self.fixed_bytes) / devices
+        return self if devices < 2 else replace(self, working_bytes=self.fixed_bytes + math.ceil(shared))
+
+    def share_bytes(self, devices: int) -> int:
+        """What one of several devices that share its weights holds of them between two blocks."""
+        return self.outside_bytes + -(-(self.size_bytes - self.outside_bytes) // devices)
 
 
 @dataclass(frozen=True)
@@ -95,7 +113,8 @@ class Room:
         busy_bytes: taken by what is in use, working memory included.
         idle_bytes: taken by what may go.
         ram_bytes: the most that a network may take of RAM while it is built or waits; None where the device is RAM.
-        devices: how many devices share the job.
+        devices: how many devices share the weights of the job.
+        members: how many devices share its tokens.
     """
 
     budget_bytes: int
@@ -103,6 +122,12 @@ class Room:
     idle_bytes: int = 0
     ram_bytes: int | None = None
     devices: int = 1
+    members: int = 1
+
+    def of(self, role: str) -> Room:
+        """It for the network of a role, which may have to lie and run on one device."""
+        devices = self.devices if role in SHARED_WEIGHTS else 1
+        return replace(self, devices=devices, members=self.members if role in SHARED_TOKENS else 1)
 
 
 class Rung(NamedTuple):
@@ -117,7 +142,7 @@ class Rung(NamedTuple):
             case "turns":
                 return self.way.turn_bytes or 0
             case "split":
-                return -(-self.way.size_bytes // devices) + 2 * self.way.block_bytes
+                return self.way.share_bytes(devices) + 2 * self.way.block_bytes
             case _:
                 return self.way.size_bytes
 
@@ -154,7 +179,10 @@ class Plan:
 def ladder(
     ways: Sequence[Way], *, narrow: Sequence[Way] = (), turns_first: bool = False, devices: int = 1
 ) -> list[Rung]:
-    """Every plan there is, best first: whole in each way, then with blocks taking turns, then split over the devices.
+    """Every plan there is, best first: whole in each way, then with blocks taking turns.
+
+    Before all of them stands the share of several devices, where the weights are to be shared at all: whether they are
+    is chosen before (engines/parallel/choosing.py), for the devices that are not needed could make other clips.
 
     Args:
         narrow: ways whose weights were made narrower than the file has them: after everything that loses nothing.
@@ -165,9 +193,9 @@ def ladder(
     split = [Rung("split", way) for way in ways if way.block_bytes] if devices > 1 else []
     lossy = ladder(narrow, devices=devices) if narrow else []
     if not turns_first:
-        return [*(Rung("resident", way) for way in ways), *turns, *split, *lossy]
+        return [*split, *(Rung("resident", way) for way in ways), *turns, *lossy]
     found = [rung for way in ways for rung in (Rung("resident", way), *(turn for turn in turns if turn.way is way))]
-    return [*found, *split, *lossy]
+    return [*split, *found, *lossy]
 
 
 def least_bytes(ways: Sequence[Way]) -> int:
@@ -185,6 +213,7 @@ def plan(
         narrow, turns_first: see `ladder`.
         lower: rungs to leave out at the top, because memory ran out on them.
     """
+    ways, narrow = ([way.over(room.members) for way in some] for some in (ways, narrow))
     rungs = ladder(ways, narrow=narrow, turns_first=turns_first, devices=room.devices)
     for number, rung in enumerate(rungs):
         if number >= lower and _fits(rung, room):

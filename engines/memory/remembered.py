@@ -19,6 +19,9 @@ class Remembered:
         """Bytes of all tensors remembered."""
         return sum(size for _, size in self._values.values())
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
     def get(self, key: str, compute: Callable[[], Any]) -> Any:
         """The value of `key`, computed if it is not remembered; one larger than the limit is not kept."""
         if key in self._values:

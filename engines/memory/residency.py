@@ -35,6 +35,7 @@ class _Entry:
     device_bytes: int = 0
     working_bytes: int = 0
     blocks: tuple[str, ...] = ()
+    stays: bool = False
 
 
 class ComponentCache:
@@ -87,6 +88,13 @@ class ComponentCache:
             self._drop(entry)
         self.device.empty_cache()
 
+    def drop(self, key: str) -> None:
+        """Drop one network, if it is there and not in use."""
+        entry = self._entries.get(key)
+        if entry is not None and not entry.locks:
+            self._drop(entry)
+            self.device.empty_cache()
+
     def state(self) -> list[tuple[str, str, int]]:
         """Who is where and how big: (key, "device" | "grouped" | "ram", bytes), most recently used first."""
         entries = sorted(self._entries.values(), key=lambda entry: entry.used, reverse=True)
@@ -121,6 +129,8 @@ class ComponentCache:
     def _build(self, component: Component, working_bytes: int) -> _Entry:
         """Build in RAM, after making room for it there."""
         size = component.size_bytes
+        if component.stays:
+            return self._build_in_place(component, working_bytes)
         if self.device.is_ram:
             decision = self._decide_in_ram(component, working_bytes)
             self._free_device(decision.device_bytes + working_bytes)
@@ -141,6 +151,17 @@ class ComponentCache:
         if entry.size_bytes > size * _SIZE_TOLERANCE:
             log.warning("%s is larger than declared: %d instead of %d bytes", entry.key, entry.size_bytes, size)
         self._entries[component.key] = entry
+        return entry
+
+    def _build_in_place(self, component: Component, working_bytes: int) -> _Entry:
+        """A network that comes to its device as it is built."""
+        key, size, form = component.key, component.size_bytes, component.precision
+        decision = self._decide(key, Way(form, size, working_bytes))
+        self._free_device(size + working_bytes)
+        entry = _Entry(key, component.build(), size, "device", next(self._clock), form=form, stays=True)
+        entry.device_bytes = size
+        self._entries[key] = entry
+        log.info("%s in place, %s", key, decision.reason)
         return entry
 
     def _build_streamed(self, component: Component, decision: Plan) -> _Entry:
@@ -164,7 +185,7 @@ class ComponentCache:
             self._decide(entry.key, Way(entry.form, 0, working_bytes))
             self._free_device(working_bytes)
             return
-        turns = None if self.device.is_ram else offload.grouped_bytes(entry.module, entry.blocks)
+        turns = None if self.device.is_ram or entry.stays else offload.grouped_bytes(entry.module, entry.blocks)
         way = Way(entry.form, entry.size_bytes, working_bytes, turns)
         decision = self._decide(entry.key, way, in_turns=in_turns, instead_of=entry)
         target: Literal["device", "grouped"] = "grouped" if decision.mode == "turns" else "device"
@@ -225,7 +246,8 @@ class ComponentCache:
         for victim in self._idle("device", *(["grouped"] if self.device.is_ram else [])):
             if self.device_bytes + needed <= self.device_budget_bytes:
                 break
-            if not self.device.is_ram and self._free_ram(victim.size_bytes, newer_than=victim.used):
+            movable = not (self.device.is_ram or victim.stays)
+            if movable and self._free_ram(victim.size_bytes, newer_than=victim.used):
                 self._leave(victim)
             else:
                 self._drop(victim)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Split = Literal["guidance", "sequence"]
+Split = Literal["guidance", "sequence", "weights"]
 NONE, AUTO = "none", "auto"  # jobs side by side, each on one device; what suits a clip and leaves no device idle
 CHOICES = (NONE, *get_args(Split), AUTO)
 
@@ -19,15 +19,16 @@ class Share:
     why: str = ""
 
 
-def choose(setting: str, *, passes: int, devices: int, by_sequence: bool = True) -> Share:
+def choose(setting: str, *, passes: int, devices: int, holders: int = 1) -> Share:
     """How one clip is made by up to `devices` devices of one kind.
 
-    Guidance goes first: it exchanges one latent a step, where the other ways exchange something in every block.
+    Guidance goes first: it exchanges one latent a step, where the other ways exchange something in every block. Weights
+    are shared where they must be, and with them the tokens, so that nothing is computed twice.
 
     Args:
         setting: of CHOICES.
         passes: of the network in one step; more devices than that have nothing to do in a split of guidance.
-        by_sequence: whether the engine's network can be split by its tokens.
+        holders: the fewest devices that hold the network between them; 1 where each alone can, or none of them.
     """
     if setting == NONE or devices < 2:
         return Share(None)
@@ -37,10 +38,10 @@ def choose(setting: str, *, passes: int, devices: int, by_sequence: bool = True)
             return Share(None, why="Guidance is off, so a step takes one pass: one device makes the clip.")
         case "guidance":
             return Share("guidance", dealt)
-        case "sequence" if not by_sequence:
-            return Share(None, why="This engine's clips cannot be split by sequence: one device makes the clip.")
         case "sequence":
             return Share("sequence", devices)
-    if dealt >= 2 and (devices < 2 * dealt or not by_sequence):
-        return Share("guidance", dealt)
-    return Share("sequence", devices) if by_sequence else Share(None)
+        case "weights":
+            return Share("weights", devices)
+    if 1 < holders <= devices:
+        return Share("weights", devices)
+    return Share("guidance", dealt) if dealt >= 2 and devices < 2 * dealt else Share("sequence", devices)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from engines.memory.planning import Room
 from engines.parallel.choosing import Split
 from engines.parallel.group import Group
-from engines.types import Component, Context
+from engines.types import Component
+
+if TYPE_CHECKING:
+    from engines.runtime.context import WorkerContext
 
 T = TypeVar("T")
 
@@ -25,7 +29,7 @@ class GroupContext:
     with the smallest of their budgets, so that they decide alike.
     """
 
-    def __init__(self, inner: Context, group: Group, split: Split, devices: Sequence[str]) -> None:
+    def __init__(self, inner: WorkerContext, group: Group, split: Split, devices: Sequence[str]) -> None:
         self.inner, self.group, self.split = inner, group, split
         self.model, self.device, self.lower = inner.model, inner.device, inner.lower
         self.decodes = group.rank == 0
@@ -33,6 +37,7 @@ class GroupContext:
         self._budget_bytes = group.least(room.budget_bytes)
         self._ram_bytes = None if room.ram_bytes is None else group.least(room.ram_bytes)
         self._devices = devices
+        self._parts: dict[str, Component] = {}
 
     @property
     def precisions(self) -> Mapping[str, str]:
@@ -57,25 +62,42 @@ class GroupContext:
         """See Context; that of the member with the least memory."""
         room = self.inner.room(beside=beside)
         budget = min(room.budget_bytes, self._budget_bytes)
-        return replace(room, budget_bytes=budget, ram_bytes=self._ram_bytes)
+        devices = self.group.size if self.split == "weights" else 1
+        members = self.group.size if self.split != "guidance" else 1
+        return replace(room, budget_bytes=budget, ram_bytes=self._ram_bytes, devices=devices, members=members)
 
     @contextmanager
     def use(self, component: Component, *, working_bytes: int = 0) -> Iterator[Any]:
         """See Context; a network that is called in every step is shared from here on."""
+        if component.shared is not None:
+            component, working_bytes = self._part_of(component), working_bytes + component.shared.gathered_bytes
         with ExitStack() as used:
             module = used.enter_context(self.inner.use(component, working_bytes=working_bytes))
-            if component.role in SHARED:
+            if component.role in SHARED or component.key in self._parts:
                 self.group.together()
-            if component.role in SHARED and self.split == "sequence":
-                used.enter_context(self._sequence(component.role, module))
+            if component.role in SHARED and self.split != "guidance":
+                used.enter_context(self._sequence(module))
             yield module
 
+    def _part_of(self, component: Component) -> Component:
+        """What this member holds of a network that all share, for as long as there is the group."""
+        from engines.parallel.weights import spread
+
+        shared = component.shared
+        assert shared is not None
+        key = f"{component.key}, shared by {self.group.size}"
+        build = partial(shared.build, spread(self.group))
+        self._parts[key] = replace(
+            component, key=key, build=build, size_bytes=shared.size_bytes, shared=None, streamed=None, stays=True
+        )
+        return self._parts[key]
+
     @contextmanager
-    def _sequence(self, role: str, module: Any) -> Iterator[None]:
-        """The tokens of the pictures are shared; a physics branch, whose are few, has all of its own everywhere."""
+    def _sequence(self, module: Any) -> Iterator[None]:
+        """The tokens of the pictures are shared: by diffusers' split, or as the network does it itself."""
         from engines.parallel.sequence import Tokens, shared
 
-        if role == "physics":
+        if hasattr(module, "share"):
             module.share = Tokens(self.group)
             try:
                 yield
@@ -86,5 +108,12 @@ class GroupContext:
             yield
 
     def remember(self, key: str, compute: Callable[[], T]) -> T:
-        """See Context; the first member computes."""
-        return self.group.same(self.inner.remember(key, compute) if self.group.rank == 0 else None)
+        """See Context; the first member computes, but for what is computed with weights that all share."""
+        if self.split != "weights" or self.group.same(self.inner.remembers(key)):
+            return self.group.same(self.inner.remember(key, compute) if self.group.rank == 0 else None)
+        return self.group.same(self.inner.remember(key, compute) if self.group.rank == 0 else compute())
+
+    def part(self) -> None:
+        """Let go of what is of no use without the others."""
+        for component in self._parts.values():
+            self.inner.drop(component)

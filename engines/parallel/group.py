@@ -76,6 +76,11 @@ class Group:
         return mine or {next(iter(weights)): 0.0}
 
     @cached_property
+    def row(self) -> DeviceMesh:
+        """The members in a row, as torch's shares of weights want them."""
+        return init_device_mesh(self.device.type, (self.size,))
+
+    @cached_property
     def mesh(self) -> DeviceMesh:
         """The members in a row, as diffusers' split of a sequence wants them: ring x ulysses."""
         return init_device_mesh(self.device.type, (1, self.size), mesh_dim_names=("ring", "ulysses"))

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engines.messages import Membership
 from engines.parallel.context import GroupContext
 from engines.parallel.group import Group, Parted, joined, noticed
 from engines.request import Request
 from engines.sampling import guidance
-from engines.types import Context, Engine, LatentStep
+from engines.types import Engine, LatentStep
+
+if TYPE_CHECKING:
+    from engines.runtime.context import WorkerContext
 
 
 class Together:
@@ -44,7 +47,7 @@ class Part:
 
 
 @contextmanager
-def part(membership: Membership, engine: Engine, request: Request, context: Context) -> Iterator[Part]:
+def part(membership: Membership, engine: Engine, request: Request, context: WorkerContext) -> Iterator[Part]:
     """Join the group of a job and have a part in it, for the length of the block.
 
     Raises:
@@ -52,7 +55,11 @@ def part(membership: Membership, engine: Engine, request: Request, context: Cont
     """
     with joined(membership, context.device) as group:
         request = group.same(request)
-        yield Part(Together(engine, group), request, GroupContext(context, group, membership.split, membership.devices))
+        shared = GroupContext(context, group, membership.split, membership.devices)
+        try:
+            yield Part(Together(engine, group), request, shared)
+        finally:
+            shared.part()
 
 
 def follow(part: Part) -> None:

@@ -32,6 +32,36 @@ class Tokens:
         """This member's share of all tokens."""
         return whole.tensor_split(self.group.size, dim=dim)[self.group.rank]
 
+    def by_heads(self, share: torch.Tensor, *, tokens: int) -> torch.Tensor:
+        """This member's tokens of every head [B,n,heads,D] -> all `tokens` of its share of the heads."""
+        return self._exchanged(share, self._sizes(share.shape[2]), self._sizes(tokens), dims=(2, 1))
+
+    def by_tokens(self, share: torch.Tensor, *, heads: int) -> torch.Tensor:
+        """All tokens of this member's share of the heads [B,L,h,D] -> its tokens of all `heads`."""
+        return self._exchanged(share, self._sizes(share.shape[1]), self._sizes(heads), dims=(1, 2))
+
+    def _sizes(self, count: int) -> list[int]:
+        """Everybody's share of so many."""
+        whole, more = divmod(count, self.group.size)
+        return [whole + (rank < more) for rank in range(self.group.size)]
+
+    def _exchanged(
+        self, tensor: torch.Tensor, given: list[int], taken: list[int], *, dims: tuple[int, int]
+    ) -> torch.Tensor:
+        """Everybody gets a share of the first of `dims` and the whole of the second, of which they had a share."""
+        out, into = dims
+        sent = [part.reshape(-1) for part in tensor.split(given, dim=out)]
+        shapes = []
+        for count in taken:
+            shape = list(tensor.shape)
+            shape[out], shape[into] = given[self.group.rank], count
+            shapes.append(shape)
+        sizes = [math.prod(shape) for shape in shapes]
+        received = tensor.new_empty(sum(sizes))
+        dist.all_to_all_single(received, torch.cat(sent), sizes, [len(part) for part in sent])
+        parts = [part.view(shape) for part, shape in zip(received.split(sizes), shapes, strict=True)]
+        return torch.cat(parts, dim=into)
+
     def all(self, share: torch.Tensor, dim: int = 1) -> torch.Tensor:
         """All tokens, from everybody's share."""
         counts = [torch.zeros(1, dtype=torch.int64) for _ in range(self.group.size)]

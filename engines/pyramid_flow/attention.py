@@ -21,10 +21,17 @@ class Visibility:
     Attributes:
         padding: padding tokens that open each row's sequence, one count a row; nothing sees them.
         ends: ends of the groups of queries in the sequence, rising; a group sees every key up to its own end.
+        text: how many tokens at the beginning are text.
     """
 
     padding: tuple[int, ...]
     ends: tuple[int, ...]
+    text: int = 0
+
+    @property
+    def video(self) -> int:
+        """How many tokens are video."""
+        return self.ends[-1] - self.text
 
     def groups(self) -> list[tuple[int, int]]:
         """(begin, end) of every group of queries."""
@@ -66,10 +73,12 @@ class CausalAttention:
         image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
         *,
         visibility: Visibility,
+        share: Any = None,
     ) -> Any:
         """Video [B,N,D] and text [B,L,D] -> both; in single-stream blocks one sequence [B,L+N,D] -> the same.
 
-        The arguments are those that diffusers' blocks pass; `attention_mask` is never given.
+        The arguments are those that diffusers' blocks pass; `attention_mask` is never given. Where several devices
+        `share` the video's tokens (engines/parallel/sequence.py), each attends with a share of the heads instead.
         """
 
         def heads(projected: torch.Tensor) -> torch.Tensor:
@@ -83,8 +92,13 @@ class CausalAttention:
             query = torch.cat([attn.norm_added_q(heads(attn.add_q_proj(text))), query], dim=1)
             key = torch.cat([attn.norm_added_k(heads(attn.add_k_proj(text))), key], dim=1)
             value = torch.cat([heads(attn.add_v_proj(text)), value], dim=1)
+        if share is not None:
+            query, key, value = (_by_heads(tensor, visibility, share) for tensor in (query, key, value))
         query, key = (apply_rotary_emb(tensor, image_rotary_emb, sequence_dim=1) for tensor in (query, key))
-        attended = prefix_attention(query, key, value, visibility).flatten(2)
+        attended = prefix_attention(query, key, value, visibility)
+        if share is not None:
+            attended = _by_tokens(attended, visibility, share)
+        attended = attended.flatten(2)
         if encoder_hidden_states is None:
             return attended
         length = encoder_hidden_states.shape[1]
@@ -92,3 +106,16 @@ class CausalAttention:
         if getattr(attn, "to_add_out", None) is not None:
             text = attn.to_add_out(text)
         return attn.to_out[1](attn.to_out[0](video)), text
+
+
+def _by_heads(sequence: torch.Tensor, visibility: Visibility, share: Any) -> torch.Tensor:
+    """Text and this device's video tokens [B,L+n,heads,D] -> the whole sequence of its share of the heads."""
+    text, video = sequence[:, : visibility.text], sequence[:, visibility.text :]
+    return torch.cat([share.mine(text, dim=2), share.by_heads(video, tokens=visibility.video)], dim=1)
+
+
+def _by_tokens(sequence: torch.Tensor, visibility: Visibility, share: Any) -> torch.Tensor:
+    """The inverse of `_by_heads`."""
+    text, video = sequence[:, : visibility.text], sequence[:, visibility.text :]
+    text = share.all(text, dim=2)
+    return torch.cat([text, share.by_tokens(video, heads=text.shape[2])], dim=1)

@@ -30,6 +30,8 @@ class PyramidFlux(FluxTransformer2DModel):
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
         self.set_attn_processor(CausalAttention())
+        # How the video's tokens are shared by several devices: see engines/parallel/sequence.py.
+        self.share: Any = None
 
     def forward(self, clips: Sequence[torch.Tensor], text: Text, timesteps: torch.Tensor) -> torch.Tensor:
         """Velocity [B,C,t,h,w] of the last clip.
@@ -41,12 +43,16 @@ class PyramidFlux(FluxTransformer2DModel):
         places = grids(clips)
         states, padding = padding_first(text.states, text.mask)
         rotary = self._rotary(states.shape[1], places, states.device)
-        kwargs = {"visibility": visibility(states.shape[1], padding, places)}
+        kwargs = {"visibility": visibility(states.shape[1], padding, places), "share": self.share}
         video = self.x_embedder(torch.cat([to_patches(clip) for clip in clips], dim=1))
+        if self.share is not None:
+            video = self.share.mine(video, dim=1)
         condition = self.time_text_embed(timesteps, text.pooled)
         states = self.context_embedder(states)
         for block in (*self.transformer_blocks, *self.single_transformer_blocks):
             states, video = self._run(block, video, states, condition, rotary, kwargs)
+        if self.share is not None:
+            video = self.share.all(video)
         made = video[:, -places[-1].frames * places[-1].frame_tokens :]
         return from_patches(self.proj_out(self.norm_out(made, condition)), places[-1])
 

@@ -36,6 +36,8 @@ class PyramidMMDiT(SD3Transformer2DModel):
             for norm in ("norm_q", "norm_k", "norm_added_q", "norm_added_k"):
                 getattr(block.attn, norm).eps = QK_NORM_EPS
         self.compute_positions()
+        # How the video's tokens are shared by several devices: see engines/parallel/sequence.py.
+        self.share: Any = None
 
     def compute_positions(self, device: torch.device | None = None) -> None:
         """Fills the table of positions [1,side*side,D], which no file needs to hold."""
@@ -53,12 +55,17 @@ class PyramidMMDiT(SD3Transformer2DModel):
         places = grids(clips)
         states, padding = padding_first(text.states, text.mask)
         rotary = self.temporal_embed(frame_times(states.shape[1], places)[:, None].to(states.device))
-        kwargs = {"image_rotary_emb": rotary, "visibility": visibility(states.shape[1], padding, places)}
+        seen = visibility(states.shape[1], padding, places)
+        kwargs = {"image_rotary_emb": rotary, "visibility": seen, "share": self.share}
         video = torch.cat([self._tokens(clip, grid, places[-1]) for clip, grid in zip(clips, places, strict=True)], 1)
+        if self.share is not None:
+            video = self.share.mine(video, dim=1)
         condition = self.time_text_embed(timesteps, text.pooled)
         states = self.context_embedder(states)
         for block in self.transformer_blocks:
             states, video = self._run(block, video, states, condition, kwargs)
+        if self.share is not None:
+            video = self.share.all(video)
         made = video[:, -places[-1].frames * places[-1].frame_tokens :]
         return from_patches(self.proj_out(self.norm_out(made, condition)), places[-1])
 

@@ -88,7 +88,7 @@ def visibility(text_length: int, padding: tuple[int, ...], clips: Sequence[Grid]
         for _ in range(grid.frames):
             end += grid.frame_tokens
             ends.append(end)
-    return Visibility(padding, tuple(ends))
+    return Visibility(padding, tuple(ends), text_length)
 
 
 def frame_times(text_length: int, clips: Sequence[Grid]) -> torch.Tensor:

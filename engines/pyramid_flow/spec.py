@@ -380,7 +380,6 @@ PYRAMID_FLOW = EngineSpec(
     passes=lambda request: max(
         len(guidance.needed(guidance.off_at_zero(scale))) for scale in (request.guidance, request.video_guidance)
     ),
-    by_sequence=False,
     keeps_parts=True,
     readings={"storyboard": storyboard.reading},
     cuts={"storyboard": storyboard.cuts},

@@ -106,6 +106,14 @@ class WorkerContext:
         """The memory that networks and their runs may take now, with `beside` bytes left for others."""
         return self._cache.room(beside=beside)
 
+    def drop(self, component: Component) -> None:
+        """Let a network go that nobody will use again."""
+        self._cache.drop(component.key)
+
+    def remembers(self, key: str) -> bool:
+        """Whether there is a result for this key."""
+        return key in self._remembered
+
     def remember(self, key: str, compute: Callable[[], T]) -> T:
         """`compute()`, or its earlier result for the same key; either way, the networks behind it are recorded."""
 

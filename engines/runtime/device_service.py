@@ -163,7 +163,7 @@ class DeviceService:
         from engines.runtime.runner import run
 
         session, engine, model = self.session, registry.implementation(spec), spec.model(request.model)
-        context = session.context(spec.name, model, split=group.split == "sequence")
+        context = session.context(spec.name, model, split=group.split != "guidance")
         with member.part(group, engine, request, context) as part:
             if group.rank:
                 member.follow(part)

@@ -113,7 +113,8 @@ def _say_estimate(spec: EngineSpec, request: Request, settings: Settings, *, as_
             store = JobStore(settings.database)
     try:
         told = {"files": settings.files(), "limits": settings.memory_gb, "workers": len(devices), "store": store}
-        found = estimating.outlook(spec, request, devices[0], **told)
+        sharing = estimating.sharing(spec, request, devices[0], devices, settings)
+        found = estimating.outlook(spec, request, devices[0], **told, sharing=sharing)
     finally:
         if store is not None:
             store.close()

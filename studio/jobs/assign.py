@@ -18,19 +18,19 @@ class Needs:
         model: "engine/model".
         device_bytes: memory of a GPU that it wants; 0 = runs well on a CPU.
         passes: of its network in a step.
-        by_sequence: whether that network can be split by its tokens.
+        holders: the fewest devices that hold that network between them: see engines.parallel.choosing.
     """
 
     model: str
     device_bytes: int = 0
     passes: int = 1
-    by_sequence: bool = True
+    holders: int = 1
 
     @classmethod
-    def of(cls, spec: EngineSpec, request: Request) -> Needs:
+    def of(cls, spec: EngineSpec, request: Request, *, holders: int = 1) -> Needs:
         """What this request's clip asks."""
         model = spec.model(request.model)
-        return cls(f"{spec.name}/{model.name}", model.device_bytes, spec.passes(request), spec.by_sequence)
+        return cls(f"{spec.name}/{model.name}", model.device_bytes, spec.passes(request), holders)
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ class Team:
 def gather(needs: Needs, workers: Sequence[Candidate], *, split: str = NONE, waiting: int = 1) -> Team | None:
     """The idle workers that should make the clip; None if it is better to wait for some that are busy.
 
-    Only devices of one kind work together. By AUTO they do so while no other clip could use them.
+    Only devices of one kind work together. By AUTO they do so while no other clip could use them, or where none of
+    them alone holds the model.
 
     Args:
         split: of engines.parallel.choosing.CHOICES.
@@ -75,10 +76,10 @@ def gather(needs: Needs, workers: Sequence[Candidate], *, split: str = NONE, wai
     best = max((_rank(needs, worker) for worker in workers), default=0)
     able = [worker for worker in workers if _rank(needs, worker) == best and kind(worker.name) in _TOGETHER]
     idle = [worker for worker in able if not worker.busy]
-    if split == AUTO and waiting >= len(idle):
+    if split == AUTO and waiting >= len(idle) and needs.holders < 2:
         split = NONE
-    devices = len(idle) if split == AUTO else len(able)
-    share = choose(split, passes=needs.passes, devices=devices, by_sequence=needs.by_sequence)
+    devices = max(len(idle), min(needs.holders, len(able))) if split == AUTO else len(able)
+    share = choose(split, passes=needs.passes, devices=devices, holders=needs.holders)
     if share.how is None:
         return Team((alone,), why=share.why) if alone is not None else None
     if len(idle) < share.devices:

@@ -17,8 +17,9 @@ from engines.events import TERMINAL, Answer, Cancelled, Done, Failed, Words
 from engines.media.output import check_room, remove_leftovers
 from engines.memory.budget import Limits, limit_of
 from engines.messages import Allow, Ask, AskEvent, Cancel, Free, Generate, Hold, JobEvent, Status
-from engines.parallel.choosing import NONE
+from engines.parallel.choosing import AUTO, NONE
 from engines.prompting.tasks import TASKS
+from studio import estimating
 from studio.jobs import outputs
 from studio.jobs.asking import PATIENCE_S, NoAnswer, pieces
 from studio.jobs.assign import Candidate, Needs, Team, gather
@@ -293,12 +294,25 @@ class LocalExecutor:
         """The first waiting job that some idle devices should make, and these."""
         split = self._settings.split
         for number, job in enumerate(jobs):
-            team = gather(_needs(job), candidates, split=split, waiting=len(jobs) - number)
+            team = gather(self._needs(job), candidates, split=split, waiting=len(jobs) - number)
             if team is not None:
                 return job, team
             if split != NONE:  # those that need one device would keep it from ever getting all of its own
                 return None
         return None
+
+    def _needs(self, job: Job) -> Needs:
+        """What a job asks; how many devices its weights take is asked only where that decides something."""
+        needs, settings = _needs(job), self._settings
+        states = [device.state for device in self._devices.values()]
+        spec = registry.SPECS.get(job.engine)
+        if settings.split != AUTO or len(states) < 2 or spec is None:
+            return needs
+        request = estimating.request_of(spec, job.request)
+        if request is None:
+            return needs
+        files, limits = settings.files(), settings.memory_gb
+        return replace(needs, holders=estimating.holders(spec, request, states, files=files, limits=limits))
 
     def _ensure_process(self, device: _Device) -> WorkerProcess | None:
         """The process of a device, a new one where there is none that takes commands; None if it cannot be started."""

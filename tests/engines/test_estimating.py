@@ -140,6 +140,22 @@ def test_the_1_3b_fits_where_the_read_me_says_so_and_not_below() -> None:
     assert estimating.of_request(spec, request, known, card(16)).verdict == "fits"
 
 
+def test_a_network_that_no_card_holds_whole_lies_on_as_many_as_it_takes() -> None:
+    spec = SPECS["phantom-wan"]
+    request = request_of(spec, {"model": "14B"})
+    assert request is not None
+    known = outlines.outlines(spec.model("14B"), assets=ASSETS)
+
+    def holders(gib: int) -> int:
+        return estimating.holders(spec, request, known, card(gib), most=8)
+
+    assert [holders(gib) for gib in (48, 24, 16)] == [1, 2, 3]
+    two = estimating.of_request(spec, request, known, replace(card(24), devices=2))
+    modes = {one.role: one.plan.mode for step in two.steps for one in step.networks}
+    assert modes == {"text_encoder": "split", "vae": "resident", "transformer": "split"}
+    assert two.verdict == "fits" and two.device_bytes <= two.allowed_bytes
+
+
 def test_the_table_in_the_read_me_is_the_planners() -> None:
     text = README.read_text(encoding="utf-8")
     missing = [row for row in rows() if row not in text]

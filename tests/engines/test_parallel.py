@@ -117,17 +117,26 @@ def test_how_many_passes_a_request_takes_is_known_before_anything_is_loaded(
         ("auto", {"passes": 2, "devices": 3}, Share("guidance", 2)),
         ("auto", {"passes": 2, "devices": 4}, Share("sequence", 4)),
         ("auto", {"passes": 1, "devices": 2}, Share("sequence", 2)),
-        ("auto", {"passes": 2, "devices": 8, "by_sequence": False}, Share("guidance", 2)),
-        ("auto", {"passes": 1, "devices": 8, "by_sequence": False}, Share(None)),
+        ("auto", {"passes": 2, "devices": 8}, Share("sequence", 8)),
+        ("weights", {"passes": 3, "devices": 1}, Share(None)),
+        ("weights", {"passes": 3, "devices": 4}, Share("weights", 4)),
+        ("auto", {"passes": 3, "devices": 3, "holders": 2}, Share("weights", 3)),
+        ("auto", {"passes": 3, "devices": 2, "holders": 3}, Share("guidance", 2)),
+        ("sequence", {"passes": 3, "devices": 2, "holders": 2}, Share("sequence", 2)),
     ],
 )
 def test_what_suits_a_clip(setting: str, given: dict[str, Any], chosen: Share) -> None:
     assert choose(setting, **given) == chosen
 
 
-@pytest.mark.parametrize("engine", [name for name, spec in SPECS.items() if spec.by_sequence])
+# Pyramid Flow's coarsest stage has fewer tokens than a processor multiplies at once: there, rounding depends on who
+# has how many.
+LEVELS = dict.fromkeys(SPECS, 0) | {"pyramid-flow": 1}
+
+
+@pytest.mark.parametrize("engine", SPECS)
 def test_tokens_shared_by_two_are_those_of_one(finds: Finds, engine: str) -> None:
-    made_alike(finds, f"sequence {engine}", levels=0)
+    made_alike(finds, f"sequence {engine}", levels=LEVELS[engine])
     assert finds[0][f"sequence {engine}"]["told"]["split"] == "sequence"
 
 
@@ -135,9 +144,33 @@ def test_tokens_and_heads_that_do_not_divide_are_shared_too(finds: Finds) -> Non
     made_alike(finds, "sequence, odd tokens", levels=0)
 
 
+@pytest.mark.parametrize("engine", SPECS)
+def test_weights_shared_by_two_make_the_clip_of_one(finds: Finds, engine: str) -> None:
+    case = f"weights {engine}"
+    made_alike(finds, case, levels=LEVELS[engine])
+    roles = {"transformer", "text_encoder"} | ({"physics"} if engine == "phantom-physics" else set())
+    for find in finds:
+        held = find[case]["held"]
+        assert roles <= held.keys() and all(0.45 < share < 0.55 for share in held.values()), held
+        assert find[case]["kept"] == [], "what is of no use without the others is let go"
+    assert finds[0][case]["told"]["split"] == "weights"
+
+
+@pytest.mark.parametrize("case", ["odd tokens", "adapter", "GGUF", "float8"])
+def test_weights_of_every_kind_are_shared(finds: Finds, case: str) -> None:
+    made_alike(finds, f"weights, {case}", levels=0)
+    assert all(find[f"weights, {case}"]["held"]["transformer"] < 0.55 for find in finds)
+
+
+def test_a_network_that_cannot_be_shared_is_held_whole_and_the_clip_says_so(finds: Finds) -> None:
+    made_alike(finds, "weights, adapter of norms", levels=0)
+    first = finds[0]["weights, adapter of norms"]
+    assert "transformer" not in first["held"]
+    assert any("held whole by each device" in note for note in first["notes"])
+
+
 def test_nothing_to_split_is_told() -> None:
     assert "one pass" in choose("guidance", passes=1, devices=2).why
-    assert "by sequence" in choose("sequence", passes=2, devices=2, by_sequence=False).why
 
 
 def test_who_deals_is_forgotten_after_the_block() -> None:

@@ -26,11 +26,11 @@ def test_a_plan_takes_the_fastest_way_that_fits(size, working, idle, busy, turns
     assert made.reason
 
 
-def test_quantised_weights_come_before_turns_and_turns_before_a_split():
+def test_quantised_weights_come_before_turns_and_where_weights_are_shared_that_comes_first():
     full, small = Way("bfloat16", 10, 2, 4, block_bytes=1), Way("int8", 5, 2, 2, block_bytes=1)
 
-    def chosen(budget: int, devices: int = 2) -> tuple[str, str]:
-        made = plan([full, small], Room(budget, devices=devices))
+    def chosen(budget: int) -> tuple[str, str]:
+        made = plan([full, small], Room(budget))
         return made.mode, made.way.form
 
     assert [chosen(budget) for budget in (12, 11, 7, 6, 5, 4)] == [
@@ -41,9 +41,13 @@ def test_quantised_weights_come_before_turns_and_turns_before_a_split():
         ("turns", "int8"),
         ("turns", "int8"),
     ]
-    whole = [Way("bfloat16", 10, 2, block_bytes=1)]
-    assert plan(whole, Room(9, devices=2)).mode == "split" and plan(whole, Room(9, devices=1)).mode == "refused"
-    assert plan(whole, Room(9, devices=2)).device_bytes == 10 // 2 + 2
+    whole = [Way("bfloat16", 10, 2, block_bytes=1, outside_bytes=2)]
+    assert plan(whole, Room(99, devices=2)).mode == "split" and plan(whole, Room(9)).mode == "refused"
+    assert plan(whole, Room(10, devices=2)).device_bytes == 2 + 8 // 2 + 2
+    assert plan(whole, Room(99, devices=2, ram_bytes=1)).mode == "split", "no device reads all of it"
+    assert plan([Way("bfloat16", 10, 9, fixed_bytes=1)], Room(16, members=2)).needs_bytes == 10 + 1 + 8 * 1.25 / 2
+    assert Room(9, members=2).of("text_encoder").members == 1
+    assert Room(9, devices=2).of("vae").devices == 1 and Room(9, devices=2).of("text_encoder").devices == 2
 
 
 def test_where_the_next_precision_is_slow_blocks_take_turns_first():

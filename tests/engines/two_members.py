@@ -5,6 +5,7 @@ Both run the same cases in the same order on tiny real networks, each first alon
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -14,12 +15,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
+from torch.distributed.tensor import DTensor
 
 from engines.messages import Membership
 from engines.parallel import member
 from engines.registry import SPECS, implementation
 from engines.types import Frames, LatentStep
-from tests.engines.test_contract import Bench
+from tests.engines.test_contract import Bench, session
+from tests.engines.test_quantised_of_engines import quantised
 from tests.engines.tiny_models import TINY
 
 
@@ -45,16 +49,36 @@ class Member:
         bench = self.benches[engine]
         with counted(bench) as alone:
             expected = bench.clip(**values)
-        with self.part(engine, split, **values) as part, counted(bench) as here:
+        if split == "weights":  # the encoders' too
+            bench.session.remembered.clear()
+        with self.part(engine, split, **values) as part, counted(bench) as here, shares(bench) as held:
             made = [
                 item.pixels for item in part.engine.generate(part.request, part.context) if isinstance(item, Frames)
             ]
-            told = dict(part.context.computed)
+            told, notes = dict(part.context.computed), list(part.context.notes)
         found: dict[str, Any] = {"calls": [len(here), len(alone)], "rows": [sum(here), sum(alone)], "told": told}
+        found |= {"held": held, "notes": notes}
+        found["kept"] = [key for key, _, _ in bench.session.cache.state() if "shared" in key]
         if made:
             found["levels"] = int(np.abs(np.concatenate(made).astype(int) - expected.astype(int)).max())
         after = bench.clip(**values)
         return found | {"as it was": bool(np.array_equal(after, expected)), "frames": len(made)}
+
+    def changed(self, how: str) -> dict[str, Any]:
+        """A clip with shared weights of a network that is quantised, or that an adapter changes."""
+        bench = self.benches["flashi2v"]
+        if how in ("adapter", "norms"):
+            names = ("to_q.weight",) if how == "adapter" else ("to_q.weight", "norm2.weight")
+            return self.together(
+                "flashi2v", "weights", adapters=[{"path": difference(bench.files["transformer"][0], *names)}]
+            )
+        quantised_bench = copy.copy(bench)
+        quantised_bench.session = session(bench.tiny, bench.files | {"transformer": (quantised(bench, how),)})
+        self.benches["flashi2v"] = quantised_bench
+        try:
+            return self.together("flashi2v", "weights")
+        finally:
+            self.benches["flashi2v"] = bench
 
     def left(self, engine: str, split: str) -> dict[str, Any]:
         """The first member stops after its first step: the other one ends, and both can meet again."""
@@ -97,6 +121,40 @@ def counted(bench: Bench) -> Iterator[list[int]]:
         bench.session.cache.use = use
 
 
+@contextmanager
+def shares(bench: Bench) -> Iterator[dict[str, float]]:
+    """What this process holds of each network's blocks that are shared inside the block, by role."""
+    held: dict[str, float] = {}
+    use = bench.session.cache.use
+
+    @contextmanager
+    def watched(component: Any, **working: Any) -> Iterator[Any]:
+        with use(component, **working) as module:
+            shared = [one for one in module.parameters() if isinstance(one, DTensor)]
+            if shared:
+                held[component.role] = sum(one.to_local().numel() for one in shared) / sum(map(torch.numel, shared))
+            yield module
+
+    bench.session.cache.use = watched
+    try:
+        yield held
+    finally:
+        bench.session.cache.use = use
+
+
+def difference(network: Path, *endings: str) -> Path:
+    """An adapter that changes every parameter of the blocks with one of these endings."""
+    draw = torch.Generator().manual_seed(0)
+    numbers = {name: one for name, one in load_file(network).items() if name.endswith(endings) and "blocks." in name}
+    made = {
+        f"diffusion_model.{name.removesuffix('.weight')}.diff": torch.randn(one.shape, generator=draw) * 0.3
+        for name, one in numbers.items()
+    }
+    path = network.with_name(f"{len(made)}.safetensors")
+    save_file(made, path)
+    return path
+
+
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True)
     return folder
@@ -104,11 +162,13 @@ def _made(folder: Path) -> Path:
 
 CASES: dict[str, Callable[[Member], dict[str, Any]]] = {
     **{f"guidance {name}": lambda here, name=name: here.together(name, "guidance") for name in SPECS},
-    **{
-        f"sequence {name}": lambda here, name=name: here.together(name, "sequence")
-        for name, spec in SPECS.items()
-        if spec.by_sequence
-    },
+    **{f"sequence {name}": lambda here, name=name: here.together(name, "sequence") for name in SPECS},
+    **{f"weights {name}": lambda here, name=name: here.together(name, "weights") for name in SPECS},
+    "weights, odd tokens": lambda here: here.together("flashi2v", "weights", width=24, height=24),
+    "weights, adapter": lambda here: here.changed("adapter"),
+    "weights, adapter of norms": lambda here: here.changed("norms"),
+    "weights, GGUF": lambda here: here.changed("GGUF"),
+    "weights, float8": lambda here: here.changed("float8"),
     "sequence, odd tokens": lambda here: here.together("flashi2v", "sequence", width=24, height=24),
     "guidance, one pass": lambda here: here.together("flashi2v", "guidance", guidance=1.0),
     "left": lambda here: here.left("phantom-wan", "guidance"),

@@ -114,7 +114,7 @@ def many(count: int, **more: Any) -> list[Candidate]:
 
 THREE = Needs("e/14B", 20 * 2**30, passes=3)
 TWO = replace(THREE, passes=2)
-PYRAMID = replace(TWO, by_sequence=False)
+LARGE_ONE = replace(TWO, holders=2)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,12 @@ PYRAMID = replace(TWO, by_sequence=False)
         (TWO, many(2), {"split": "auto"}, (["cuda:0", "cuda:1"], "guidance")),
         (TWO, many(2), {"split": "auto", "waiting": 2}, (["cuda:0"], None)),
         (THREE, [busy(many(1)[0]), *many(3)[1:]], {"split": "auto"}, (["cuda:1", "cuda:2"], "guidance")),
-        (PYRAMID, many(2), {"split": "sequence"}, (["cuda:0"], None)),
+        (TWO, many(3), {"split": "weights"}, (["cuda:0", "cuda:1", "cuda:2"], "weights")),
+        (LARGE_ONE, many(3), {"split": "auto"}, (["cuda:0", "cuda:1", "cuda:2"], "weights")),
+        (LARGE_ONE, many(2), {"split": "auto", "waiting": 5}, (["cuda:0", "cuda:1"], "weights")),
+        (LARGE_ONE, [busy(many(1)[0]), *many(3)[1:]], {"split": "auto"}, (["cuda:1", "cuda:2"], "weights")),
+        (LARGE_ONE, [busy(many(1)[0]), *many(2)[1:]], {"split": "auto"}, None),
+        (LARGE_ONE, many(2), {"split": "none"}, (["cuda:0"], None)),
     ],
 )  # fmt: skip
 def test_who_makes_a_clip_together(
@@ -146,7 +151,7 @@ def test_who_makes_a_clip_together(
 def test_devices_and_their_split_as_people_write_them() -> None:
     made = from_environment(devices="cpu, cpu,cuda,cuda:0", split="Guidance")
     assert made.devices == ("cpu", "cpu:1", "cuda:0") and made.split == "guidance"
-    with pytest.raises(BadSetting, match="--split must be none, guidance, sequence or auto"):
+    with pytest.raises(BadSetting, match="--split must be none, guidance, sequence, weights or auto"):
         from_environment(split="evenly")
 
 
