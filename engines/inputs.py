@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
+from engines.media import brush
 from engines.media.framing import Setting
 from engines.request import Declared, Group, Request, control, parameter
 
@@ -46,6 +47,13 @@ class Reference(_Given):
         minimum=0,
         maximum=1,
         step=0.01,
+    )
+    brush: str = parameter(
+        "",
+        label="Brush",
+        help="Strokes that mend the cut-out, all in percent: +3 40,10 42,12; -8 90,90 adds and takes away.",
+        group="picture",
+        max_length=brush.MAX_CHARACTERS,
     )
 
 

@@ -43,7 +43,7 @@ def reference_pictures(*, most: int, more_help: str = "", setting: Setting = "fi
         "subject",
         label="Reference pictures",
         help=f"Pictures, each of one subject: a person, an animal, an object or a scene. {more_help}".strip(),
-        parts=("keep_background",),
+        parts=("keep_background", "brush"),
         most=most,
         needed="Add a reference picture: this engine needs at least one.",
         as_published="published_pictures",

@@ -13,7 +13,8 @@ from pydantic.fields import FieldInfo
 
 from engines.adapters.files import adapter_problem
 from engines.errors import InvalidRequest, Problem
-from engines.inputs import Adapter, Media, entries, files, media_fields, media_of, starts, with_parts
+from engines.inputs import Adapter, Media, Reference, entries, files, media_fields, media_of, starts, with_parts
+from engines.media import brush
 from engines.media.clips import clip_problem
 from engines.media.files import file_problem, shown_name
 from engines.media.pictures import picture_problem
@@ -112,7 +113,7 @@ def _file_problem(declared: Media, item: Any, request: Request, *, pixels: bool)
     """Why a file cannot be used as what its field says it is. The file of an earlier job is its engine's own affair."""
     if declared.is_picture:
         as_published = bool(declared.as_published) and getattr(request, declared.as_published)
-        return picture_problem(item.path, as_published=as_published, pixels=pixels)
+        return picture_problem(item.path, as_published=as_published, pixels=pixels) or _brush_problem(item)
     match declared.kind:
         case "clip":
             return clip_problem(item.path)
@@ -120,6 +121,16 @@ def _file_problem(declared: Media, item: Any, request: Request, *, pixels: bool)
             return adapter_problem(item.path) or _span_problem(item)
         case "sound" | "upscaler":
             return file_problem(item.path, "file")
+    return None
+
+
+def _brush_problem(picture: Reference) -> str | None:
+    try:
+        strokes = brush.parse(picture.brush)
+    except ValueError as error:
+        return str(error)
+    if strokes and picture.keep_background:
+        return f"The brush mends what is cut out of {shown_name(picture.path)}, which keeps its background: let it go."
     return None
 
 

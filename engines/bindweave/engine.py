@@ -119,7 +119,7 @@ def prepare(request: BindWeaveRequest) -> tuple[list[Masked], list[str]]:
     pictures, remarks = [], []
     for number, reference in enumerate(request.references, start=1):
         whole = open_picture(reference.path, as_published=request.published_pictures)
-        subject = None if reference.keep_background else boxed_subject(whole)
+        subject = None if reference.keep_background else boxed_subject(whole, reference.brush)
         if subject is None and not reference.keep_background:
             remarks.append(f"No clear subject was found in picture {number}: its background was kept.")
         picture = subject or Masked(whole)

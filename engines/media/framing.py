@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import ceil
 from typing import Literal, NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from engines.errors import MediaError
+from engines.media.brush import mended, parse
 
 WHITE = (255, 255, 255)
 
@@ -66,17 +68,18 @@ def _too_thin(image: Image.Image, width: int, height: int) -> MediaError:
 Setting = Literal["fitted", "letterboxed"]
 
 
-def as_seen(image: Image.Image, setting: Setting, *, cut: bool, width: int, height: int) -> CutOut:
+def as_seen(image: Image.Image, setting: Setting, *, cut: bool, width: int, height: int, brush: str = "") -> CutOut:
     """What a model sees of an RGB reference picture, its subject cut out if told.
 
     Args:
         setting: "fitted" as large as fits on white, or "letterboxed", never enlarged on black, where a subject that is
             cut out stands in a white box.
+        brush: strokes that mend the cut: see media.brush.
     """
     if setting == "fitted":
-        subject = cut_out(image) if cut else CutOut(image, found=True)
+        subject = cut_out(image, brush) if cut else CutOut(image, found=True)
         return CutOut(fit_on_canvas(subject.image, width=width, height=height), subject.found)
-    boxed = boxed_subject(image) if cut else None
+    boxed = boxed_subject(image, brush) if cut else None
     seen = boxed.image if boxed else image
     return CutOut(letterbox(seen, width=width, height=height).image, found=boxed is not None or not cut)
 
@@ -133,31 +136,45 @@ _SPECK_SHARE = 0.05
 _NEAR = 16.0
 
 
-def cut_out(image: Image.Image) -> CutOut:
+def cut_out(image: Image.Image, brush: str = "") -> CutOut:
     """The subject of an RGB picture on white; see `silhouette`."""
-    mask = silhouette(image)
+    mask = silhouette(image, brush)
     return CutOut(image, found=False) if mask is None else CutOut(_on_white(image, mask), found=True)
 
 
-def boxed_subject(image: Image.Image) -> Masked | None:
+def boxed_subject(image: Image.Image, brush: str = "") -> Masked | None:
     """The subject of an RGB picture on white, cut to its box, and its silhouette; None where none is found."""
-    mask = silhouette(image)
+    mask = silhouette(image, brush)
     if mask is None:
         return None
     box = mask.getbbox()
     return Masked(_on_white(image, mask).crop(box), mask.crop(box))
 
 
-def silhouette(image: Image.Image) -> Image.Image | None:
+def silhouette(image: Image.Image, brush: str = "") -> Image.Image | None:
     """L of an RGB picture's size, 255 on its subject, by OpenCV's GrabCut; offline, deterministic, no network.
 
     What the borders of the picture share is taken as background, so a subject may be cut by one side, as
     portraits are. Works for one clear subject; None where nothing sensible is found.
+
+    Args:
+        brush: strokes that mend what was found: see media.brush.
+
+    Raises:
+        ValueError: with a sentence, for a text that is no strokes.
     """
     scale = min(1.0, _WORKING_SIDE / max(image.size))
     small = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BOX)
-    mask = _subject_mask(np.ascontiguousarray(np.asarray(small)[:, :, ::-1]))
-    return None if mask is None else Image.fromarray(mask).resize(image.size, Image.Resampling.BICUBIC)
+    mask = _outline(small.size, small.tobytes())
+    found = None if mask is None else mask.resize(image.size, Image.Resampling.BICUBIC)
+    return mended(found, parse(brush), image.size)
+
+
+@lru_cache(maxsize=8)
+def _outline(size: tuple[int, int], rgb: bytes) -> Image.Image | None:
+    """The mask L of a small RGB picture; kept, as a picture that is mended is asked for again with every stroke."""
+    mask = _subject_mask(np.ascontiguousarray(np.frombuffer(rgb, np.uint8).reshape(size[1], size[0], 3)[:, :, ::-1]))
+    return None if mask is None else Image.fromarray(mask)
 
 
 def _on_white(image: Image.Image, mask: Image.Image) -> Image.Image:

@@ -54,7 +54,7 @@ class PhantomWan:
         for number, reference in enumerate(request.references, start=1):
             picture = open_picture(reference.path, as_published=request.published_pictures)
             if not reference.keep_background:
-                picture, found = cut_out(picture)
+                picture, found = cut_out(picture, reference.brush)
                 if not found:
                     yield Note(message=f"No clear subject was found in picture {number}: its background was kept.")
             pictures.append(np.asarray(fit_on_canvas(picture, width=request.width, height=request.height)))

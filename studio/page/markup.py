@@ -129,6 +129,13 @@ def figure(png: bytes, *, alt: str, caption: str, frame: tuple[float, float] | N
     )
 
 
+def below_the_brush(webp: bytes) -> str:
+    """The picture that a cut-out is mended on, kept on the page unseen: see mend.js."""
+    return (
+        f'<template class="below" data-picture="data:image/webp;base64,{base64.b64encode(webp).decode()}"></template>'
+    )
+
+
 def component(name: str, shown: Any) -> str:
     """An element that the page's own JavaScript defines, with the data that it shows."""
     return f'<{name} data-shown="{escape(json.dumps(shown))}"></{name}>'

@@ -25,8 +25,10 @@ from studio.settings import Settings
 HERE = Path(__file__).parent
 # What gradio keeps of a browser, or of a program that calls, is half a megabyte: the oldest is forgotten first.
 MOST_SESSIONS = 32
-STYLES = ("page.css", "scenes.css", "start_from.css", "compare.css", "history.css", "queue.css")
-SCRIPTS = ("page.js", "kept_form.js", "scenes.js", "crop.js", "keys.js", "compare.js", "history.js", "queue.js")
+STYLES = ("page.css", "scenes.css", "start_from.css", "mend.css", "compare.css", "history.css", "queue.css")
+SCRIPTS = (
+    "page.js", "kept_form.js", "scenes.js", "crop.js", "mend.js", "keys.js", "compare.js", "history.js", "queue.js",
+)  # fmt: skip
 SHARED = "This studio is shared: clips are kept for an hour, so download those you want to keep."
 LOGO = (HERE / "logo.svg").read_text(encoding="utf-8")
 

@@ -133,10 +133,10 @@ def test_a_frame_goes_to_the_engine_that_is_shown(
     forms = [one.form for one in subject.tabs.values()]
     monkeypatch.setattr(send, "finished_job", lambda *_: object())
     monkeypatch.setattr(send, "_placed", lambda form, job, index, raw: [f"{form.spec.name}: frame {index}", *raw[1:]])
-    sent = send.deliver(studio, "phantom-wan", forms)({}, "clip", 3, "bindweave", *[None, True] * 8)
+    sent = send.deliver(studio, "phantom-wan", forms)({}, "clip", 3, "bindweave", *[None, True, ""] * 8)
     assert sent[0]["selected"] == "phantom-wan"
-    assert sent[1:9] == [gr.skip()] * 8
-    assert sent[9] == "bindweave: frame 2"
+    assert sent[1:13] == [gr.skip()] * 12
+    assert sent[13] == "bindweave: frame 2"
 
 
 def test_what_the_model_sees_is_the_engines_own(picture: Path) -> None:

@@ -37,7 +37,7 @@ def test_what_was_set_stands_there_again(subject: EngineTab, picture: Path) -> N
     drawn, there = subject.tabs["phantom-wan"], {"path": served(picture)}
     stored = kept(
         subject, prompt=["a red fox"], seed=[7, False], model=["14B"], width=["832x480"], variations=[3], steps=[33],
-        references=[None, True, there, False, None, True, None, True], frames=[49],
+        references=[None, True, "", there, False, "+3 40,10", None, True, "", None, True, ""], frames=[49],
     )  # fmt: skip
     stored["engines"] = {subject.id: "bindweave"}
     shown = kept_form.filled([subject], stored)
@@ -83,4 +83,4 @@ def test_the_browser_keeps_values_by_control(subject: EngineTab) -> None:
     values = list(range(len(form.components) + 1))
     (held,) = called(("byControl", [layout, values]))
     assert [value for found in held.values() for value in found] == values
-    assert len(held["references"]) == 8 and held["variations"] == [values[-1]]
+    assert len(held["references"]) == 3 * 4 and held["variations"] == [values[-1]]

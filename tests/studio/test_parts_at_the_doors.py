@@ -48,7 +48,14 @@ CLIP_PARTS = [
 def other(engine: str, field: str, part: str) -> Any:
     """A value that the part does not have by itself."""
     info = media_fields(SPECS[engine].request_type)[field].part_fields()[part]
+    if isinstance(info.get_default(), str):
+        return "+3 40,10 42,12; -8 90,90"
     return (not info.get_default()) if isinstance(info.get_default(), bool) else bounds(info)[0]
+
+
+def needs(part: str) -> dict[str, Any]:
+    """The other parts without which a part says nothing: strokes mend what is cut out."""
+    return {"keep_background": False} if part == "brush" else {}
 
 
 def base(engine: str, path: str) -> dict[str, Any]:
@@ -63,8 +70,10 @@ def test_the_api_reaches_every_part(idle: Studio, picture: Path, engine: str, fi
         pytest.skip("it has no model that runs here")
     upload, value = {"path": served(picture), "meta": {"_type": "gradio.FileData"}}, other(engine, field, part)
     many = media_fields(SPECS[engine].request_type)[field].most > 1
-    inside = {"path": upload, part: value}
-    beside = {field: [upload] if many else upload, f"{field}.1.{part}" if many else f"{field}.{part}": value}
+    inside = {"path": upload, part: value} | needs(part)
+    beside = {f"{field}.1.{name}" if many else f"{field}.{name}": given
+              for name, given in ({part: value} | needs(part)).items()}  # fmt: skip
+    beside[field] = [upload] if many else upload
     for settings in ({field: [inside] if many else inside}, beside):
         (job,) = Calls(idle).generate(engine, "a star", [], base(engine, served(picture)) | settings)
         (stored,) = entries(idle.job(job).request[field])
@@ -78,6 +87,7 @@ def test_the_command_line_reaches_every_part(picture: Path, engine: str, field: 
     name, value = f"{field}.1.{part}" if many else f"{field}.{part}", other(engine, field, part)
     for given in (f"--ref={picture}", f"--set={field}={picture}"):
         words = ["generate", engine, "--prompt=a star", given, f"--set={name}={value}", "--out=clip.mp4"]
+        words += [f"--set={field}.1.{needed}={other_}" for needed, other_ in needs(part).items()]
         values = asked.values_of(SPECS[engine], command_line.parser().parse_args(words))
         (made,) = entries(getattr(build_request(SPECS[engine], values), field))
         assert getattr(made, part) == value and made.path == picture
@@ -105,7 +115,7 @@ def test_the_page_offers_every_part_and_no_other(
     form, value = rendered(idle, SPECS[engine]), other(engine, field, part)
     control = next(control for control in form.controls if field in control.names)
     many = media_fields(SPECS[engine].request_type)[field].most > 1
-    one = {"path": str(picture), part: value}
+    one = {"path": str(picture), part: value} | needs(part)
     model = SPECS[engine].models[0]
     shown = control.show(SPECS[engine].default_values(model.name) | {field: [one] if many else one}, model)
     raw = [{"path": item} if isinstance(item, str) and item.endswith(".png") else item for item in shown]

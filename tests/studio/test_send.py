@@ -84,17 +84,18 @@ def test_the_newest_clip_can_be_gone_on_from(
 
 def test_a_frame_goes_to_the_first_empty_slot(studio: Studio, made: Job, forms: dict[str, Form]) -> None:
     deliver = sending(studio, forms["phantom-wan"], clip=made.id)
-    (_, path, *_rest) = deliver(9, *[None, True] * 4)
-    full = [{"path": path}, True]
-    placed = deliver(9, *full, None, True, *full, None, True)[1:]
-    assert [index for index, value in enumerate(placed) if isinstance(value, str)] == [2]
+    empty = [None, True, ""]
+    (_, path, *_rest) = deliver(9, *empty * 4)
+    full = [{"path": path}, True, ""]
+    placed = deliver(9, *full, *empty, *full, *empty)[1:]
+    assert [index for index, value in enumerate(placed) if isinstance(value, str) and value] == [3]
 
 
 def test_full_slots_keep_their_pictures(studio: Studio, made: Job, forms: dict[str, Form], warned: list[str]) -> None:
     deliver = sending(studio, forms["phantom-wan"], clip=made.id)
-    (_, path, *_rest) = deliver(9, *[None, True] * 4)
-    kept = deliver(9, *[{"path": path}, True] * 4)
-    assert kept == [gr.skip()] * 9
+    (_, path, *_rest) = deliver(9, *[None, True, ""] * 4)
+    kept = deliver(9, *[{"path": path}, True, ""] * 4)
+    assert kept == [gr.skip()] * 13
     assert warned == ["Every slot holds a picture: clear one first."]
 
 
