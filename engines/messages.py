@@ -36,7 +36,7 @@ class Membership(_Message):
 class Generate(_Message):
     """Make a clip. `job` is its name, and that of its files; `request` holds the request's fields as JSON values.
 
-    With a `group`, take part in it.
+    With a `group`, take part in it. Without `metadata` the clip tells no settings; the file beside it does.
     """
 
     command: Literal["generate"] = "generate"
@@ -44,6 +44,7 @@ class Generate(_Message):
     engine: str
     request: dict[str, Any]
     group: Membership | None = None
+    metadata: bool = True
 
 
 class Ask(_Message):

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from engines.media.output import whole_file
+
 VARIABLE = "GRADIO_TEMP_DIR"
 YOUNG_S = 600.0
 """Uploads younger than this may still be on a form, so they are not the ones that make room."""
@@ -59,15 +61,11 @@ def give(path: Path, folder: Path) -> Path:
     """Put the file at `path` into `folder` under its second name, without a copy where the system can do so."""
     target = second_name(path, folder)
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}.{time.monotonic_ns()}")
-    try:
+    with whole_file(target) as part:
         try:
             os.link(path, part)  # its time of change is now: gradio deletes by that
         except OSError:  # another file system, or one without links
             shutil.copy2(path, part)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)  # a name of the same file does not replace another
     return target
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from engines.errors import InvalidRequest, Problem
 from engines.inputs import PICTURES, entries, media_fields
+from engines.media.output import whole_file
 from engines.request import Request
 from engines.types import EngineSpec
 
@@ -72,10 +73,6 @@ def _kept(source: Path, folder: Path) -> Path:
     target = folder / f"{digest}{source.suffix.lower()}"
     if not target.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.part")
-        try:
+        with whole_file(target) as part:
             shutil.copyfile(source, part)
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
     return target

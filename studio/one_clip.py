@@ -186,7 +186,8 @@ class Workshop:
         job, values = secrets.token_hex(8), target.as_text(request.model_dump(mode="json"))
         crew = self._gathered(spec, request, job)
         try:
-            crew.begin(Generate(job=job, engine=_engine(spec), request=values))
+            inside = self._settings.metadata
+            crew.begin(Generate(job=job, engine=_engine(spec), request=values, metadata=inside))
             result = target.take(_follow(crew, self._events, quiet=quiet))
         except KeyboardInterrupt:
             for number in _SIGNALS:

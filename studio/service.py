@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,12 +15,11 @@ from engines.errors import InvalidRequest, Problem, StudioError
 from engines.events import Answer, Words
 from engines.loading.store import Store
 from engines.media.output import check_room, media_error
-from engines.memory.budget import read_limits
 from engines.request import Request, seeds
 from engines.types import EngineSpec, ModelSpec
 from engines.validation import build_request
 from engines.wording import either, given, printable
-from studio import adapters, allowances, browser_files, continuing, estimating, kept_files, models, refining
+from studio import adapters, browser_files, continuing, estimating, kept_files, models, refining
 from studio.downloads import Downloads
 from studio.estimating import Outlook
 from studio.jobs.assign import Candidate, Needs, assign
@@ -259,21 +258,6 @@ class Studio:
         sharing = estimating.sharing(spec, request, device, devices, self.settings)
         return estimating.outlook(spec, request, device, **told, sharing=sharing)
 
-    def allow(self, text: str) -> None:
-        """From the next clip on, use at most so much of each device: "8", "cuda:0=8,cuda:1=20", "" for no limit.
-
-        Kept for later starts, unless these say otherwise.
-
-        Raises:
-            InvalidRequest: it is nothing of the kind.
-        """
-        try:
-            limits = read_limits(text)
-        except ValueError as error:
-            raise InvalidRequest([Problem("memory_gb", f"Write {error}; you gave {given(text)}.")]) from None
-        self.executor.allow(limits)
-        allowances.keep(self.settings.outputs, limits)
-
     def check_limits(self, count: int, *, owner: str = "", connection: str = "") -> None:
         """Raise StudioError where a visitor's next `count` clips are too many for the queue."""
         active = self.store.active()
@@ -292,8 +276,6 @@ def open_studio(settings: Settings, executor_type: Any, **options: Any) -> Studi
     """A studio over its outputs folder, not yet started."""
     files = settings.files()
     store = JobStore(settings.database)
-    if not settings.memory_gb:
-        settings = replace(settings, memory_gb=allowances.kept(settings.outputs))
     executor = executor_type(settings, store, **options)
     return Studio(settings, store, executor, registry.SPECS, files, Downloads(files))
 

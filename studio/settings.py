@@ -7,10 +7,10 @@ import ipaddress
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from engines.errors import StudioError
 from engines.memory.budget import read_limits
@@ -27,6 +27,7 @@ PICTURES, FOR_BROWSERS = "pictures", ".browser"
 
 # Folders that others than Kinora look for in the environment, also in worker processes, which run elsewhere.
 _FOLDERS = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME", "GRADIO_TEMP_DIR", "TMPDIR")
+_SPACE = "Hugging Face Space"
 # Whose variables are as good as not there while they are empty; gradio, for one, reads some as numbers.
 _PREFIXES = ("KINORA_", "GRADIO_", "HF_", "HUGGINGFACE_", "SPACE", "OMP_", "XDG_CACHE_HOME", "TMPDIR")
 
@@ -54,7 +55,9 @@ class Settings(MachineSettings):
         in_event: run jobs inside the page's event instead of a worker process (ZeroGPU demands it).
         queue_limit: most jobs that may wait at once.
         refiner: who refines prompts: a name of engines/prompting/tasks.py.
+        metadata: clips carry the settings that made them inside; the JSON file beside them does in any case.
         config: the settings file that was read; None if there is none.
+        origins: setting -> the flag, the variable or the name of the file that gave it; the others have their default.
     """
 
     outputs: Path = Path("outputs")
@@ -74,7 +77,9 @@ class Settings(MachineSettings):
     in_event: bool = False
     queue_limit: int = 200
     refiner: str = "rules"
+    metadata: bool = True
     config: Path | None = None
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     open_browser: bool = False
 
     def __post_init__(self) -> None:
@@ -88,6 +93,11 @@ class Settings(MachineSettings):
                 f"Serving on {self.host} lets other machines in, so it needs a password:",
                 hint="set KINORA_PASSWORD (the user name is kinora), or serve on 127.0.0.1.",
             )
+
+    @property
+    def owned(self) -> bool:
+        """Whether everybody whom the page lets in sits at this machine, as far as it is told."""
+        return is_loopback(self.host) and not (self.public or self.names or self.root_path)
 
     @property
     def adapter_folder(self) -> Path | None:
@@ -167,19 +177,25 @@ def _port(text: str) -> int:
 
 def _devices(text: str) -> tuple[str, ...]:
     names = [name.strip().lower() for name in text.split(",") if name.strip()]
-    if not names or not all(re.fullmatch(r"cpu|mps|cuda(:\d{1,3})?", name) for name in names):
+    if not names or not all(re.fullmatch(r"(cpu|cuda)(:\d{1,3})?|mps", name) for name in names):
         raise ValueError("cpu, mps, cuda, cuda:0, cuda:1, ...")
+    names = ["cpu" if name.startswith("cpu:") else name for name in names]  # they are counted anew
     processors = [f"cpu:{number}" if number else "cpu" for number in range(names.count("cpu"))]
     numbered = iter(processors)
     whole = (next(numbered) if name == "cpu" else "cuda:0" if name == "cuda" else name for name in names)
     return tuple(dict.fromkeys(whole))
 
 
-def _split(text: str) -> str:
-    name = text.strip().lower()
-    if name not in choosing.CHOICES:
-        raise ValueError(either([*choosing.CHOICES]))
-    return name
+def _one_of(names: Collection[str]) -> Callable[[str], str]:
+    """Reads one of these names."""
+
+    def read(text: str) -> str:
+        name = text.strip().lower()
+        if name not in names:
+            raise ValueError(either([*names]))
+        return name
+
+    return read
 
 
 def _switch(text: str) -> bool:
@@ -200,20 +216,6 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _refiner(text: str) -> str:
-    name = text.strip().lower()
-    if name not in REFINERS:
-        raise ValueError(either([*REFINERS]))
-    return name
-
-
-def _attention(text: str) -> str:
-    name = text.strip().lower()
-    if name not in CHOICES:
-        raise ValueError(either([*CHOICES]))
-    return name
-
-
 def _root_path(text: str) -> str:
     path = text.strip().rstrip("/")
     if path and not re.fullmatch(r"(https?://[\w.\[\]:-]+)?(/[\w.~%-]+)*", path):
@@ -221,11 +223,19 @@ def _root_path(text: str) -> str:
     return path
 
 
+Counts = Literal["", "now", "restart"]
+"""When a change on the page counts: from the next clip on, or from the next start; "" where the page only shows it."""
+
+
 @dataclass(frozen=True)
 class Source:
     """One setting from outside: its flag, the variables that may hold it, the first first, and how text is read.
 
-    `takes` are the kinds of values that it may have in the settings file; none keeps it out of there.
+    Attributes:
+        takes: the kinds of values that it may have in the settings file; none keeps it out of there.
+        title: what it is called on the page.
+        choices: all that it may be, if these are few.
+        page: whether the page changes it too, and when that counts.
     """
 
     setting: str
@@ -236,42 +246,57 @@ class Source:
     help: str
     default: str = ""
     takes: tuple[type, ...] = (str,)
+    title: str = ""
+    choices: tuple[str, ...] = ()
+    page: Counts = ""
 
 
 SOURCES = (
-    Source("outputs", "--outputs", ("KINORA_OUTPUTS",), Path, "DIR", "folder of clips and job list", "outputs"),
-    Source("models", "--models", ("KINORA_MODELS",), Path, "DIR", "folder with downloaded checkpoints"),
+    Source("outputs", "--outputs", ("KINORA_OUTPUTS",), Path, "DIR", "folder of clips and job list", "outputs",
+           title="Clips", page="restart"),
+    Source("models", "--models", ("KINORA_MODELS",), Path, "DIR", "folder with downloaded checkpoints",
+           title="Models", page="restart"),
     Source("adapters", "--adapters", ("KINORA_ADAPTERS",), Path, "DIR", "folder of LoRA files to choose from",
-           "adapters in the models folder"),
-    Source("devices", "--devices", ("KINORA_DEVICES",), _devices, "NAME", "cpu, mps, cuda:0, ...; several with commas",
-           "the best there is", takes=(str, list)),
-    Source("split", "--split", ("KINORA_SPLIT",), _split, "HOW",
-           f"several devices make one clip together: {', '.join(choosing.CHOICES)}", choosing.NONE),
+           "adapters in the models folder", title="Adapters", page="restart"),
+    Source("devices", "--devices", ("KINORA_DEVICES",), _devices, "NAME",
+           "what makes clips: cpu, mps, cuda:0, ...; several with commas", "the best there is", takes=(str, list),
+           title="Devices", page="restart"),
+    Source("split", "--split", ("KINORA_SPLIT",), _one_of(choosing.CHOICES), "HOW",
+           f"several devices make one clip together: {', '.join(choosing.CHOICES)}", choosing.NONE,
+           title="Several devices", choices=tuple(choosing.CHOICES), page="restart"),
     Source("memory_gb", "--memory-gb", ("KINORA_MEMORY_GB",), read_limits, "X",
            "use at most X GB of every device; cuda:0=8,cuda:1=20 for each", "what is free, less a reserve",
-           takes=(float, int, str, dict)),
-    Source("attention", "--attention", ("KINORA_ATTENTION",), _attention, "NAME",
-           f"what computes attention: {', '.join(CHOICES)}", AUTO),
+           takes=(float, int, str, dict), title="Memory (GB)", page="now"),
+    Source("attention", "--attention", ("KINORA_ATTENTION",), _one_of(CHOICES), "NAME",
+           f"what computes attention: {', '.join(CHOICES)}", AUTO,
+           title="Attention", choices=tuple(CHOICES), page="restart"),
     Source("host", "--host", ("KINORA_HOST", "GRADIO_SERVER_NAME"), str.strip, "ADDRESS",
-           "address to listen on; others than this machine's own need KINORA_PASSWORD", "127.0.0.1"),
+           "address to listen on; others than this machine's own need KINORA_PASSWORD", "127.0.0.1", title="Address"),
     Source("port", "--port", ("KINORA_PORT", "GRADIO_SERVER_PORT"), _port, "N", "port to listen on", "7860",
-           takes=(int,)),
+           takes=(int,), title="Port"),
     Source("root_path", "--root-path", ("KINORA_ROOT_PATH", "GRADIO_ROOT_PATH"), _root_path, "PATH",
-           "where a proxy serves the page, such as /kinora or https://studio.example/kinora"),
+           "where a proxy serves the page, such as /kinora or https://studio.example/kinora", title="Behind a proxy"),
     Source("names", "--name", ("KINORA_NAMES",), _names, "NAME", "another name that browsers know this machine by",
-           takes=(str, list)),
-    Source("password", "", ("KINORA_PASSWORD",), str, "", "lets people in; the user name is kinora", takes=()),
-    Source("refiner", "--refiner", ("KINORA_REFINER",), _refiner, "NAME",
+           takes=(str, list), title="Names"),
+    Source("password", "", ("KINORA_PASSWORD",), str, "", "lets people in; the user name is kinora", takes=(),
+           title="Password"),
+    Source("refiner", "--refiner", ("KINORA_REFINER",), _one_of(REFINERS), "NAME",
            "who refines prompts: rules; endpoint, set up by KINORA_REFINER_URL, _MODEL and _KEY; qwen-3b or qwen-7b",
-           "rules"),
-    Source("preload", "", ("KINORA_PRELOAD",), _switch, "", "0 to import heavy libraries with the first clip only",
-           takes=(bool,)),
+           "rules", title="Refiner", choices=tuple(REFINERS), page="restart"),
+    Source("metadata", "--metadata", ("KINORA_METADATA",), _switch, "1|0",
+           "clips carry the settings that made them, prompt included; the JSON file beside them does in any case", "1",
+           takes=(bool,), title="Settings inside clips", page="now"),
+    Source("preload", "", ("KINORA_PRELOAD",), _switch, "", "import heavy libraries before the first clip is asked for",
+           takes=(bool,), title="Load ahead", page="restart"),
     Source("offline", "--offline", ("KINORA_OFFLINE", "HF_HUB_OFFLINE"), _switch, "",
-           "use no network: nothing is downloaded, and no other machine refines prompts", takes=(bool,)),
-    Source("public", "", ("KINORA_PUBLIC",), _switch, "", "1 where strangers share the studio", takes=(bool,)),
-    Source("in_event", "", ("SPACES_ZERO_GPU",), _not_off, "", "set by Hugging Face's ZeroGPU", takes=()),
+           "use no network: nothing is downloaded, and no other machine refines prompts", takes=(bool,),
+           title="Offline", page="restart"),
+    Source("public", "", ("KINORA_PUBLIC",), _switch, "", "1 where strangers share the studio", takes=(bool,),
+           title="Shared"),
+    Source("in_event", "", ("SPACES_ZERO_GPU",), _not_off, "", "set by Hugging Face's ZeroGPU", takes=(),
+           title="ZeroGPU"),
     Source("config", "--config", ("KINORA_CONFIG",), Path, "FILE", "a TOML file of these settings",
-           f"{settings_file.NAME} in the working folder, if there is one", takes=()),
+           f"{settings_file.NAME} in the working folder, if there is one", takes=(), title="Settings file"),
 )  # fmt: skip
 
 
@@ -297,15 +322,17 @@ def from_environment(**flags: object) -> Settings:
     values: dict[str, Any] = {"hosted": True, "host": "0.0.0.0"} if on_spaces else {}
     values |= {setting: found.value for setting, found in known.items()}
     values |= {name: value for name, value in flags.items() if value is not None and not isinstance(value, str)}
+    origins = {setting: found.origin for setting, found in known.items()}
     if on_spaces:
         values["public"] = True
+        origins = {"host": _SPACE} | origins | {"public": _SPACE}
     if values.get("offline"):
         os.environ["HF_HUB_OFFLINE"] = "1"  # for huggingface_hub here and in the workers
     if values.get("public"):
         values.setdefault("queue_limit", 10)
     elif not is_loopback(values.get("host", Settings.host)) and not values.get("password"):
         values |= {"password": secrets.token_urlsafe(9), "password_made": True}
-    return Settings(**values)
+    return Settings(**values, origins=origins)
 
 
 def given_settings(flags: Mapping[str, object]) -> dict[str, Given]:
@@ -322,12 +349,16 @@ def given_settings(flags: Mapping[str, object]) -> dict[str, Given]:
     path = settings_file.found(str(known["config"].value) if "config" in known else "")
     if path is not None:
         known["config"] = Given(path, known["config"].origin if "config" in known else "the working folder")
-        known = _in_file(path) | known
+        known = in_file(path) | known
     return known
 
 
-def _in_file(path: Path) -> dict[str, Given]:
-    """What the settings file says. Folders in it are named from where it lies; an empty text says nothing."""
+def in_file(path: Path) -> dict[str, Given]:
+    """What a settings file says. Folders in it are named from where it lies; an empty text says nothing.
+
+    Raises:
+        BadSetting: as from_environment.
+    """
     name = printable(path.name)
     try:
         written = settings_file.read(path)

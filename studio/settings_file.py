@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import tomlkit
+
+from engines.media.output import whole_file
 from engines.wording import either, given, number, printable
 from studio.paths import absolute, reason
 
 NAME = "kinora.toml"
 _MOST_BYTES = 1_000_000
+_HEAD = "Settings of Kinora, shared by page and command line. A variable goes before them, and a flag before that."
 _KINDS = {
     str: "a text in quotes", bool: "true or false", int: "a whole number", float: "a number", list: "a list of texts",
     dict: "a table of numbers",
@@ -43,6 +47,48 @@ def read(path: Path) -> dict[str, Any]:
         raise ValueError(f'The settings file "{name}" is no TOML: it is nested too deep.') from None
     except ValueError as error:
         raise ValueError(f'The settings file "{name}" is no TOML: {printable(str(error), longest=200)}.') from None
+
+
+def change(path: Path, values: Mapping[str, Any]) -> None:
+    """Write settings into the file, made if it is not there; None takes one out. What else stands in it stays as it is.
+
+    Raises:
+        ValueError: with the sentence for a file that cannot be read, that is no TOML, or that cannot be written.
+    """
+    name = printable(path.name)
+    if os.path.lexists(path):
+        read(path)
+        written = tomlkit.parse(path.read_text(encoding="utf-8-sig"))
+    else:
+        written = tomlkit.document()
+        written.add(tomlkit.comment(_HEAD))
+    for key, value in values.items():
+        if value is None:
+            written.pop(key, None)
+        elif isinstance(value, Mapping):
+            written.pop(key, None)  # a table of its own would take what comes after it
+            written[key] = tomlkit.inline_table()
+            written[key].update(value)
+        else:
+            written[key] = value
+    try:
+        with whole_file(path.resolve()) as part:
+            part.write_text(tomlkit.dumps(written), encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f'The settings file "{name}" cannot be written: {reason(error)}.') from None
+
+
+def as_written(value: Any) -> Any:
+    """A setting's value as it stands in the file."""
+    match value:
+        case Mapping():
+            numbers = {name: int(one) if float(one).is_integer() else one for name, one in value.items()}
+            return numbers[""] if [*numbers] == [""] else numbers
+        case tuple():
+            return list(value)
+        case Path():
+            return str(value)
+    return value
 
 
 def as_text(value: Any, takes: Sequence[type]) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from studio import allowances
-from studio.settings import SOURCES, Settings, Source, given_settings
+from engines.memory.budget import limits_text
+from studio.settings import SOURCES, Settings, Source
 
 DEFAULT = "default"
 
@@ -26,29 +26,28 @@ class Row:
         return {"setting": self.setting, "value": self.value, "from": self.origin, "help": self.help}
 
 
-def rows(settings: Settings, flags: Mapping[str, object]) -> list[Row]:
-    """The settings that were made with `flags`, in the order of their declaration."""
-    known = given_settings(flags)
+def rows(settings: Settings) -> list[Row]:
+    """The settings, in the order of their declaration."""
     return [
-        Row(source.setting, _value(source, settings), _origin(source, settings, known), source.help)
+        Row(source.setting, value(source, settings), settings.origins.get(source.setting, DEFAULT), source.help)
         for source in SOURCES
     ]
 
 
-def _origin(source: Source, settings: Settings, known: Mapping[str, Any]) -> str:
-    if source.setting in known:
-        return str(known[source.setting].origin)
-    return "Hugging Face Space" if settings.hosted and source.setting in ("host", "public") else DEFAULT
-
-
-def _value(source: Source, settings: Settings) -> str:
-    value = getattr(settings, source.setting)
+def value(source: Source, settings: Settings) -> str:
+    """A setting's value in words; of the password only whether there is one."""
+    held = getattr(settings, source.setting)
     if source.setting == "password":
-        return "made for each run" if settings.password_made else "set" if value else "none"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, Mapping):
-        value = allowances.text(value)
-    if isinstance(value, tuple):
-        value = ", ".join(value)
-    return str(value) if value not in (None, "") else source.default or "none"
+        return "made for each run" if settings.password_made else "set" if held else "none"
+    if isinstance(held, bool):
+        return "true" if held else "false"
+    return text(held) or source.default or "none"
+
+
+def text(held: Any) -> str:
+    """A value as one would write it behind its flag; "" for none."""
+    if isinstance(held, Mapping):
+        return limits_text(held)
+    if isinstance(held, tuple):
+        return ", ".join(held)
+    return "" if held is None else str(held)

@@ -26,7 +26,13 @@ _CHUNK = 8
 
 
 def run(
-    edit: EditSpec, asked: EditRequest, *, output_dir: Path, job_id: str, session: Callable[[], Any]
+    edit: EditSpec,
+    asked: EditRequest,
+    *,
+    output_dir: Path,
+    job_id: str,
+    session: Callable[[], Any],
+    inside: bool = True,
 ) -> Generator[Any, None, None]:
     """Make the edited clip and yield Stage, Step, Note and, last, Done. Closing the generator leaves nothing behind.
 
@@ -34,13 +40,14 @@ def run(
 
     Args:
         session: opens the device, for edits in which a network works.
+        inside: whether the clip carries its settings; the sidecar does in any case.
 
     Raises:
         StudioError: with a sentence for people; the cause of anything unforeseen is chained.
     """
     with Output(Path(output_dir), job_id) as output:
         try:
-            yield from _events(edit, asked, output, session)
+            yield from _events(edit, asked, output, session, inside)
         except StudioError:
             raise
         except OSError as error:
@@ -49,7 +56,9 @@ def run(
             raise MediaError("There was not enough memory for this edit.", hint="Trim the clip first.") from error
 
 
-def _events(edit: EditSpec, asked: EditRequest, output: Output, session: Callable[[], Any]) -> Iterator[Any]:
+def _events(
+    edit: EditSpec, asked: EditRequest, output: Output, session: Callable[[], Any], inside: bool
+) -> Iterator[Any]:
     began = time.monotonic()
     yield Stage(name="Reading the clip")
     assert asked.clip is not None
@@ -59,14 +68,13 @@ def _events(edit: EditSpec, asked: EditRequest, output: Output, session: Callabl
         yield Note(message=note)
     told = metadata.describe_edit(edit.engine, asked, source=source.path, notes=made.notes)
     marked = any(is_marked(path) for path in _clips(asked)) or any(one.get("engine") for one in told.made_from)
-    comment = told.model_dump_json(exclude={"seconds"})
     suffix = edit.suffix(asked)
     part = output.part(suffix)
     yield Stage(name=edit.title)
     counted = _Counted(made)
-    tags = {"title": told.prompt[:120], "comment": comment} | ({"description": "AI-generated video"} if marked else {})
+    tags = metadata.tags(told, inside=inside, marked=marked)
     if made.save is not None:
-        yield from _saved(made, counted, part, comment, marked)
+        yield from _saved(made, counted, part, tags.get("comment", ""), marked)
     elif made.untouched and source.is_h264 and made.sound is not None:
         counted.first, counted.count = next(source.frames()), source.count
         _sounding(source.path, part, made.sound, tags, marked)
@@ -76,7 +84,7 @@ def _events(edit: EditSpec, asked: EditRequest, output: Output, session: Callabl
         raise MediaError("Nothing of the clip is left, so there is nothing to save.")
     told = told.model_copy(update={"seconds": {"total": time.monotonic() - began}})
     text = json.dumps(told.model_dump(mode="json"), ensure_ascii=False, indent=1)
-    write_poster(output.part(".png"), counted.first, parameters=text, marked=marked)
+    write_poster(output.part(".png"), counted.first, parameters=text if inside else "", marked=marked)
     output.write_text(".json", text)
     output.publish()
     height, width = counted.first.shape[:2]

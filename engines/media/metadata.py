@@ -108,6 +108,12 @@ def describe_edit(engine: str, asked: Declared, *, source: Path, notes: Sequence
     )
 
 
+def tags(told: Metadata, *, inside: bool, marked: bool = True) -> dict[str, str]:
+    """What stands in the clip itself: its settings, if they may be `inside`, and that a generator made it, if so."""
+    settings = {"title": told.prompt[:120], "comment": told.model_dump_json(exclude={"seconds", "peak_bytes"})}
+    return (settings if inside else {}) | ({"description": "AI-generated video"} if marked else {})
+
+
 def read(path: Path) -> Metadata | None:
     """The metadata inside a video, else that of its sidecar; None if there is none that can be trusted to be ours."""
     import av

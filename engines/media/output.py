@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -44,6 +47,17 @@ def check_room(folder: Path, stem: str = "room") -> None:
             probe.unlink(missing_ok=True)
     except OSError as error:
         raise media_error(error) from error
+
+
+@contextmanager
+def whole_file(target: Path) -> Iterator[Path]:
+    """A hidden path beside `target` to write to: it becomes `target` at the end, after an error nothing is left."""
+    part = target.with_name(f".{target.name}.{time.monotonic_ns()}.{os.getpid()}.part")
+    try:
+        yield part
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)  # a second name of the same file does not replace the first
 
 
 class Output:

@@ -170,12 +170,13 @@ def box_names(path: Path) -> list[str]:
 
 
 def write_poster(path: Path, pixels: np.ndarray, *, parameters: str, marked: bool = True) -> None:
-    """One frame, uint8 [H, W, 3], as PNG with its settings in the text chunk `parameters`."""
+    """One frame, uint8 [H, W, 3], as PNG with its settings in the text chunk `parameters`, if there are any."""
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
-    info.add_itxt("parameters", parameters)
+    if parameters:
+        info.add_itxt("parameters", parameters)
     if marked:
         info.add_itxt("XML:com.adobe.xmp", XMP)
         info.add_text("Description", "AI-generated picture")

@@ -57,6 +57,11 @@ def read_limits(text: str) -> dict[str, float]:
     return limits
 
 
+def limits_text(limits: Limits) -> str:
+    """Limits as `read_limits` reads them."""
+    return ",".join(f"{device}={number:g}" if device else f"{number:g}" for device, number in limits.items())
+
+
 def limit_of(limits: Limits, device: str) -> int | None:
     """The most bytes of a device that may be used; None where nobody says."""
     stated = limits.get(device, limits.get(""))

@@ -135,8 +135,8 @@ class DeviceService:
             from engines.editing import runner
 
             asked = editing.build(edit, order.request)
-            folder = self.settings.outputs
-            yield from runner.run(edit, asked, output_dir=folder, job_id=order.job, session=lambda: self.session)
+            told = {"output_dir": self.settings.outputs, "job_id": order.job, "inside": order.metadata}
+            yield from runner.run(edit, asked, **told, session=lambda: self.session)
             return
         spec = registry.find(order.engine)
         request = build_request(spec, order.request, pixels=False)  # the engine decodes them
@@ -153,6 +153,7 @@ class DeviceService:
             output_dir=self.settings.outputs,
             job_id=order.job,
             keep=keep,
+            inside=order.metadata,
         )
 
     def _together(
@@ -178,6 +179,7 @@ class DeviceService:
                 pace=session.pace,
                 keep=keep,
                 engine=part.engine,
+                inside=order.metadata,
             )
 
     def _failure(self, error: Exception, what: str) -> Failed:

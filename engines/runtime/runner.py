@@ -39,6 +39,7 @@ def run(
     engine: Any = None,
     keep: Callable[[], bool] = lambda: False,
     notes: Sequence[str] = (),
+    inside: bool = True,
 ) -> Generator[Any, None, None]:
     """Make the clip of `request` and yield Stage, Step, Preview, Note and, last, Done.
 
@@ -51,6 +52,7 @@ def run(
         engine: the engine to run; by default the one behind `spec`.
         keep: whether to stop and keep what there is; asked after everything the engine yields.
         notes: what is to be known of the clip from the beginning.
+        inside: whether clip and poster carry the settings that made them; the sidecar does in any case.
 
     Raises:
         StudioError: with a sentence for people; the cause of anything unforeseen is chained.
@@ -58,7 +60,7 @@ def run(
     request = request.model_copy(update={"seed": seeds(request.seed)[0]})
     with Output(Path(output_dir), job_id) as output:
         try:
-            yield from _Run(spec, request, context, output, pace or Pace()).events(engine, keep, notes)
+            yield from _Run(spec, request, context, output, pace or Pace(), inside).events(engine, keep, notes)
         except NotFinite as error:
             files = context.paths(error.role) if error.role in {part.role for part in context.model.weights} else ()
             raise NotFinite(error.role, when=error.when, file=files[0].name if files else "") from error
@@ -71,8 +73,10 @@ def run(
 class _Run:
     """The state of one run: what was timed, noted and written so far."""
 
-    def __init__(self, spec: EngineSpec, request: Request, context: Context, output: Output, pace: Pace) -> None:
-        self.spec, self.request, self.context, self.output = spec, request, context, output
+    def __init__(
+        self, spec: EngineSpec, request: Request, context: Context, output: Output, pace: Pace, inside: bool
+    ) -> None:
+        self.spec, self.request, self.context, self.output, self.inside = spec, request, context, output, inside
         self.time_left = TimeLeft(
             pace,
             key=f"{spec.name}/{request.model}/{context.device}",
@@ -175,11 +179,7 @@ class _Run:
         writer = VideoWriter(
             self.output.part(".mp4"),
             fps=self.request.fps,
-            tags={
-                "title": self.request.prompt[:120],
-                "comment": self._described(files).model_dump_json(exclude={"seconds", "peak_bytes"}),
-                "description": "AI-generated video",
-            },
+            tags=metadata.tags(self._described(files), inside=self.inside),
         )
         self.writer = BackgroundWriter(writer)
 
@@ -194,7 +194,7 @@ class _Run:
         self.seconds["total"] = time.monotonic() - self._began
         described = self._described(files).model_copy(update={"peak_bytes": peak_bytes, "figures": self.figures})
         text = json.dumps(described.model_dump(mode="json"), ensure_ascii=False, indent=1)
-        write_poster(self.output.part(".png"), self.poster, parameters=text)
+        write_poster(self.output.part(".png"), self.poster, parameters=text if self.inside else "")
         self.output.write_text(".json", text)
         for suffix, content in self.beside.items():
             self.output.write_bytes(suffix, content())

@@ -6,7 +6,7 @@ import argparse
 import json
 
 from studio import settings_table, speech
-from studio.commands.options import Commands, flags_of, setting_flags, settings_of
+from studio.commands.options import Commands, setting_flags, settings_of
 from studio.settings import SOURCES
 
 
@@ -20,7 +20,7 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Show every setting, its value and where that comes from: a flag, a variable, the settings file or nowhere."""
-    rows = settings_table.rows(settings_of(options), flags_of(options))
+    rows = settings_table.rows(settings_of(options))
     if options.json:
         speech.say(json.dumps([row.as_values() for row in rows]))
         return 0

@@ -89,6 +89,10 @@ class Executor(Protocol):
         """From the next job on, use at most so much of each device."""
         ...
 
+    def describe(self, inside: bool) -> None:
+        """From the next job on, clips carry the settings that made them inside, or not."""
+        ...
+
     def hindrance(self) -> str:
         """Why no job can begin now, in a sentence; "" where nothing is in the way."""
         ...

@@ -119,6 +119,9 @@ class InEventExecutor:
     def allow(self, limits: Limits) -> None:
         self._settings = replace(self._settings, memory_gb=limits)
 
+    def describe(self, inside: bool) -> None:
+        self._settings = replace(self._settings, metadata=inside)
+
     def wake(self) -> None:
         return
 
@@ -143,7 +146,8 @@ class InEventExecutor:
             yield from self._run(job)
 
     def _run(self, job: Job) -> Iterator[None]:
-        order = Generate(job=job.id, engine=job.engine, request=dict(job.request))
+        inside = self._settings.metadata
+        order = Generate(job=job.id, engine=job.engine, request=dict(job.request), metadata=inside)
         last: Any = Cancelled()
         try:
             edit = editing.of_job(job.engine)

@@ -173,6 +173,10 @@ class LocalExecutor:
                 if device.process is not None and device.process.usable:
                     self._tell(device.process, Allow(memory_bytes=limit_of(limits, device.state.name)))
 
+    def describe(self, inside: bool) -> None:
+        with self._condition:
+            self._settings = replace(self._settings, metadata=inside)
+
     def hindrance(self) -> str:
         return self._hindrance
 
@@ -287,7 +291,8 @@ class LocalExecutor:
             crew = Crew(job.id, processes, split=team.split, titles=titles)
             for process in processes:
                 process.job, process.heard, self._crews[process] = job, False, crew
-            crew.begin(Generate(job=job.id, engine=job.engine, request=dict(job.request)))
+            inside = self._settings.metadata
+            crew.begin(Generate(job=job.id, engine=job.engine, request=dict(job.request), metadata=inside))
         return True
 
     def _first(self, jobs: Sequence[Job], candidates: Sequence[Candidate]) -> tuple[Job, Team] | None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import gradio as gr
 
-from engines.errors import StudioError
 from engines.memory.budget import limit_of
 from engines.wording import gigabytes, gpu_memory
-from studio import allowances
 from studio.jobs.assign import kind
 from studio.jobs.worker_process import DeviceState
 from studio.page import markup, plumbing
@@ -22,9 +19,9 @@ _LOOK_EVERY_S = 2.0
 
 
 class Machine:
-    """The chip in the header and the fold at the foot of the page.
+    """The chip in the header, and a part of the Settings tab.
 
-    The fold stands only where the page's visitors own the machine: strangers do not unload each other's models.
+    That stands only where the page's visitors own the machine: strangers do not unload each other's models.
     """
 
     def __init__(self, studio: Studio) -> None:
@@ -38,26 +35,14 @@ class Machine:
         gr.on([loaded, self.watch.tick], self.look, None, [self.devices, self.watch], **HIDDEN)
         return self.devices
 
-    def fold(self) -> None:
-        """Draw the fold."""
-        if self.studio.settings.public:
-            return
-        with gr.Accordion("This machine", open=False, elem_id="machine") as fold:
-            self.table = gr.HTML(elem_id="machine-devices")
-            with gr.Row(elem_classes="pair"):
-                self.most = gr.Textbox(
-                    label="Use at most (GB)",
-                    info="Of every device, as 8; or of each, as cuda:0=8,cuda:1=20. Nothing: what is free, less a "
-                    "reserve. It is filled, never exceeded, and holds from the next clip on.",
-                    elem_id="machine-most",
-                    max_lines=1,
-                )
-            with gr.Row(elem_classes="pills"):
-                allow = gr.Button("Use at most that", size="sm", min_width=60, elem_id="machine-allow")
-                free = gr.Button("Free memory", size="sm", min_width=60, elem_id="machine-free")
-            self.said = gr.HTML(elem_id="machine-said", elem_classes="hint")
-        fold.expand(self.open, None, [self.table, self.said, self.most], **HIDDEN)
-        gr.on([allow.click, self.most.submit], self.allow, self.most, [self.table, self.said, self.most], **HIDDEN)
+    def render(self, opened: gr.Tab) -> None:
+        """Draw what is kept warm, and the button, in the tab that is `opened`."""
+        gr.HTML(markup.section("This machine", "What its devices keep warm between clips."), elem_classes="section")
+        self.table = gr.HTML(elem_id="machine-devices")
+        with gr.Row(elem_classes="pills"):
+            free = gr.Button("Free memory", size="sm", min_width=60, elem_id="machine-free")
+        self.said = gr.HTML(elem_id="machine-said", elem_classes="hint")
+        opened.select(self.open, None, [self.table, self.said], **HIDDEN)
         free.click(self.free, None, [self.table, self.said], api_visibility="private", show_progress="minimal")
 
     def look(self) -> Updates:
@@ -73,18 +58,7 @@ class Machine:
 
     def open(self) -> Updates:
         """What is kept warm now."""
-        limits = allowances.text(self.studio.executor.limits())
-        return {self.table: markup.table(self._rows()), self.said: "", self.most: limits}
-
-    def allow(self, most: Any) -> Updates:
-        """Hold every device to what may be used of it from the next clip on, and say so."""
-        try:
-            self.studio.allow(most if isinstance(most, str) else "")
-        except StudioError as error:
-            return {self.said: markup.lines([Line(str(error), "problem")])}
-        limits = allowances.text(self.studio.executor.limits())
-        said = f"From the next clip on, at most {limits} GB." if limits else "From the next clip on, what is free."
-        return {self.said: markup.lines([Line(said)]), self.table: markup.table(self._rows()), self.most: limits}
+        return {self.table: markup.table(self._rows()), self.said: ""}
 
     def free(self) -> Updates:
         """Give back what idle devices keep warm, and say how much it was."""

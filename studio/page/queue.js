@@ -18,10 +18,7 @@
   globalThis.kinora = Object.assign(globalThis.kinora ?? {}, { pageTitle, ended, announcement });
   if (typeof HTMLElement === "undefined") return;
 
-  // ---- what the browser remembers of the panel
-
-  const remembered = (name) => localStorage.getItem(`kinora-${name}`) === "yes";
-  const remember = (name, on) => localStorage.setItem(`kinora-${name}`, on ? "yes" : "no");
+  const { remembered, remember, option } = globalThis.kinora;
 
   const made = (tag, properties = {}, ...children) => {
     const element = Object.assign(document.createElement(tag), properties);
@@ -34,21 +31,6 @@
   const address = (path) => {
     const { root, api_prefix } = globalThis.gradio_config ?? {};
     return `${root ?? ""}${api_prefix ?? "/gradio_api"}/file=${path.split("/").map(encodeURIComponent).join("/")}`;
-  };
-
-  // Two soft tones, made here: no file is fetched.
-  const chime = () => {
-    const context = new AudioContext();
-    [[660, 0], [880, 0.18]].forEach(([pitch, after]) => {
-      const [tone, loudness] = [context.createOscillator(), context.createGain()];
-      tone.frequency.value = pitch;
-      loudness.gain.setValueAtTime(0.12, context.currentTime + after);
-      loudness.gain.exponentialRampToValueAtTime(0.001, context.currentTime + after + 0.5);
-      tone.connect(loudness).connect(context.destination);
-      tone.start(context.currentTime + after);
-      tone.stop(context.currentTime + after + 0.5);
-      tone.onended = () => context.state === "running" && after && context.close();
-    });
   };
 
   class Queue extends HTMLElement {
@@ -67,8 +49,7 @@
         made("header", {}, made("h2", { textContent: "Queue" }),
           made("button", { type: "button", textContent: "Close", onclick: () => this.open(false) })),
         this.summary, this.pausing, this.list, this.endedTitle, this.ended,
-        made("footer", {}, made("p", { textContent: "When a clip is done" }),
-          this.option("notify", "Notification", () => this.mayNotify()), this.option("sound", "Sound", () => { chime(); return true; })),
+        made("footer", {}, made("p", { textContent: "When a clip is done" }), option("notify"), option("sound")),
       );
       this.drawer.setAttribute("aria-label", "Queue");
       this.drawer.addEventListener("keydown", (event) => {
@@ -78,28 +59,14 @@
       });
       addEventListener("focus", () => { this.fresh = false; this.title(); });
       this.replaceChildren(this.chip, this.drawer);
-      this.open(remembered("queue-open") && innerWidth > 768);
-    }
-
-    // A switch that is remembered once `allowed` says yes.
-    option(name, label, allowed) {
-      const box = made("input", { type: "checkbox", checked: remembered(name) });
-      box.onchange = async () => {
-        box.checked = box.checked && (await allowed());
-        remember(name, box.checked);
-      };
-      return made("label", {}, box, ` ${label}`);
-    }
-
-    async mayNotify() {
-      return "Notification" in globalThis && (await Notification.requestPermission()) === "granted";
+      this.open(remembered("queue-open") === "yes" && innerWidth > 768);
     }
 
     open(on) {
       this.isOpen = on;
       this.drawer.hidden = !on;
       this.chip.setAttribute("aria-expanded", String(on));
-      remember("queue-open", on);
+      remember("queue-open", on ? "yes" : "no");
     }
 
     show(data) {
@@ -175,8 +142,8 @@
       this.known = new Map(news.map(({ id, state }) => [id, state]));
       if (!told.length) return;
       this.fresh = true;
-      if (remembered("sound")) chime();
-      if (remembered("notify") && globalThis.Notification?.permission === "granted") {
+      if (remembered("sound") === "yes") globalThis.kinora.chime();
+      if (remembered("notify") === "yes" && globalThis.Notification?.permission === "granted") {
         told.forEach(([title, body]) => new Notification(title, { body, tag: "kinora" }));
       }
     }

@@ -1,4 +1,4 @@
-"""The page: a header, a tab for each purpose of engines, the history, and the machine."""
+"""The page: a header, a tab for each purpose of engines, the history, the models and the settings."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from studio.page.machine import Machine
 from studio.page.models_tab import ModelsTab
 from studio.page.plumbing import HIDDEN
 from studio.page.queue_panel import QueuePanel
+from studio.page.settings_tab import SettingsTab
 from studio.page.theme import THEME
 from studio.service import Studio
 from studio.settings import Settings
@@ -25,9 +26,12 @@ from studio.settings import Settings
 HERE = Path(__file__).parent
 # What gradio keeps of a browser, or of a program that calls, is half a megabyte: the oldest is forgotten first.
 MOST_SESSIONS = 32
-STYLES = ("page.css", "scenes.css", "start_from.css", "mend.css", "compare.css", "history.css", "queue.css")
+STYLES = (
+    "page.css", "scenes.css", "start_from.css", "mend.css", "compare.css", "history.css", "queue.css", "settings.css",
+)  # fmt: skip
 SCRIPTS = (
-    "page.js", "kept_form.js", "scenes.js", "crop.js", "mend.js", "keys.js", "compare.js", "history.js", "queue.js",
+    "page.js", "kept_form.js", "scenes.js", "crop.js", "mend.js", "keys.js", "compare.js", "history.js",
+    "preferences.js", "queue.js",
 )  # fmt: skip
 SHARED = "This studio is shared: clips are kept for an hour, so download those you want to keep."
 LOGO = (HERE / "logo.svg").read_text(encoding="utf-8")
@@ -55,6 +59,8 @@ def build(studio: Studio) -> gr.Blocks:
             if not studio.settings.public:
                 with gr.Tab("Models", id="models") as models_tab:
                     ModelsTab(studio).render(models_tab)
+            with gr.Tab("Settings", id="settings") as settings_tab:
+                SettingsTab(studio, here).render(settings_tab)
         rendered = places.drawn.values()
         for sender in (*(one.sender for one in rendered), from_history):
             send.wire(studio, sender, places, browser=browser)
@@ -64,7 +70,6 @@ def build(studio: Studio) -> gr.Blocks:
         kept_form.wire(places.engine_tabs)
         line.wire(places, browser)
         model_list.Follower(studio, [one.controls.models for one in rendered]).wire(page)
-        here.fold()
     return page
 
 

@@ -48,11 +48,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def edited(folder: Path, out: Path, name: str, *, clip: str = "clip.mp4", session: Any = None, **values: Any) -> Clip:
+def edited(
+    folder: Path,
+    out: Path,
+    name: str,
+    *,
+    clip: str = "clip.mp4",
+    session: Any = None,
+    inside: bool = True,
+    **values: Any,
+) -> Clip:
     """The result of an edit of one of the clips."""
     edit = spec.find(name)
     asked = spec.build(edit, {"clip": {"path": str(folder / clip)}} | values)
-    events = list(runner.run(edit, asked, output_dir=out, job_id="made", session=session or (lambda: None)))
+    told = {"output_dir": out, "job_id": "made", "inside": inside}
+    events = list(runner.run(edit, asked, **told, session=session or (lambda: None)))
     assert isinstance(events[-1], Done)
     steps = [event for event in events if isinstance(event, Step)]
     assert all(step.index <= step.total for step in steps)
@@ -246,6 +256,17 @@ def test_an_edit_says_what_it_was_made_from_and_keeps_the_mark(folder: Path, tmp
     again = edited(tmp_path, tmp_path / "again", "reverse", clip=Path(made.video).name)
     assert metadata.read(Path(again.video)).made_from[0]["made_from"][0]["engine"] == "phantom-wan"
     assert str(tmp_path) not in Path(made.sidecar).read_text()
+
+
+@pytest.mark.parametrize(("name", "values"), [("trim", {"end": 1}), ("sound", {}), ("export", {"format": "gif"})])
+def test_an_edit_that_is_to_tell_nothing_tells_it_beside_alone(
+    folder: Path, tmp_path: Path, name: str, values: dict
+) -> None:
+    given = {"sound": {"path": str(folder / "tone.wav")}} if name == "sound" else values
+    made = edited(folder, tmp_path, name, inside=False, **given)
+    for file in (made.video, made.poster):
+        assert not any(word in Path(file).read_bytes() for word in (b"a star", b"kinora.video")), file
+    assert metadata.parse(Path(made.sidecar).read_text()).prompt == "a star"
 
 
 def test_an_edit_of_what_no_generator_made_bears_no_mark(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from engines.errors import (
 )
 from engines.loading.store import Store
 from engines.media import metadata
+from engines.media.marking import SOURCE_TYPE
 from engines.memory.budget import OWN_BYTES
 from engines.runtime.runner import run
 from engines.runtime.session import Session
@@ -93,6 +94,18 @@ def test_the_clip_tells_how_it_was_made_and_names_no_folder(session, tmp_path):
     assert beside["seconds"]["total"] > 0 and beside["peak_bytes"] > 0
     assert str(tmp_path) not in json.dumps(beside) + inside.model_dump_json()
     assert result.request["picture"] == str(picture)
+
+
+def test_a_clip_that_is_to_tell_nothing_bears_the_mark_alone_and_the_file_beside_it_tells_all(session, tmp_path):
+    request = build_request(TINY, {"prompt": "a secret bear", "seed": 7})
+    context = session.context("tiny", TINY.model("small"))
+    *_, done = run(TINY, request, context, output_dir=tmp_path, job_id="clip", inside=False)
+    for file in (done.result.video, done.result.poster):
+        content = Path(file).read_bytes()
+        assert b"secret" not in content and b"kinora.video" not in content
+        assert SOURCE_TYPE.encode() in content
+    assert metadata.read(Path(done.result.video)).prompt == "a secret bear"  # of the sidecar
+    assert metadata.parse(Path(done.result.sidecar).read_text()).seed == 7
 
 
 def test_the_drawn_seed_is_told_and_makes_the_same_clip_again(session, tmp_path):

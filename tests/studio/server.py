@@ -27,7 +27,10 @@ class Server:
         """Start it and wait until it answers."""
         self.log = self.outputs.parent / "server.log"
         self._file = self.log.open("ab")
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **self.environment}
+        config = self.outputs.parent / "kinora.toml"  # what the page changes stands there, and nowhere else
+        config.touch()
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "KINORA_CONFIG": str(config)}
+        env |= self.environment
         self.process = subprocess.Popen(self.command(), cwd=ROOT, env=env, stdout=self._file, stderr=self._file)
         end = time.monotonic() + timeout_s
         while time.monotonic() < end and self.process.poll() is None:

@@ -71,7 +71,7 @@ def test_the_smaller_clip_that_is_offered_fits(idle: Studio) -> None:
 
 def test_a_stated_number_is_what_counts(idle: Studio) -> None:
     studio = on(idle, LARGE)
-    studio.allow("cuda:0=7.4")
+    studio.executor.allow({"cuda:0": 7.4})
     found = told(studio)
     assert found.estimate.allowed_bytes == 7_400_000_000 and found.colour == "amber"
     assert found.device_bytes <= 7_400_000_000

@@ -1,4 +1,4 @@
-"""The fold about this machine, and the button that gives memory back."""
+"""What is said of this machine, and the button that gives memory back."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ import gradio as gr
 import pytest
 
 from engines.memory.budget import Limits
-from studio import allowances
-from studio.jobs.local import LocalExecutor
 from studio.jobs.worker_process import DeviceState
 from studio.page.machine import Machine
-from studio.service import Studio, open_studio
-from studio.settings import Settings
+from studio.service import Studio
 from tests.studio.conftest import LOOPS_LEFT_OPEN
 
 pytestmark = LOOPS_LEFT_OPEN
@@ -44,7 +41,8 @@ def drawn(studio: Studio, *states: DeviceState) -> Machine:
     with gr.Blocks(analytics_enabled=False):
         machine = Machine(replace(studio, executor=Devices(*states)))
         machine.chip()
-        machine.fold()
+        with gr.Tabs(), gr.Tab("Settings") as opened:
+            machine.render(opened)
     return machine
 
 
@@ -66,35 +64,6 @@ def test_memory_is_given_back_where_nothing_is_made(machine: Machine) -> None:
     assert "nothing kept" in shown[machine.table] and "0.7 GB of models kept warm" in shown[machine.table]
     again = machine.free()
     assert "Nothing was kept on Big." in again[machine.said]
-
-
-def test_how_much_may_be_used_is_said_here_and_kept(machine: Machine) -> None:
-    shown = machine.allow("cuda:0=12, cuda:1=6.5")
-    assert "at most cuda:0=12,cuda:1=6.5 GB" in shown[machine.said] and shown[machine.most] == "cuda:0=12,cuda:1=6.5"
-    assert "at most 12.0 GB used" in shown[machine.table] and "at most 6.5 GB used" in shown[machine.table]
-    assert allowances.kept(machine.studio.settings.outputs) == {"cuda:0": 12.0, "cuda:1": 6.5}
-    wrong = machine.allow("lots")
-    assert "you gave &quot;lots&quot;" in wrong[machine.said] and [*wrong] == [machine.said]
-    assert machine.open()[machine.most] == "cuda:0=12,cuda:1=6.5"
-    machine.allow("")
-    assert allowances.kept(machine.studio.settings.outputs) == {} == machine.studio.executor.limits()
-
-
-def test_what_was_kept_holds_for_a_later_start_that_says_nothing(settings: Settings, specs: dict) -> None:
-    settings.outputs.mkdir()
-    allowances.keep(settings.outputs, {"": 6.0})
-    for given, holds in (({}, {"": 6.0}), ({"cpu": 3.0}, {"cpu": 3.0})):
-        studio = open_studio(replace(settings, memory_gb=given), LocalExecutor)
-        assert studio.executor.limits() == holds
-        studio.store.close()
-    (settings.outputs / allowances.NAME).write_text("[1", encoding="utf-8")
-    assert allowances.kept(settings.outputs) == {}
-
-
-def test_strangers_unload_nothing(idle: Studio) -> None:
-    public = replace(idle, settings=replace(idle.settings, public=True))
-    machine = drawn(public, DeviceState("cuda:0", "Big", held_bytes=5))
-    assert not hasattr(machine, "said"), "the fold is not drawn"
 
 
 def test_the_chip_needs_no_torch(idle: Studio) -> None:

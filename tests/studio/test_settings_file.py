@@ -29,6 +29,7 @@ WRITTEN: dict[str, tuple[str, Any]] = {
     "root_path": ('"/kinora"', "/kinora"),
     "names": ('["studio.example", "other.example"]', ("studio.example", "other.example")),
     "refiner": ('"qwen-3b"', "qwen-3b"),
+    "metadata": ("false", False),
     "preload": ("false", False),
     "offline": ("true", True),
     "public": ("true", True),
@@ -99,7 +100,9 @@ def test_folders_in_the_file_are_named_from_where_it_lies(folder: Path, monkeypa
 def test_what_is_empty_says_nothing(folder: Path) -> None:
     expected = from_environment()
     write(folder / "kinora.toml", '\ufeffoutputs = ""\ndevices = []\nmemory_gb = {}\nhost = "  "')
-    assert vars(from_environment()) == vars(expected) | {"config": folder / "kinora.toml"}
+    found = from_environment()
+    assert found.origins == {"config": "the working folder"}
+    assert vars(found) == vars(expected) | {"config": folder / "kinora.toml", "origins": found.origins}
 
 
 BAD = {
