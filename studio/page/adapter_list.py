@@ -14,7 +14,7 @@ from engines.adapters.files import listed
 from engines.inputs import Media
 from studio.adapters import name_of
 from studio.page import markup, parts
-from studio.page.plumbing import HIDDEN, page
+from studio.page.plumbing import HIDDEN, first_look
 
 NONE_YET = "There are none in this studio's folder of adapters"
 
@@ -54,7 +54,7 @@ class AdapterList:
 
     def wire(self) -> None:
         """A file that is chosen gets a row, one that is not loses it, and the other way round."""
-        page().load(self._choices, None, self.files, **HIDDEN)
+        gr.on(first_look(), self._choices, None, self.files, **HIDDEN)
         self.files.input(self._follow_list, [self.files, self.table], self.table, **HIDDEN)
         self.table.input(self._follow_table, self.table, self.files, **HIDDEN)
 

@@ -14,7 +14,7 @@ from engines.inputs import PICTURES, media_fields
 from engines.types import EngineSpec, Geometry
 from studio.page import tab
 from studio.page.form import Form
-from studio.page.plumbing import HIDDEN, Updates, changed
+from studio.page.plumbing import HIDDEN, Updates, changed, page, seen_when
 from studio.page.tab import Tab
 from studio.service import Studio
 
@@ -69,7 +69,7 @@ class EngineTab:
 def render(studio: Studio, title: str, specs: Sequence[EngineSpec], *, browser: gr.BrowserState) -> EngineTab:
     """Draw the tab of engines that share a title, the first of them shown, and wire the choice."""
     first = specs[0].name
-    with gr.Tab(title, id=first):
+    with gr.Tab(title, id=first) as opened:
         shown = gr.State(first)
         choice = None
         if len(specs) > 1:
@@ -83,7 +83,13 @@ def render(studio: Studio, title: str, specs: Sequence[EngineSpec], *, browser: 
             )
         tabs, areas = {}, {}
         for spec in specs:
-            with gr.Column(visible=spec.name == first, elem_id=f"{spec.name}-area") as areas[spec.name]:
+            # The page opens with its first tab; what another holds is asked for once it is opened.
+            seen = [opened.select] if spec.name == first or choice is None else [choice.change]
+            seen += [page().load] if spec is next(iter(studio.specs.values())) else []
+            with (
+                gr.Column(visible=spec.name == first, elem_id=f"{spec.name}-area") as areas[spec.name],
+                seen_when(*seen),
+            ):
                 tabs[spec.name] = tab.render(studio, spec, browser=browser)
     drawn = EngineTab(first, title, tabs, areas, choice, shown)
     if choice is not None:

@@ -42,7 +42,7 @@ def wire(studio: Studio, form: Form, shown: EstimateLine) -> None:
     changes = [component.change for component in part.components if hasattr(component, "change")]
     outputs = [shown.line, shown.smaller, shown.changes]
     gr.on(
-        [plumbing.page().load, *changes], partial(look, studio, part, shown), part.components, outputs,
+        [*plumbing.first_look(), *changes], partial(look, studio, part, shown), part.components, outputs,
         trigger_mode="always_last", preprocess=False, **HIDDEN,
     )  # fmt: skip
     sized = [component for control in part.controls if {"width", "frames"} & {*control.names}

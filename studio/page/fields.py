@@ -278,7 +278,7 @@ def _upload(spec: EngineSpec, name: str, info: FieldInfo, declared: Media, value
     newest = used = None
     if declared.kind == "clip":
         file = gr.Video(**common)
-        newest = gr.Button("Go on from the newest clip", size="sm", elem_id=f"{spec.name}-{name}-newest")
+        newest = gr.Button("Go on from the newest clip", size="sm", visible=False, elem_id=f"{spec.name}-{name}-newest")
     else:
         file = gr.File(**common)
     with gr.Column(visible=path is not None) as offered:  # without a file there is nothing to say of its parts

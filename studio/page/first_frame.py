@@ -46,7 +46,8 @@ def render(
                 interactive=True,
                 elem_id=f"{elem_id}-1",
             )
-            last = gr.Button("Use the last frame of the newest clip", size="sm", elem_id=f"{elem_id}-last")
+            words = "Use the last frame of the newest clip"
+            last = gr.Button(words, size="sm", visible=False, elem_id=f"{elem_id}-last")
         with gr.Column(scale=1, min_width=200):
             shown = crop_view(path, width=frame[0], height=frame[1], **values)
             view = gr.HTML(shown.html, elem_classes="model-view crop-view")

@@ -60,6 +60,12 @@ class Form:
         """The control that holds pictures, None where the engine takes none."""
         return next((control for control in self.controls if control.board is not None), None)
 
+    @property
+    def newest(self) -> list[gr.Button]:
+        """The buttons for the clip made last: its last frame as a picture, the whole to go on from."""
+        boards = [control.board.last for control in self.controls if control.board is not None]
+        return [button for button in (*boards, *(control.newest for control in self.controls)) if button is not None]
+
     def control(self, name: str) -> Control:
         """The control that holds field `name`."""
         return next(control for control in self.controls if name in control.names)

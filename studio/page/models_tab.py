@@ -17,7 +17,7 @@ from studio.downloads import Download
 from studio.measures import time_span
 from studio.page import markup
 from studio.page.markup import Card, Line, Row
-from studio.page.plumbing import HIDDEN, PRIVATE, Updates, changed, warn
+from studio.page.plumbing import HIDDEN, PRIVATE, Updates, warn
 from studio.service import Studio
 
 _LOOK_EVERY_S = 1.0
@@ -53,7 +53,7 @@ class ModelsTab:
         self.watch = gr.Timer(_LOOK_EVERY_S, active=False)
         about = [self.about, self.agreed, self.download, self.delete, self.sure]
         moving = [self.listed, self.progress, self.stop, self.watch, *about]
-        opened.select(self._look, self.chosen, moving, **HIDDEN)
+        opened.select(self._open, self.chosen, moving, **HIDDEN)
         self.watch.tick(self._look, self.chosen, moving, **HIDDEN)
         self.chosen.change(self._about, self.chosen, about, **HIDDEN)
         gr.on([self.download.click], self._start, [self.chosen, self.agreed], moving, **PRIVATE)
@@ -89,16 +89,24 @@ class ModelsTab:
             self.sure: gr.update(visible=False),
         }
 
+    def _open(self, key: Any) -> Updates:
+        """Everything, also while a download runs."""
+        return self._all(key) | self._moving()
+
     def _look(self, key: Any) -> Updates:
         """How far the download is; the rest as well once it has ended."""
+        moving = self._moving()
+        return moving if moving[self.watch].active else self._all(key) | moving
+
+    def _moving(self) -> Updates:
+        """How far the download is, and whether there is more to see of it."""
         now = self.studio.downloads.current()
         running = now is not None and now.state == "running"
-        updates = {
+        return {
             self.progress: markup.card(_card(now)) if now is not None else "",
             self.stop: gr.update(visible=running),
             self.watch: gr.Timer(active=running),
         }
-        return changed(updates if running else updates | self._all(key))
 
     def _all(self, key: Any) -> Updates:
         """The list, and the chosen model."""

@@ -72,6 +72,12 @@
   // How much larger a small clip is drawn: a whole number of times, so that each of its pixels is a square.
   const enlargement = (most, width, available) => Math.max(1, Math.min(most, Math.floor(available / width)));
 
+  // How the result stands, for the button that leads there; nothing where there is none.
+  const resultWords = (kind, percent) => {
+    if (/\brunning\b/.test(kind)) return percent ? `${percent} %` : "Making";
+    return /\bwaiting\b/.test(kind) ? "Waiting" : /\bfailed\b/.test(kind) ? "Not made" : /\bempty\b/.test(kind) ? "" : "Clip";
+  };
+
   // ---- what gradio's events do to the page
 
   // The clip itself shows which frame is picked: its video stops there.
@@ -87,6 +93,7 @@
 
   globalThis.kinora = {
     ...globalThis.kinora, constant, startFrom, promptCount, presetSteps, framesFromSeconds, secondsFromFrames, seedField, settingsLine, enlargement, showFrame,
+    resultWords,
   };
   if (typeof document === "undefined") return;
 
@@ -100,9 +107,8 @@
     document.querySelectorAll(".slots").forEach((board) =>
       board.querySelectorAll(".slot").forEach((slot, index) => {
         const name = `picture ${index + 1}`;
-        for (const [kind, words] of [["left", `Move ${name} left`], ["right", `Move ${name} right`], ["clear", `Clear ${name}`]]) {
-          slot.querySelector(`button.${kind}`)?.setAttribute("aria-label", words);
-        }
+        const words = { "button.left": `Move ${name} left`, "button.right": `Move ${name} right`, ".icon-button-wrapper button": `Clear ${name}` };
+        for (const [kind, word] of Object.entries(words)) slot.querySelector(kind)?.setAttribute("aria-label", word);
         slot.querySelector(".keep input")?.setAttribute("aria-label", `Keep the background of ${name}`);
         slot.querySelector("input[type=file]")?.setAttribute("aria-label", `Choose ${name}`);
       }),
@@ -132,6 +138,22 @@
     wasActive = active;
   };
 
+  // From then on a button beside Generate says how it stands, and leads there.
+  const lead = () => {
+    const card = currentCard();
+    const dock = [...document.querySelectorAll(".controls .dock")].find(visible);
+    if (!dock || !card) return;
+    let button = dock.querySelector(".to-result");
+    if (!button) {
+      button = Object.assign(document.createElement("button"), { className: "to-result", type: "button" });
+      button.addEventListener("click", () => currentCard()?.scrollIntoView({ block: "start", behavior: "smooth" }));
+      dock.append(button);
+    }
+    const words = resultWords(card.className, card.querySelector("[role=progressbar]")?.getAttribute("aria-valuenow"));
+    if (button.textContent !== words) button.textContent = words;
+    button.hidden = !words || !onPhone();
+  };
+
   // Clips of the small built-in models keep their own pixels, however wide the column is.
   const enlarge = () => {
     document.querySelectorAll(".own-pixels video").forEach((video) => {
@@ -149,7 +171,7 @@
   const look = () => {
     if (planned) return;
     planned = true;
-    setTimeout(() => { planned = false; label(); speak(); follow(); enlarge(); }, 200);
+    setTimeout(() => { planned = false; label(); speak(); follow(); lead(); enlarge(); }, 200);
   };
   new MutationObserver(look).observe(document.documentElement, { childList: true, subtree: true });
   addEventListener("resize", look);

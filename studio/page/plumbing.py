@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from html import escape
 from typing import Any
 
@@ -21,6 +24,24 @@ def page() -> gr.Blocks:
     building = gr.context.Context.root_block
     assert building is not None
     return building
+
+
+_seen: ContextVar[tuple[Any, ...]] = ContextVar("_seen", default=())
+
+
+@contextmanager
+def seen_when(*triggers: Any) -> Iterator[None]:
+    """What is drawn within is first seen when one of these happens, as when its tab is opened."""
+    token = _seen.set(triggers)
+    try:
+        yield
+    finally:
+        _seen.reset(token)
+
+
+def first_look() -> list[Any]:
+    """When what is being drawn is first seen: what it needs of the studio can wait until then."""
+    return [*_seen.get()] or [page().load]
 
 
 def changed(updates: Updates) -> Any:

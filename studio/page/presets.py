@@ -15,7 +15,7 @@ from engines.adapters.fast import FEWEST_STEPS
 from engines.errors import InvalidRequest
 from engines.types import EngineSpec
 from studio.page.form import Form
-from studio.page.plumbing import HIDDEN, PRIVATE, Updates, changed, page, script
+from studio.page.plumbing import HIDDEN, PRIVATE, Updates, changed, first_look, script
 
 FAST = "Fast"
 _DECIDE = {"model", "steps", "later_steps", "adapters"}
@@ -36,7 +36,7 @@ def wire(form: Form, quality: gr.Radio, model: gr.Dropdown, *, fast: Fast) -> No
     quick = {FAST: dict.fromkeys(_step_fields(spec), FEWEST_STEPS)}  # until the adapter's own number comes
     counts = {one.name: quick | {name: dict(given) for name, given in one.presets.items()} for one in spec.models}
     quality.input(None, [model, quality], steps, js=script("presetSteps", counts), **PRIVATE)
-    now = [page().load, model.change, *(field.change for field in steps)]
+    now = [*first_look(), model.change, *(field.change for field in steps)]
     if spec.one_pass:
         quality.input(partial(_switch, form, fast), [quality, *form.components], form.components, **HIDDEN)
         now.append(form.control("adapters").components[1].change)

@@ -21,7 +21,7 @@ from engines.types import EngineSpec
 from engines.validation import text_problem
 from studio.page import markup
 from studio.page.markup import Change
-from studio.page.plumbing import HIDDEN, PRIVATE, Updates, page, script
+from studio.page.plumbing import HIDDEN, PRIVATE, Updates, first_look, script
 from studio.page.uploads import received
 from studio.service import Studio
 
@@ -94,9 +94,8 @@ class Refining:
         self.back.click(
             self._undone, [self.before, prompt.written, prompt.refined_by], [*prompt.components, self.back], **HIDDEN
         )
-        loaded = page().load
         gr.on(
-            [loaded, prompt.text.change, model.change], self._remark, [prompt.text, model], self.remark,
+            [*first_look(), prompt.text.change, model.change], self._remark, [prompt.text, model], self.remark,
             trigger_mode="always_last", **HIDDEN,
         )  # fmt: skip
         # Undo would throw away what is written from here on.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import gradio as gr
@@ -21,6 +22,7 @@ class ResultColumn:
     Attributes:
         seen: what the page has been sent last, so that nothing is sent twice: a video sent again starts over.
         clip: the id of the job whose clip is shown.
+        newest: the form's buttons for the clip made last, offered once there is one.
     """
 
     status: gr.HTML
@@ -43,15 +45,16 @@ class ResultColumn:
     timer: gr.Timer
     seen: gr.State
     clip: gr.State
+    newest: tuple[gr.Button, ...] = ()
 
     @property
     def components(self) -> list[Component | gr.Accordion]:
         """All of them, as an event's outputs."""
-        return [getattr(self, one.name) for one in fields(self)]
+        return [*(getattr(self, one.name) for one in fields(self) if one.name != "newest"), *self.newest]
 
 
-def render(name: str) -> ResultColumn:
-    """Draw the column of the engine `name`, with nothing to show yet."""
+def render(name: str, *, newest: Sequence[gr.Button] = ()) -> ResultColumn:
+    """Draw the column of the engine `name`, with nothing to show yet; `newest`: see ResultColumn."""
     status = gr.HTML(elem_id=f"{name}-status", elem_classes="status")
     with gr.Row(elem_classes="actions"):
         keep = gr.Button("Stop and keep", size="md", visible=False, elem_id=f"{name}-keep")
@@ -103,6 +106,7 @@ def render(name: str) -> ResultColumn:
         timer,
         gr.State({}),
         gr.State(""),
+        tuple(newest),
     )
 
 

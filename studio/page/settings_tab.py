@@ -55,7 +55,7 @@ class SettingsTab:
                 else:
                     self.machine.render(opened)
                     gr.HTML(markup.section("Who reaches it", ELSEWHERE), elem_classes="section")
-                    gr.HTML(markup.table(self._shown()), elem_id="settings-shown")
+                    self.shown = gr.HTML(elem_id="settings-shown")
             if not settings.public:
                 with gr.Column(min_width=320):
                     self._changed(opened)
@@ -79,15 +79,16 @@ class SettingsTab:
             self.said = gr.HTML(elem_id="settings-said", elem_classes="hint")
             save = gr.Button("Save", variant="primary", size="lg", elem_id="settings-save")
         fields = [*self.fields.values()]
-        opened.select(self.open, None, [self.said, *fields], **HIDDEN)
+        opened.select(self.open, None, [self.said, self.shown, *fields], **HIDDEN)
         save.click(self.save, fields, [self.said, *fields], **PRIVATE)
 
     def open(self) -> Updates:
-        """What the settings file says now."""
+        """What the settings file says now, and what was given otherwise: folders stand in no page that is not asked."""
+        shown: Updates = {self.said: "", self.shown: markup.table(self._shown())}
         try:
-            return {self.said: ""} | self._held()
+            return shown | self._held()
         except StudioError as error:
-            return {self.said: markup.refused(error)}
+            return shown | {self.said: markup.refused(error)}
 
     def save(self, *values: Any) -> Updates:
         """Write what was changed, and say when it counts."""
@@ -134,7 +135,7 @@ def _field(choice: Choice) -> Component:
     shared: dict[str, Any] = {
         "label": source.title,
         "info": told(choice),
-        "value": choice.value,
+        "value": None if source.read is Path else choice.value,
         "interactive": not choice.fixed_by,
         "elem_id": f"settings-{source.setting}",
     }

@@ -96,16 +96,16 @@ def _slot(
             visible=_mendable(declared, path, keep),
         )  # fmt: skip
         with gr.Row(elem_classes="slot-buttons"):
-            left, right, clear = (
-                gr.Button(word, size="sm", min_width=20, visible=path is not None, elem_classes=word.lower())
-                for word in ("Left", "Right", "Clear")
+            left, right = (
+                gr.Button(f"Move {word}", size="sm", min_width=20, visible=path is not None, elem_classes=word)
+                for word in ("left", "right")
             )
-    return Slot(image, box, brush, view, mend, left, right, clear)
+    return Slot(image, box, brush, view, mend, left, right)
 
 
 @dataclass(frozen=True)
 class Slot:
-    """One numbered place for a picture, and the buttons that mend its cut-out, move it left and right and empty it."""
+    """One numbered place for a picture, and the buttons that mend its cut-out and move it; its own ✕ empties it."""
 
     image: gr.Image
     keep: gr.Checkbox
@@ -114,7 +114,6 @@ class Slot:
     mend: gr.Button
     left: gr.Button
     right: gr.Button
-    clear: gr.Button
 
 
 @dataclass(frozen=True)
@@ -140,14 +139,14 @@ class Board:
         return [part for slot in self.slots for part in (slot.image, slot.keep, slot.brush)]
 
     def wire(self, framing: Sequence[Component]) -> None:
-        """Moving, emptying and previewing. `framing`: the size, and whether pictures are prepared as published."""
+        """Moving and previewing. `framing`: the size, and whether pictures are prepared as published."""
         held = self.components
         for index, slot in enumerate(self.slots):
             gr.on(
                 [part.change for part in (slot.image, slot.keep, slot.brush, *framing)],
                 partial(look, self.declared),
                 [slot.image, slot.keep, slot.brush, *framing],
-                [slot.view, slot.left, slot.right, slot.clear, slot.keep, slot.mend],
+                [slot.view, slot.left, slot.right, slot.keep, slot.mend],
                 preprocess=False,
                 **HIDDEN,
             )
@@ -155,7 +154,6 @@ class Board:
             slot.right.click(_move(index, +1), held, held, preprocess=False, **HIDDEN)
             # Strokes belong to the picture that they were painted on.
             slot.image.input(None, None, slot.brush, js=script("constant", ""), **PRIVATE)
-            slot.clear.click(None, None, slot.image, js=script("constant", None), **PRIVATE)
 
     def take(self, path: str, raw: Sequence[Any]) -> list[Any] | None:
         """What the slots should hold so that the first empty one has this picture too; None if all are full.
@@ -236,7 +234,7 @@ def _mendable(declared: Media, path: str | None, keep_background: Any) -> bool:
 def look(
     declared: Media, image: Any, keep_background: Any, brush: Any, size: Any, as_published: Any = False
 ) -> list[Any]:
-    """What one slot shows besides its picture. Outputs: preview, its three buttons, keep-background, mending."""
+    """What one slot shows besides its picture. Outputs: preview, its two buttons, keep-background, mending."""
     path, canvas = received(image), sides(size)
     there = path is not None
     shown: Any = gr.skip()
@@ -247,7 +245,7 @@ def look(
         )  # fmt: skip
     mend = gr.update(visible=_mendable(declared, path, keep_background))
     keep = gr.update(visible=there and KEEP in declared.parts)
-    return [shown, *(gr.update(visible=there) for _ in range(3)), keep, mend]
+    return [shown, *(gr.update(visible=there) for _ in range(2)), keep, mend]
 
 
 def sides(size: Any) -> dict[str, int] | None:

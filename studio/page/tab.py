@@ -11,7 +11,7 @@ from engines.types import EngineSpec
 from studio.page import controls, result, send, start_from, sweep_row, with_and_without
 from studio.page.controls import Controls
 from studio.page.form import Form
-from studio.page.plumbing import HIDDEN, page
+from studio.page.plumbing import HIDDEN, first_look
 from studio.page.result import ResultColumn
 from studio.page.send import Sender
 from studio.page.tab_events import TabEvents
@@ -41,7 +41,7 @@ def render(studio: Studio, spec: EngineSpec, *, browser: gr.BrowserState) -> Tab
             pair = with_and_without.render(spec, left.models.chosen.value)
             several = sweep_row.render(spec)
         with gr.Column(scale=6, min_width=320, elem_classes="result"):
-            right = result.render(spec.name)
+            right = result.render(spec.name, newest=left.form.newest)
             sender = send.render(studio.specs.values(), name=spec.name, clip=right.clip, video=right.video)
     events = TabEvents(studio, left, right, browser=browser)
     _wire_making(events)
@@ -68,6 +68,7 @@ def _wire_making(events: TabEvents) -> None:
         concurrency_limit=None,
     )
     shown = [browser, right.seen]
+    gr.on(first_look(), events.load, shown, [browser, *right.components], **HIDDEN)
     right.timer.tick(events.tick, shown, right.components, **HIDDEN)
     right.cancel.click(events.cancel, shown, right.components, **HIDDEN)
     right.keep.click(events.keep, shown, right.components, **HIDDEN)
@@ -83,12 +84,11 @@ def _wire_making(events: TabEvents) -> None:
 def _wire_readings(events: TabEvents) -> None:
     """What a text means for a clip of this length, while it is written."""
     frames, fps = events.form.component("frames"), events.form.component("fps")
-    loaded = page().load
     for name, line in events.controls.readings.items():
         text = events.form.component(name)
         gr.on(
-            [loaded, text.change, frames.change, fps.change], partial(events.reading, name), [text, frames, fps], line,
-            trigger_mode="always_last", **HIDDEN,
+            [*first_look(), text.change, frames.change, fps.change], partial(events.reading, name),
+            [text, frames, fps], line, trigger_mode="always_last", **HIDDEN,
         )  # fmt: skip
 
 
@@ -96,8 +96,7 @@ def _wire_continuing(events: TabEvents) -> None:
     """The list of clips that can go on, and the button for the one that is shown."""
     right, form, browser = events.result, events.form, events.browser
     earlier = form.component(str(form.spec.field_of("earlier job")))
-    loaded = page().load
-    gr.on([loaded, right.video.change], events.earlier_clips, browser, earlier, **HIDDEN)
+    gr.on([*first_look(), right.video.change], events.earlier_clips, browser, earlier, **HIDDEN)
     earlier.input(events.fit_earlier, [browser, earlier], form.components, preprocess=False, **HIDDEN)
     right.longer.click(events.go_on, [browser, right.clip], form.components, **HIDDEN)
     right.anew.click(events.make_anew, [browser, right.clip], form.components, **HIDDEN)

@@ -63,11 +63,11 @@ class TabEvents:
             for _ in attended:
                 yield changed(self.updates(known, {}))
 
-    def load(self, browser: Any) -> Any:
-        """Find the clip that this browser, or the studio, is at."""
+    def load(self, browser: Any, seen: Any = None) -> Any:
+        """Find the clip that this browser, or the studio, is at, when the tab is opened."""
         known = visitor(self.studio, browser)
         known[self.spec.name] = self._batch(known)
-        return {self.browser: known} | self.updates(known, {})
+        return {self.browser: known} | self.updates(known, seen or {})
 
     def tick(self, browser: Any, seen: Any) -> Any:
         """What changed since the last look."""
@@ -184,6 +184,7 @@ class TabEvents:
     def updates(self, known: Mapping[str, Any], seen: Mapping[str, Any]) -> Updates:
         """What the result column should hold now, without what has been `seen`: a video sent again starts over."""
         column, batch = self.result, self._batch(known)
+        newest = bool(column.newest) and bool(self.studio.store.finished(owner=known["owner"], limit=1))
         now = panel.view(self.studio, self.spec, batch, owner=known["owner"])
         parts: dict[str, tuple[Any, Updates]] = {
             "status": (now.card, {column.status: markup.card(now.card)}),
@@ -192,6 +193,7 @@ class TabEvents:
             "keepable": (now.keepable, {column.keep: gr.update(visible=now.keepable)}),
             "retry": (now.retry and now.retry.id, self._retrying(now.retry)),
             "active": (now.active, self._activity(now.active)),
+            "newest": (newest, {button: gr.update(visible=newest) for button in column.newest}),
         }
         fresh = {name: str(hash(state)) for name, (state, _) in parts.items()}
         fresh["clip"] = f"{batch}/{now.clip.id}" if now.clip else ""

@@ -16,7 +16,6 @@ from studio.page.gate import MOST_UPLOAD_BYTES, Gate
 from studio.page.guarded import Page
 from studio.page.machine import Machine
 from studio.page.models_tab import ModelsTab
-from studio.page.plumbing import HIDDEN
 from studio.page.queue_panel import QueuePanel
 from studio.page.settings_tab import SettingsTab
 from studio.page.theme import THEME
@@ -66,7 +65,6 @@ def build(studio: Studio) -> gr.Blocks:
             send.wire(studio, sender, places, browser=browser)
         for one in rendered:
             send.wire_newest(studio, one.form, browser=browser)
-            page.load(one.events.load, browser, [browser, *one.result.components], **HIDDEN)
         kept_form.wire(places.engine_tabs)
         line.wire(places, browser)
         model_list.Follower(studio, [one.controls.models for one in rendered]).wire(page)

@@ -173,9 +173,7 @@ def test_another_engine_takes_over_what_was_said(page, picture: Path) -> None:
     assert page.get_by_role("tab", name="Subject references").count() == 1
 
     page.get_by_label("Prompt", exact=True).fill("a blue square alone")
-    page.locator("#bindweave-references-2").get_by_role("button", name="Clear").or_(
-        page.get_by_role("button", name="Clear picture 2")
-    ).first.click()
+    page.locator("#bindweave-area").get_by_role("button", name="Clear picture 2").click()
     page.locator("#bindweave-references-2 img").wait_for(state="detached")
     page.get_by_role("radio", name="Phantom-Wan").check()
     page.locator("#phantom-wan-go").wait_for()

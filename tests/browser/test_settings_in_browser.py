@@ -32,7 +32,7 @@ def test_theme_and_view_are_this_browsers_and_last(page, server: Studio) -> None
     folds = page.locator("#phantom-wan-area .advanced")
     page.get_by_role("tab", name="Subject references").click()
     page.get_by_role("button", name="Generate", exact=True).wait_for()
-    assert folds.count() > 1 and not any(fold.is_visible() for fold in folds.all())
+    assert folds.count() and not any(fold.is_visible() for fold in folds.all())
     opened(page)
     page.emulate_media(color_scheme="light")
     assert page.get_by_label("Theme").input_value() == "dark" and is_dark(page)

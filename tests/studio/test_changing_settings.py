@@ -179,6 +179,9 @@ def test_the_tab_saves_and_says_where_each_value_comes_from(studio: Studio, fold
     studio = replace(studio, settings=from_environment(split="auto"))
     tab = drawn(studio)
     held = tab.open()
+    assert str(folder / "kinora.toml") in held[tab.shown]
+    written = [str(block.value) for block in tab.blocks if hasattr(block, "value")]
+    assert not [text for text in written if str(folder) in text], "the page tells folders only when it is asked"
     infos = {name: held[field]["info"] for name, field in tab.fields.items()}
     assert infos["attention"].endswith("From kinora.toml.")
     assert infos["split"].endswith("Set by --split, which goes before the file.")

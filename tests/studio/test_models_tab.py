@@ -14,6 +14,7 @@ import gradio as gr
 import pytest
 
 from engines.registry import SPECS
+from studio.downloads import Download
 from studio.page.models_tab import ModelsTab
 from studio.service import Studio
 from studio.settings import from_environment
@@ -60,6 +61,17 @@ def test_a_download_that_cannot_be_is_a_sentence(tab: ModelsTab, idle: Studio) -
     shown = tab._look(LIMITED)
     assert "cannot be downloaded" in shown[tab.progress] or "free" in shown[tab.progress]
     assert shown[tab.watch].active is False and shown[tab.download]["visible"]
+
+
+def test_opened_while_a_download_runs_it_lists_all_the_same(
+    tab: ModelsTab, idle: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = Download("phantom-wan", "1.3B", 2 * 10**9, done_bytes=10**9)
+    monkeypatch.setattr(idle.downloads, "current", lambda: running)
+    shown = tab._open(FREE)
+    assert "Phantom-Wan 14B" in shown[tab.listed] and "17.6 GB" in shown[tab.about]
+    assert "1.0 GB of 2.0 GB" in shown[tab.progress] and shown[tab.watch].active
+    assert tab.listed not in tab._look(FREE), "each second only what moves is sent"
 
 
 def test_nothing_is_changed_where_strangers_share_the_studio(

@@ -55,6 +55,15 @@ def test_the_page_is_served_without_torch_and_tells_nothing_of_this_machine(serv
             assert secret not in text, f"{address} shows {secret}"
 
 
+def test_what_a_tab_needs_waits_until_it_is_opened(server: Server) -> None:
+    config = json.loads(_get(f"{server.url}/config"))
+    asked = [
+        one for one in config["dependencies"] if one["backend_fn"] and any(how == "load" for _, how in one["targets"])
+    ]
+    # The devices, the queue, the lists of models, the kept forms, and what the first engine's form and result hold.
+    assert len(asked) <= 10 < len(SPECS) * 5
+
+
 def test_every_name_on_the_page_is_one_things(server: Server) -> None:
     names = [one["props"].get("elem_id") for one in json.loads(_get(f"{server.url}/config"))["components"]]
     assert [name for name, count in Counter(filter(None, names)).items() if count > 1] == []

@@ -203,6 +203,14 @@ def test_a_dragged_frame_lies_with_its_middle_under_the_pointer() -> None:
 
 
 @needs_node
+def test_the_way_to_the_result_says_how_it_stands() -> None:
+    kinds = [("card running", "42"), ("card running", None), ("card waiting", None), ("card failed", None),
+             ("card done", None), ("card cancelled", None), ("card empty", None)]  # fmt: skip
+    words = called(*(("resultWords", [*kind]) for kind in kinds))
+    assert words == ["42 %", "Making", "Waiting", "Not made", "Clip", "Clip", ""]
+
+
+@needs_node
 def test_text_is_never_markup() -> None:
     rules = duration.rules(SPECS["pyramid-flow"])
     model = SPECS["pyramid-flow"].models[0].name
