@@ -29,6 +29,7 @@ TOLD = MARKED + "The settings that made it, prompt included, stand inside as wel
 UNTOLD = MARKED + "The settings that made it are not inside."
 ELSEWHERE = "They decide who reaches this page, so they are set where it is started, or in the file."
 
+_LONGEST = 500  # a path is of use only whole
 _GROUPS = (
     ("Making clips", ("memory_gb", "devices", "split", "attention", "preload")),
     ("Prompts, clips and network", ("refiner", "metadata", "offline")),
@@ -116,7 +117,7 @@ class SettingsTab:
             value = settings_table.value(source, settings)
             shown = Path(value).name if folder and not settings.owned else value
             origin = settings.origins.get(source.setting, settings_table.DEFAULT)
-            rows.append(Row(source.title, printable(shown), origin))
+            rows.append(Row(source.title, printable(shown, longest=_LONGEST), origin))
         return rows
 
 

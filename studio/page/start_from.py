@@ -17,7 +17,7 @@ from engines.request import control
 from engines.types import EngineSpec, ModelSpec
 from studio.measures import clip_seconds
 from studio.page.form_control import Control
-from studio.page.plumbing import HIDDEN, PRIVATE, page, script
+from studio.page.plumbing import HIDDEN, PRIVATE, first_look, page, script
 
 if TYPE_CHECKING:
     from studio.page.tab_events import TabEvents
@@ -102,7 +102,7 @@ def _wire_kept(events: TabEvents, name: str) -> None:
     for text in form.spec.cuts:
         said = [form.component(one) for one in (text, "frames", "fps")]
         gr.on(
-            [page().load, earlier.change, *(one.change for one in said)], events.can_be_kept,
+            [*first_look(), earlier.change, *(one.change for one in said)], events.can_be_kept,
             [events.browser, earlier, box, *said], box, trigger_mode="always_last", preprocess=False, **HIDDEN,
         )  # fmt: skip
         elem_id = f"{form.spec.name}-{text}"
