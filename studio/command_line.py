@@ -11,13 +11,13 @@ from pathlib import Path
 from engines.errors import IncompatibleCheckpoint, InvalidRequest, MissingWeights, StudioError
 from engines.wording import printable
 from studio import one_clip, speech
-from studio.commands import batch, edit, generate, models, refine, serve, settings
+from studio.commands import batch, calibrate, edit, generate, models, refine, serve, settings
 from studio.commands.answers import BAD_REQUEST, CANCELLED, FAILED, report
 from studio.commands.options import Parser
 from studio.paths import reason
 from studio.settings import BadSetting
 
-COMMANDS = (serve, generate, batch, edit, refine, models, settings)
+COMMANDS = (serve, generate, batch, edit, refine, models, calibrate, settings)
 _REQUESTS_FAULT = (InvalidRequest, MissingWeights, IncompatibleCheckpoint, BadSetting, one_clip.BadOutput)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -78,8 +78,11 @@ class BindWeaveModel:
     mllm_tokenizer: Path
 
     @classmethod
-    def find(cls, context: Context, *, adapters: Sequence[Adapter] = ()) -> BindWeaveModel:
+    def find(cls, context: Context, *, adapters: Sequence[Adapter] = (), **cached: Any) -> BindWeaveModel:
         """The model's files as the context has them, its transformer with adapters; nothing is loaded.
+
+        Args:
+            cached: the step cache, and for how many steps: see WanModel.find.
 
         Raises:
             MissingWeights: a file is missing.
@@ -88,7 +91,7 @@ class BindWeaveModel:
         kinds = {"transformer": BINDWEAVE, "image_encoder": IMAGE_ENCODER, "mllm": QWEN}
         found = networks(context, kinds, fits=FITS)
         return cls(
-            wan=WanModel.find(context, transformer_kind=BINDWEAVE, adapters=adapters),
+            wan=WanModel.find(context, transformer_kind=BINDWEAVE, adapters=adapters, **cached),
             image_encoder=found["image_encoder"],
             mllm=found["mllm"],
             mllm_tokenizer=tokenizer_file(context, "mllm_tokenizer"),

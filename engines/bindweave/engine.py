@@ -38,7 +38,9 @@ class BindWeave:
     @torch.no_grad()
     def generate(self, request: BindWeaveRequest, context: Context) -> Iterator[Any]:
         """Yields Stage, Note, LatentStep and Frames; closing it leaves nothing behind."""
-        model = BindWeaveModel.find(context, adapters=request.adapters)
+        model = BindWeaveModel.find(
+            context, adapters=request.adapters, step_cache=request.step_cache, steps=request.steps
+        )
         size = {"width": request.width, "height": request.height}
         decoding = model.wan.decoder(context, **size)
         made_for = context.model.geometry.sizes[0]
@@ -92,7 +94,8 @@ class BindWeave:
         # Drawn in the precision that the published code draws in, for the same seeds.
         generator = torch.Generator().manual_seed(request.seed)
         noise = torch.randn(shape, generator=generator, dtype=torch.bfloat16).float()
-        component, room = model.wan.denoiser(context, token_count(model.wan.transformer.config, *condition.shape[1:]))
+        tokens = token_count(model.wan.transformer.config, *condition.shape[1:])
+        component, room = model.wan.denoiser(context, tokens, count=len(readings))
         with context.use(component, working_bytes=room) as network:
             for state in sample(
                 network,

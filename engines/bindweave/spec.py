@@ -14,7 +14,7 @@ from engines.inputs import AdaptableRequest, Reference
 from engines.loading.store import ASSETS
 from engines.memory import activations
 from engines.parameters import guidance_scale, published_pictures, reference_pictures, timestep_shift
-from engines.sampling import guidance
+from engines.sampling import caches, guidance
 from engines.training.words import SENTENCE as STARTER_WORDS
 from engines.types import UNVERIFIED, EngineSpec, ModelSpec, Need, Phase, Weights
 from engines.validation import prompt_problems
@@ -58,6 +58,7 @@ class BindWeaveRequest(AdaptableRequest):
         help="How strongly the clip keeps to the prompt, as it was read with the pictures. The pictures always count.",
     )
     shift: float = timestep_shift(3.0)
+    step_cache: caches.Name = caches.step_cache()
     published_pictures: bool = published_pictures()
 
 
@@ -77,7 +78,7 @@ def phases(request: BindWeaveRequest, outlines: Mapping[str, Any], device: str) 
         Phase("Reading the pictures", (Need("image_encoder", {"": lambda itemsize: 0}),)),
         wan.looking(outlines, device, **size, frames=request.frames),
         Phase("Reading prompt and pictures together", (Need("mllm", {"": together}),)),
-        Phase("Making the video", (wan.single(config, count),)),
+        Phase("Making the video", (wan.single(config, count, passes=2, step_cache=request.step_cache),)),
         wan.decoded(outlines, device, **size),
     )
 
@@ -152,7 +153,7 @@ BINDWEAVE = EngineSpec(
     one_pass={"guidance": 1.0},
     advice="The video model reads the pictures with the prompt: name each subject once, by traits seen in its "
     "picture, and say how all of them move together in one scene.",
-    check=prompt_problems,
+    check=lambda request, model: [*prompt_problems(request), *caches.problems(request)],
     phases=phases,
     passes=lambda request: len(guidance.needed(guidance.text_weights(request.guidance))),
 )

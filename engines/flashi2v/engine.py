@@ -40,7 +40,13 @@ class FlashI2V:
     @torch.no_grad()
     def generate(self, request: FlashI2VRequest, context: Context) -> Iterator[Any]:
         """Yields Stage, Note, LatentStep and Frames; closing it leaves nothing behind."""
-        model = WanModel.find(context, transformer_kind=FLASHI2V, adapters=request.adapters)
+        model = WanModel.find(
+            context,
+            transformer_kind=FLASHI2V,
+            adapters=request.adapters,
+            step_cache=request.step_cache,
+            steps=request.steps,
+        )
         size = {"width": request.width, "height": request.height}
         decoding = model.decoder(context, **size)
 

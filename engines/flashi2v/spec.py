@@ -11,7 +11,7 @@ from typing import Any
 from engines.inputs import AdaptableRequest, Reference, media
 from engines.parameters import guidance_scale, published_pictures, timestep_shift
 from engines.request import parameter
-from engines.sampling import guidance
+from engines.sampling import caches, guidance
 from engines.training.words import SENTENCE as STARTER_WORDS
 from engines.types import UNVERIFIED, EngineSpec, ModelSpec, Phase, Weights
 from engines.validation import prompt_problems
@@ -49,6 +49,7 @@ class FlashI2VRequest(AdaptableRequest):
         step=0.05,
     )
     shift: float = timestep_shift(7.0)
+    step_cache: caches.Name = caches.step_cache()
     published_pictures: bool = published_pictures()
 
 
@@ -61,7 +62,7 @@ def phases(request: FlashI2VRequest, outlines: Mapping[str, Any], device: str) -
     return (
         wan.reading(outlines),
         wan.looking(outlines, device, **size),
-        Phase("Making the video", (wan.denoising(config, count, passes=2),)),
+        Phase("Making the video", (wan.denoising(config, count, passes=2, step_cache=request.step_cache),)),
         wan.decoded(outlines, device, **size),
     )
 
@@ -103,7 +104,7 @@ FLASHI2V = EngineSpec(
     one_pass={"guidance": 1.0},
     advice="The video begins with the picture: name in it what moves, and say how everything goes on from there, the "
     "camera included, rather than what the picture shows already.",
-    check=prompt_problems,
+    check=lambda request, model: [*prompt_problems(request), *caches.problems(request)],
     phases=phases,
     passes=lambda request: len(guidance.needed(guidance.text_weights(request.guidance))),
 )

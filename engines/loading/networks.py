@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ from engines.memory import planning
 from engines.memory.devices import abilities
 from engines.memory.fitting import Planned, Use, Working
 from engines.memory.precision import FLOAT32, PRECISIONS, Precision
+from engines.sampling.caches import NO_CACHE, StepCache
 from engines.types import Component, Context, Put, Shared, Streamed
 
 T = TypeVar("T")
@@ -42,6 +44,7 @@ class Network:
         identity: names the files' present content; two networks of the same identity are the same.
         empty: the network on the meta device.
         adapters: what changes it for the job at hand.
+        cache: what of its steps is used again in that job.
     """
 
     role: str
@@ -52,6 +55,7 @@ class Network:
     empty: torch.nn.Module
     identity: str
     adapters: tuple[matching.FittedAdapter, ...] = ()
+    cache: StepCache = NO_CACHE
 
     @property
     def name(self) -> str:
@@ -221,11 +225,11 @@ class Network:
             role=self.role,
             precision=f"{self.blueprint.packed} in {precision.name}" if self.blueprint.packed else precision.name,
             half=precision.compute.itemsize == 2,
-            notes=(self.blueprint.note,) if self.blueprint.note else (),
+            notes=tuple(filter(None, (self.blueprint.note, self.cache.note))),
             streamed=Streamed(lambda: self._stream(precision), self.streamed_bytes(precision))
             if self.streams and not precision.weights
             else None,
-            adapted=partial(applied, self.adapters),
+            adapted=self._for_job,
         )
 
     def with_adapters(self, given: Sequence[Adapter]) -> Network:
@@ -255,6 +259,12 @@ class Network:
             return fill(module, checkpoint, self.architecture, self.blueprint, dtype=precision.storage, held=held)
 
         return Shared(build, decision.way.share_bytes(devices), 2 * decision.way.block_bytes)
+
+    @contextmanager
+    def _for_job(self, module: torch.nn.Module) -> Iterator[None]:
+        """Its adapters and its step cache on the built network, for the length of the block."""
+        with applied(self.adapters, module), self.cache.on(module):
+            yield
 
     def _build(self, precision: Precision) -> torch.nn.Module:
         checkpoint = self.checkpoint if self.checkpoint.mapped else open_checkpoint(self.paths)

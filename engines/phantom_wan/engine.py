@@ -36,7 +36,7 @@ class PhantomWan:
     @torch.no_grad()
     def generate(self, request: PhantomWanRequest, context: Context) -> Iterator[Any]:
         """Yields Stage, Note, LatentStep and Frames; closing it leaves nothing behind."""
-        model = WanModel.find(context, adapters=request.adapters)
+        model = WanModel.find(context, adapters=request.adapters, step_cache=request.step_cache, steps=request.steps)
         config = model.transformer.config
         if config["in_channels"] != config["out_channels"]:
             name = model.transformer.name

@@ -10,7 +10,7 @@ from typing import Any
 
 from engines.inputs import AdaptableRequest, Reference
 from engines.parameters import guidance_scale, published_pictures, reference_pictures, timestep_shift
-from engines.sampling import guidance
+from engines.sampling import caches, guidance
 from engines.training.words import SENTENCE as STARTER_WORDS
 from engines.types import EngineSpec, ModelSpec, Phase, Weights
 from engines.validation import prompt_problems
@@ -28,6 +28,7 @@ class PhantomWanRequest(AdaptableRequest):
     )
     text_guidance: float = guidance_scale(7.5, label="Text guidance", help="How strongly the clip keeps to the prompt.")
     shift: float = timestep_shift(5.0)
+    step_cache: caches.Name = caches.step_cache()
     published_pictures: bool = published_pictures()
 
 
@@ -40,7 +41,7 @@ def phases(request: PhantomWanRequest, outlines: Mapping[str, Any], device: str)
     return (
         wan.reading(outlines),
         wan.looking(outlines, device, **size),
-        Phase("Making the video", (wan.denoising(config, count, passes=3),)),
+        Phase("Making the video", (wan.denoising(config, count, passes=3, step_cache=request.step_cache),)),
         wan.decoded(outlines, device, **size),
     )
 
@@ -99,7 +100,7 @@ PHANTOM_WAN = EngineSpec(
     implementation="engines.phantom_wan.engine:PhantomWan",
     one_pass={"image_guidance": 1.0, "text_guidance": 1.0},
     advice="The video model is shown the subjects on plain canvases: say where they are and what they do together.",
-    check=prompt_problems,
+    check=lambda request, model: [*prompt_problems(request), *caches.problems(request)],
     phases=phases,
     passes=lambda request: len(guidance.needed(guidance.subject(request.image_guidance, request.text_guidance))),
 )

@@ -45,7 +45,11 @@ REFINERS: dict[str, Task] = {
     "qwen-3b": Task("engines.prompting.local:answer", needs_device=True, patience_s=_LOADING_S),
     "qwen-7b": Task("engines.prompting.local:answer", needs_device=True, patience_s=_LOADING_S),
 }
-TASKS: dict[str, Task] = {f"refine by {name}": task for name, task in REFINERS.items()}
+CALIBRATE = "calibrate"
+TASKS: dict[str, Task] = {
+    **{f"refine by {name}": task for name, task in REFINERS.items()},
+    CALIBRATE: Task("engines.runtime.calibrating:answer", needs_device=True, patience_s=_LOADING_S),
+}
 
 
 def refining_task(refiner: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,11 +18,12 @@ from engines.loading.tokenizers import TextLen, load_tokenizer, tokenizer_file
 from engines.memory import activations
 from engines.memory.fitting import Planned, Use, Working, planned_or_refused
 from engines.memory.remembered import content_key
+from engines.sampling import caches
 from engines.types import Component, Context, Size
 from engines.wan import decoding, transformer, vae
 from engines.wan.encoder_keys import TEXT_ENCODER
 from engines.wan.latents import preview_factors
-from engines.wan.phases import TOGETHER, manners_of
+from engines.wan.phases import TOGETHER, manners_of, plus
 from engines.wan.text import PUBLISHED_TEXT_LEN, TextStates, encode_text
 from engines.wan.transformer_keys import TRANSFORMER
 from engines.wan.vae_keys import VAE
@@ -72,16 +73,28 @@ class WanModel:
 
     @classmethod
     def find(
-        cls, context: Context, *, transformer_kind: Architecture = TRANSFORMER, adapters: Sequence[Adapter] = ()
+        cls,
+        context: Context,
+        *,
+        transformer_kind: Architecture = TRANSFORMER,
+        adapters: Sequence[Adapter] = (),
+        step_cache: str = caches.NONE,
+        steps: int = 1,
     ) -> WanModel:
         """The model's files as the context has them, its transformer with adapters; nothing is loaded.
+
+        Args:
+            step_cache: of engines.sampling.caches.CACHES, for a clip of so many `steps`.
 
         Raises:
             MissingWeights: a file is missing.
             IncompatibleCheckpoint: a file is damaged, of another network, or does not fit the others.
+            NotCalibrated: the step cache needs a calibration of the transformer, and there is none.
         """
         roles = {"transformer": transformer_kind, "vae": VAE, "text_encoder": TEXT_ENCODER}
         found = networks(context, roles, fits=FITS, adapters=adapters)
+        cache = caches.chosen(step_cache, steps=steps, files=context.paths("transformer"))
+        found["transformer"] = replace(found["transformer"], cache=cache)
         text_len = PUBLISHED_TEXT_LEN
         for role in ("text_encoder", "transformer"):
             text_len = found[role].fact("text_len", TextLen, text_len)
@@ -118,21 +131,27 @@ class WanModel:
             latents.append(context.remember(key, lambda picture=picture: look(picture)))
         return torch.cat(latents, dim=1)
 
-    def denoiser(self, context: Context, tokens: int) -> Use:
-        """The transformer for passes over `tokens` tokens at once, and the memory for their activations."""
-
-        return self.transformer.planned(context, partial(_pass_bytes, self.transformer.config, tokens))
+    def denoiser(self, context: Context, tokens: int, *, count: int = 1) -> Use:
+        """The transformer for `count` passes a step over `tokens` tokens each, one after another, and the memory for
+        their activations."""
+        found = self._planned(context, {"": self._pass_bytes(tokens)}, tokens, count)
+        return Use(found.component, found.working_bytes)
 
     def passes(self, context: Context, latents: Sequence[int], count: int) -> Passes:
         """How the transformer makes `count` passes of guidance over latents of the shape [C,F,h,w]: small ones in one
         batch, where there is the memory for it."""
         tokens = transformer.token_count(self.transformer.config, *latents[1:])
-
-        def working(tokens: int) -> Working:
-            return partial(_pass_bytes, self.transformer.config, tokens)
-
-        found = self.transformer.plan(context, manners_of(working, tokens, count, batched=transformer.BATCHED_TOKENS))
+        manners = manners_of(self._pass_bytes, tokens, count, batched=transformer.BATCHED_TOKENS)
+        found = self._planned(context, manners, tokens, count)
         return Passes(found.component, found.working_bytes, found.manner == TOGETHER)
+
+    def _planned(self, context: Context, manners: Mapping[str, Working], tokens: int, count: int) -> Planned:
+        """The transformer as it is planned, with what its step cache keeps of `count` passes."""
+        kept = self.transformer.cache.kept(self.transformer.config) * tokens * count
+        return self.transformer.plan(context, {manner: plus(one, kept) for manner, one in manners.items()})
+
+    def _pass_bytes(self, tokens: int) -> Working:
+        return partial(_pass_bytes, self.transformer.config, tokens)
 
     def decoder(self, context: Context, *, width: int, height: int) -> Planned:
         """The autoencoder for frames of this size: planned before the first step, for any length needs the same.

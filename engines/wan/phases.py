@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from engines.memory import activations
+from engines.sampling import caches
 from engines.types import Need, Phase
 from engines.wan import decoding
 from engines.wan.strides import spatial_stride, temporal_stride
@@ -59,14 +60,32 @@ def looking(outlines: Mapping[str, Any], device: str, *, wide: int, high: int, f
     return Phase("Reading the pictures", (Need("vae", {"": working}),))
 
 
-def denoising(config: Mapping[str, Any], count: int, passes: int, *, role: str = "transformer") -> Need:
+def denoising(
+    config: Mapping[str, Any], count: int, passes: int, *, role: str = "transformer", step_cache: str = caches.NONE
+) -> Need:
     """The transformer over `count` tokens: `passes` of guidance in one batch where they are small."""
-    return Need(role, manners_of(lambda tokens: partial(_pass_bytes, config, tokens), count, passes))
+    manners = manners_of(lambda tokens: partial(_pass_bytes, config, tokens), count, passes)
+    kept = caches.CACHES[step_cache].kept(config) * count * passes
+    return Need(role, {manner: plus(working, kept) for manner, working in manners.items()})
 
 
-def single(config: Mapping[str, Any], count: int, *, role: str = "transformer", own_timesteps: bool = False) -> Need:
-    """A transformer over `count` tokens in all."""
-    return Need(role, {"": partial(_pass_bytes, config, count, own_timesteps=own_timesteps)})
+def single(
+    config: Mapping[str, Any],
+    count: int,
+    *,
+    role: str = "transformer",
+    own_timesteps: bool = False,
+    passes: int = 1,
+    step_cache: str = caches.NONE,
+) -> Need:
+    """A transformer over `count` tokens in all, in each of `passes` one after another."""
+    kept = caches.CACHES[step_cache].kept(config) * count * passes
+    return Need(role, {"": plus(partial(_pass_bytes, config, count, own_timesteps=own_timesteps), kept)})
+
+
+def plus(working: Callable[[int], int], numbers: int) -> Callable[[int], int]:
+    """The bytes of a run that keeps so many numbers beside."""
+    return lambda itemsize: working(itemsize) + numbers * itemsize
 
 
 def decoded(outlines: Mapping[str, Any], device: str, *, wide: int, high: int) -> Phase:

@@ -1,20 +1,53 @@
-"""What the flags of `generate` ask for, as request values; files are named wholly."""
+"""The flags of commands that are told a clip, and what they ask for as request values; files are named wholly."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from engines.errors import InvalidRequest, Problem
 from engines.inputs import media_fields
 from engines.loading.store import parse_override
+from engines.registry import SPECS
 from engines.types import EngineSpec, Size
 from engines.wording import either
 from studio import kept_files
 from studio.commands.options import named_value, settings_of
 from studio.paths import absolute
+
+
+def clip_flags(command: argparse.ArgumentParser) -> None:
+    """The flags that say which clip is meant."""
+    command.add_argument("engine", help=", ".join(SPECS))
+    command.add_argument("--model", help="which checkpoint makes the clip (see: python -m studio models)")
+    command.add_argument("--prompt", metavar="TEXT", help="what happens in the clip")
+    for flag, keep, words in (("--ref", True, ""), ("--ref-cut", False, " whose background is removed")):
+        command.add_argument(
+            flag,
+            dest="references",
+            action="append",
+            default=[],
+            metavar="PICTURE",
+            type=partial(reference, keep_background=keep),
+            help=f"a reference picture{words}; may be given several times",
+        )
+    command.add_argument(
+        "--adapter",
+        dest="adapter_files",
+        action="append",
+        nargs="+",
+        default=[],
+        metavar=("FILE", "STRENGTH"),
+        help="a LoRA, its strength (0.8) and over which share of the steps (0-0.5); may be given several times",
+    )
+    command.add_argument("--seed", metavar="N", help="the same seed and settings give the same clip")
+    command.add_argument("--size", metavar="WxH", help="width and height of the clip in pixels")
+    command.add_argument("--frames", metavar="N", help="length of the clip in frames")
+    command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=_settings_help())
+    command.add_argument("--weights", action="append", default=[], metavar="ROLE=PATH", help="another checkpoint file")
 
 
 def values_of(spec: EngineSpec, options: argparse.Namespace) -> dict[str, Any]:
@@ -74,3 +107,13 @@ def override(spec: EngineSpec, model: str, text: str) -> str:
 def reference(path: str, *, keep_background: bool) -> dict[str, Any]:
     """A picture that --ref or --ref-cut names."""
     return {"path": str(absolute(path)), "keep_background": keep_background}
+
+
+def _settings_help() -> str:
+    """Every setting of every engine, the parts of files included."""
+    names: dict[str, None] = {}
+    for spec in SPECS.values():
+        files = media_fields(spec.request_type)
+        for name in spec.request_type.model_fields:
+            names |= {name: None} | {f"{name}.{part}": None for part in (files[name].parts if name in files else ())}
+    return f"any setting: {', '.join(names)}; of several files, one is named as references.2.keep_background"

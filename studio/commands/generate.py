@@ -5,19 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from engines.errors import InvalidRequest, Problem, StudioError
-from engines.inputs import media_fields
-from engines.registry import SPECS, find
+from engines.registry import find
 from engines.request import Request
 from engines.types import EngineSpec
 from engines.validation import build_request
 from studio import estimating, one_clip, remote, speech
 from studio.commands.answers import FAILED, say_clip
-from studio.commands.asked import override, reference, values_of
+from studio.commands.asked import clip_flags, override, values_of
 from studio.commands.options import MAKING, Commands, setting_flags, settings_of
 from studio.jobs.store import JobStore
 from studio.jobs.worker_process import require_devices
@@ -28,33 +26,7 @@ def add(commands: Commands) -> None:
     """The command and its flags."""
     command = commands.add_parser("generate", help="make one clip", description=run.__doc__)
     command.set_defaults(run=run)
-    command.add_argument("engine", help=", ".join(SPECS))
-    command.add_argument("--model", help="which checkpoint makes the clip (see: python -m studio models)")
-    command.add_argument("--prompt", metavar="TEXT", help="what happens in the clip")
-    for flag, keep, words in (("--ref", True, ""), ("--ref-cut", False, " whose background is removed")):
-        command.add_argument(
-            flag,
-            dest="references",
-            action="append",
-            default=[],
-            metavar="PICTURE",
-            type=partial(reference, keep_background=keep),
-            help=f"a reference picture{words}; may be given several times",
-        )
-    command.add_argument(
-        "--adapter",
-        dest="adapter_files",
-        action="append",
-        nargs="+",
-        default=[],
-        metavar=("FILE", "STRENGTH"),
-        help="a LoRA, its strength (0.8) and over which share of the steps (0-0.5); may be given several times",
-    )
-    command.add_argument("--seed", metavar="N", help="the same seed and settings give the same clip")
-    command.add_argument("--size", metavar="WxH", help="width and height of the clip in pixels")
-    command.add_argument("--frames", metavar="N", help="length of the clip in frames")
-    command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=_settings_help())
-    command.add_argument("--weights", action="append", default=[], metavar="ROLE=PATH", help="another checkpoint file")
+    clip_flags(command)
     command.add_argument(
         "--out",
         type=Path,
@@ -123,13 +95,3 @@ def _say_estimate(spec: EngineSpec, request: Request, settings: Settings, *, as_
         sentence = f"{sentence} What fits better: {found.offer}."
     speech.say(json.dumps(found.as_values()) if as_json else sentence)
     return FAILED if found.estimate.verdict == "refused" else 0
-
-
-def _settings_help() -> str:
-    """Every setting of every engine, the parts of files included."""
-    names: dict[str, None] = {}
-    for spec in SPECS.values():
-        files = media_fields(spec.request_type)
-        for name in spec.request_type.model_fields:
-            names |= {name: None} | {f"{name}.{part}": None for part in (files[name].parts if name in files else ())}
-    return f"any setting: {', '.join(names)}; of several files, one is named as references.2.keep_background"

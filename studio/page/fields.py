@@ -55,7 +55,8 @@ def render(spec: EngineSpec, name: str, *, values: Mapping[str, Any], adapters: 
         box = gr.Checkbox(value=values[name], info=info.description, **common)
         return _plain(name, box)
     if typing.get_origin(kind) is Literal:
-        return _plain(name, gr.Dropdown(list(typing.get_args(kind)), value=values[name], **common))
+        choices = list(typing.get_args(kind))
+        return _plain(name, gr.Dropdown(choices, value=values[name], info=info.description, **common))
     if kind in (int, float):
         return _number(name, info, kind, values, common)
     return _text(spec, name, info, values, common, optional=optional)

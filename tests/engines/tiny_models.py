@@ -25,7 +25,8 @@ class Tiny:
         values: request values of a small clip, its pictures aside.
         batching: "module.NAME" of the most tokens for which the passes of guidance are one batch; "" for an engine
             whose passes differ in length.
-        others: for a field whose other value cannot be guessed, the values that must change the clip.
+        others: for a field whose other value cannot be guessed, the values that must change the clip, beside those of
+            other fields that are the same before and after.
     """
 
     engine: str
@@ -52,6 +53,8 @@ class Tiny:
 
 SMALL = {"width": 32, "height": 16, "frames": 9, "steps": 2, "seed": 4, "negative_prompt": "a circle"}
 
+CACHED = {"step_cache": {"step_cache": "third", "steps": 8}}
+
 # One entry for every engine of the registry.
 TINY: dict[str, Tiny] = {
     one.engine: one
@@ -62,6 +65,7 @@ TINY: dict[str, Tiny] = {
             WAN_GEOMETRY,
             values=SMALL,
             batching="engines.wan.transformer.BATCHED_TOKENS",
+            others=CACHED,
         ),
         Tiny(
             "flashi2v",
@@ -69,6 +73,7 @@ TINY: dict[str, Tiny] = {
             WAN_GEOMETRY,
             values=SMALL,
             batching="engines.wan.transformer.BATCHED_TOKENS",
+            others=CACHED,
         ),
         Tiny(
             "pyramid-flow",
@@ -93,6 +98,7 @@ TINY: dict[str, Tiny] = {
             WAN_GEOMETRY,
             values=SMALL,
             batching="",
+            others=CACHED,
             roles=tiny_bindweave.ROLES,
         ),
     )

@@ -1,0 +1,33 @@
+"""`calibrate` through a real worker: the built-in model's own file is measured, on a copy of it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from engines.loading.store import ASSETS
+from engines.sampling import calibration
+from studio.command_line import main
+
+
+def test_a_model_is_calibrated_from_the_command_line(
+    tmp_path: Path, picture: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A worker of its own is started, which imports torch: that is what takes the time."""
+    file = Path(shutil.copy(ASSETS / "starter" / "wan_t2v.safetensors", tmp_path))
+    words = ["--prompt", "a red circle slides", "--ref", str(picture), "--size", "64x64", "--frames", "5"]
+    assert main(["calibrate", "phantom-wan", *words, "--set", "steps=8", "--weights", f"transformer={file}"]) == 0
+    said = capfd.readouterr()
+    assert said.out.startswith("wan_t2v.calibration.json is made") and "Step 8 of 8." in said.err
+    assert len(calibration.read([file])) == 8
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".png") == [
+        "wan_t2v.calibration.json",
+        "wan_t2v.safetensors",
+    ]
+
+
+def test_what_cannot_be_calibrated_is_refused_in_a_sentence(picture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["calibrate", "pyramid-flow", "--prompt", "a star"]) == 2
+    assert "has no step cache" in capsys.readouterr().err
+    assert main(["calibrate", "phantom-wan", "--prompt", "a star", "--ref", str(picture), "--set", "steps=0"]) == 2
+    assert "Steps must be between" in capsys.readouterr().err
