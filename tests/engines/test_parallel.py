@@ -169,6 +169,12 @@ def test_a_network_that_cannot_be_shared_is_held_whole_and_the_clip_says_so(find
     assert any("held whole by each device" in note for note in first["notes"])
 
 
+@pytest.mark.parametrize("split", ["guidance", "sequence", "weights"])
+def test_a_step_cache_decides_alike_on_every_member(finds: Finds, split: str) -> None:
+    made_alike(finds, f"cached, {split}", levels=int(split == "guidance"))
+    assert finds[0][f"cached, {split}"]["calls"] == finds[1][f"cached, {split}"]["calls"]
+
+
 def test_nothing_to_split_is_told() -> None:
     assert "one pass" in choose("guidance", passes=1, devices=2).why
 

@@ -171,6 +171,10 @@ CASES: dict[str, Callable[[Member], dict[str, Any]]] = {
     "weights, float8": lambda here: here.changed("float8"),
     "sequence, odd tokens": lambda here: here.together("flashi2v", "sequence", width=24, height=24),
     "guidance, one pass": lambda here: here.together("flashi2v", "guidance", guidance=1.0),
+    **{
+        f"cached, {split}": lambda here, split=split: here.together("flashi2v", split, step_cache="third", steps=7)
+        for split in ("guidance", "sequence", "weights")
+    },
     "left": lambda here: here.left("phantom-wan", "guidance"),
     "met again": lambda here: here.together("phantom-wan", "guidance", seed=9),
 }
