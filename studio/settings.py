@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engines.errors import StudioError
+from engines.media import credentials
 from engines.memory.budget import read_limits
 from engines.parallel import choosing
 from engines.prompting.tasks import REFINERS
@@ -86,6 +87,8 @@ class Settings(MachineSettings):
         object.__setattr__(self, "outputs", Path(os.path.realpath(absolute(self.outputs))))
         if self.models is not None:
             object.__setattr__(self, "models", Path(os.path.realpath(absolute(self.models))))
+        if self.certificate is not None:
+            object.__setattr__(self, "certificate", absolute(self.certificate))
         if self.adapters is not None:
             object.__setattr__(self, "adapters", Path(os.path.realpath(absolute(self.adapters))))
         if not is_loopback(self.host) and not self.password and not self.public:
@@ -155,6 +158,12 @@ def check_attention(settings: Settings) -> None:
     for device in settings.devices or ("",):
         if why := unusable(settings.attention, device):
             raise BadSetting(why)
+
+
+def check_certificate(settings: Settings) -> None:
+    """Raise BadCertificate where the certificate that somebody chose cannot sign."""
+    if settings.certificate is not None:
+        credentials.opened(settings.certificate)
 
 
 def is_loopback(host: str) -> bool:
@@ -270,6 +279,8 @@ SOURCES = (
     Source("attention", "--attention", ("KINORA_ATTENTION",), _one_of(CHOICES), "NAME",
            f"what computes attention: {', '.join(CHOICES)}", AUTO,
            title="Attention", choices=tuple(CHOICES), page="restart"),
+    Source("certificate", "--certificate", ("KINORA_CERTIFICATE",), Path, "FILE",
+           "PEM file of a certificate chain and its key, which signs every clip (C2PA)", title="Certificate"),
     Source("host", "--host", ("KINORA_HOST", "GRADIO_SERVER_NAME"), str.strip, "ADDRESS",
            "address to listen on; others than this machine's own need KINORA_PASSWORD", "127.0.0.1", title="Address"),
     Source("port", "--port", ("KINORA_PORT", "GRADIO_SERVER_PORT"), _port, "N", "port to listen on", "7860",

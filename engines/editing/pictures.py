@@ -14,7 +14,7 @@ from PIL import Image
 from engines.editing.request import Export
 from engines.editing.source import Made, Source
 from engines.errors import MediaError
-from engines.media.marking import XMP
+from engines.media.marking import XMP, mark_gif
 from engines.media.output import media_error
 
 MOST_PIXELS = 400_000_000  # Pillow holds all frames at once
@@ -72,6 +72,8 @@ def write(
             options = {"duration": round(duration), "quality": quality, "speed": 8, **xmp}
     try:
         images[0].save(path, format=form.upper(), save_all=True, append_images=images[1:], **options)
+        if marked and form == "gif":
+            mark_gif(path)
     except OSError as error:
         raise media_error(error) from error
 

@@ -18,6 +18,7 @@ from engines.editing.spec import EditSpec
 from engines.errors import MediaError, StudioError
 from engines.events import Clip, Done, Note, Stage, Step
 from engines.media import metadata
+from engines.media.credentials import signed
 from engines.media.marking import append_mark, is_marked
 from engines.media.output import Output, media_error
 from engines.media.video import VideoWriter, write_poster
@@ -33,6 +34,7 @@ def run(
     job_id: str,
     session: Callable[[], Any],
     inside: bool = True,
+    certificate: Path | None = None,
 ) -> Generator[Any, None, None]:
     """Make the edited clip and yield Stage, Step, Note and, last, Done. Closing the generator leaves nothing behind.
 
@@ -41,13 +43,14 @@ def run(
     Args:
         session: opens the device, for edits in which a network works.
         inside: whether the clip carries its settings; the sidecar does in any case.
+        certificate: signs what bears the mark; where it cannot, a note says why.
 
     Raises:
         StudioError: with a sentence for people; the cause of anything unforeseen is chained.
     """
     with Output(Path(output_dir), job_id) as output:
         try:
-            yield from _events(edit, asked, output, session, inside)
+            yield from _events(edit, asked, output, session, inside, certificate)
         except StudioError:
             raise
         except OSError as error:
@@ -57,7 +60,12 @@ def run(
 
 
 def _events(
-    edit: EditSpec, asked: EditRequest, output: Output, session: Callable[[], Any], inside: bool
+    edit: EditSpec,
+    asked: EditRequest,
+    output: Output,
+    session: Callable[[], Any],
+    inside: bool,
+    certificate: Path | None,
 ) -> Iterator[Any]:
     began = time.monotonic()
     yield Stage(name="Reading the clip")
@@ -82,9 +90,12 @@ def _events(
         yield from _written(made, counted, part, tags, marked)
     if counted.first is None:
         raise MediaError("Nothing of the clip is left, so there is nothing to save.")
-    told = told.model_copy(update={"seconds": {"total": time.monotonic() - began}})
+    notes = [*made.notes, *(signed([part], certificate) if marked else [])]
+    told = told.model_copy(update={"seconds": {"total": time.monotonic() - began}, "notes": notes})
     text = json.dumps(told.model_dump(mode="json"), ensure_ascii=False, indent=1)
     write_poster(output.part(".png"), counted.first, parameters=text if inside else "", marked=marked)
+    if marked:
+        signed([output.part(".png")], certificate)
     output.write_text(".json", text)
     output.publish()
     height, width = counted.first.shape[:2]
@@ -100,7 +111,7 @@ def _events(
             seconds=dict(told.seconds),
             peak_bytes=0,
             frames=counted.count,
-            notes=tuple(made.notes),
+            notes=tuple(notes),
         )
     )
 

@@ -16,6 +16,10 @@ XMP = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <?xpacket end="w"?>"""
 XMP_BOX = UUID("be7acfcb-97a9-42e8-9c71-999491e3afac")
 _MOST_PACKET = 2**20
+# A GIF holds XMP as it is behind this name; what reads it as blocks of a length is brought back by the bytes after it.
+# Source: XMP specification part 3, GIF.
+_GIF_NAME = b"\x21\xff\x0bXMP DataXMP"
+_GIF_TRAILER = b"\x01" + bytes(range(255, -1, -1)) + b"\x00"
 
 
 def append_mark(path: Path) -> None:
@@ -23,6 +27,20 @@ def append_mark(path: Path) -> None:
     packet = XMP.encode()
     with path.open("ab") as file:
         file.write(struct.pack(">I4s", 24 + len(packet), b"uuid") + XMP_BOX.bytes + packet)
+
+
+def mark_gif(path: Path) -> None:
+    """Write the mark into a GIF, behind its head and its colours."""
+    content = path.read_bytes()
+    flags = content[10]
+    place = 13 + (3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0)
+    path.write_bytes(content[:place] + _GIF_NAME + XMP.encode() + _GIF_TRAILER + content[place:])
+
+
+def gif_mark(path: Path) -> bytes:
+    """The XMP packet of a GIF; b"" if it has none."""
+    _, name, rest = path.read_bytes().partition(_GIF_NAME)
+    return rest.partition(_GIF_TRAILER)[0] if name else b""
 
 
 def is_marked(path: Path) -> bool:

@@ -135,7 +135,8 @@ class DeviceService:
             from engines.editing import runner
 
             asked = editing.build(edit, order.request)
-            told = {"output_dir": self.settings.outputs, "job_id": order.job, "inside": order.metadata}
+            told: dict[str, Any] = {"output_dir": self.settings.outputs, "job_id": order.job, "inside": order.metadata}
+            told["certificate"] = self.settings.certificate
             yield from runner.run(edit, asked, **told, session=lambda: self.session)
             return
         spec = registry.find(order.engine)
@@ -154,6 +155,7 @@ class DeviceService:
             job_id=order.job,
             keep=keep,
             inside=order.metadata,
+            certificate=self.settings.certificate,
         )
 
     def _together(
@@ -180,6 +182,7 @@ class DeviceService:
                 keep=keep,
                 engine=part.engine,
                 inside=order.metadata,
+                certificate=self.settings.certificate,
             )
 
     def _failure(self, error: Exception, what: str) -> Failed:

@@ -15,6 +15,7 @@ from engines.errors import NotFinite, OutOfMemory, StudioError
 from engines.events import Cancelled, Clip, Done, Note, Playback, Preview, Stage, Step
 from engines.media import metadata
 from engines.media.background_writer import BackgroundWriter
+from engines.media.credentials import signed
 from engines.media.output import Output
 from engines.media.video import VideoWriter, playback_bytes, preview_bytes, reduced, write_poster
 from engines.memory import devices
@@ -40,6 +41,7 @@ def run(
     keep: Callable[[], bool] = lambda: False,
     notes: Sequence[str] = (),
     inside: bool = True,
+    certificate: Path | None = None,
 ) -> Generator[Any, None, None]:
     """Make the clip of `request` and yield Stage, Step, Preview, Note and, last, Done.
 
@@ -53,6 +55,7 @@ def run(
         keep: whether to stop and keep what there is; asked after everything the engine yields.
         notes: what is to be known of the clip from the beginning.
         inside: whether clip and poster carry the settings that made them; the sidecar does in any case.
+        certificate: signs the clip and its poster; where it cannot, a note says why.
 
     Raises:
         StudioError: with a sentence for people; the cause of anything unforeseen is chained.
@@ -60,7 +63,9 @@ def run(
     request = request.model_copy(update={"seed": seeds(request.seed)[0]})
     with Output(Path(output_dir), job_id) as output:
         try:
-            yield from _Run(spec, request, context, output, pace or Pace(), inside).events(engine, keep, notes)
+            yield from _Run(spec, request, context, output, pace or Pace(), inside, certificate).events(
+                engine, keep, notes
+            )
         except NotFinite as error:
             files = context.paths(error.role) if error.role in {part.role for part in context.model.weights} else ()
             raise NotFinite(error.role, when=error.when, file=files[0].name if files else "") from error
@@ -74,9 +79,17 @@ class _Run:
     """The state of one run: what was timed, noted and written so far."""
 
     def __init__(
-        self, spec: EngineSpec, request: Request, context: Context, output: Output, pace: Pace, inside: bool
+        self,
+        spec: EngineSpec,
+        request: Request,
+        context: Context,
+        output: Output,
+        pace: Pace,
+        inside: bool,
+        certificate: Path | None,
     ) -> None:
-        self.spec, self.request, self.context, self.output, self.inside = spec, request, context, output, inside
+        self.spec, self.request, self.context, self.output = spec, request, context, output
+        self.inside, self.certificate = inside, certificate
         self.time_left = TimeLeft(
             pace,
             key=f"{spec.name}/{request.model}/{context.device}",
@@ -190,11 +203,13 @@ class _Run:
         began = time.monotonic()
         self.writer.close()
         self.length, self.writer = self.writer.frame_count, None
+        self.notes += signed([self.output.part(".mp4")], self.certificate)
         self.seconds["Saving"] = time.monotonic() - began
         self.seconds["total"] = time.monotonic() - self._began
         described = self._described(files).model_copy(update={"peak_bytes": peak_bytes, "figures": self.figures})
         text = json.dumps(described.model_dump(mode="json"), ensure_ascii=False, indent=1)
         write_poster(self.output.part(".png"), self.poster, parameters=text if self.inside else "")
+        signed([self.output.part(".png")], self.certificate)
         self.output.write_text(".json", text)
         for suffix, content in self.beside.items():
             self.output.write_bytes(suffix, content())

@@ -26,6 +26,7 @@ def second_try(
     job_id: str,
     keep: Callable[[], bool] = lambda: False,
     inside: bool = True,
+    certificate: Path | None = None,
 ) -> Generator[Any, None, None]:
     """The events of `runner.run`; where memory runs out, everything is freed and the run begins anew, once.
 
@@ -40,7 +41,7 @@ def second_try(
     """
     model = spec.model(request.model)
     told: dict[str, Any] = {"output_dir": output_dir, "job_id": job_id, "pace": session.pace, "keep": keep}
-    told["inside"] = inside
+    told |= {"inside": inside, "certificate": certificate}
     context = session.context(spec.name, model)
     try:
         yield from run(spec, request, context, **told)

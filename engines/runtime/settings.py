@@ -27,6 +27,7 @@ class MachineSettings:
         overrides: "engine/model/role=path", for checkpoint files kept elsewhere.
         preload: import the heavy libraries before the first job, where there is memory enough.
         attention: what attention is computed with: of engines.runtime.attention.CHOICES.
+        certificate: the file that signs what is made, see engines.media.credentials; None signs nothing.
     """
 
     models: Path | None = None
@@ -34,6 +35,7 @@ class MachineSettings:
     overrides: tuple[str, ...] = ()
     preload: bool = True
     attention: str = AUTO
+    certificate: Path | None = None
 
     def files(self) -> Store:
         """The checkpoint files of this machine; raises StudioError for an override that is none."""
@@ -69,6 +71,8 @@ class RuntimeSettings(MachineSettings):
         object.__setattr__(self, "outputs", self.outputs.absolute())
         if self.models is not None:
             object.__setattr__(self, "models", self.models.absolute())
+        if self.certificate is not None:
+            object.__setattr__(self, "certificate", self.certificate.absolute())
         entries = ((text, *text.partition("=")) for text in self.overrides)
         absolute = tuple(f"{name}={Path(path).absolute()}" if path else text for text, name, _, path in entries)
         object.__setattr__(self, "overrides", absolute)

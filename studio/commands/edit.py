@@ -14,6 +14,7 @@ from studio.commands.answers import say_clip
 from studio.commands.options import Commands, named_value, setting_flags, settings_of
 from studio.jobs.worker_process import require_devices
 from studio.paths import absolute
+from studio.settings import check_certificate
 
 
 def add(commands: Commands) -> None:
@@ -25,7 +26,7 @@ def add(commands: Commands) -> None:
     command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=_edits_help())
     command.add_argument("--out", type=Path, required=True, metavar="FILE", help="the new clip")
     command.add_argument("--json", action="store_true", help="print the result, or the error, as JSON")
-    setting_flags(command, "devices", "memory_gb")
+    setting_flags(command, "devices", "memory_gb", "certificate")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -38,6 +39,7 @@ def run(options: argparse.Namespace) -> int:
         values[name] = {"path": str(absolute(value))} if name in files else value
     request = editing.build(spec, values)
     settings = settings_of(options)
+    check_certificate(settings)
     with one_clip.Target(options.out, suffix=spec.suffix(request)) as target:
         devices = require_devices(settings.devices if spec.needs_device else ("cpu",))[:1]
         made = one_clip.make(spec, request, target=target, settings=settings, devices=devices, quiet=options.json)

@@ -19,7 +19,7 @@ from studio.commands.asked import clip_flags, override, values_of
 from studio.commands.options import MAKING, Commands, setting_flags, settings_of
 from studio.jobs.store import JobStore
 from studio.jobs.worker_process import require_devices
-from studio.settings import Settings, check_attention, check_models_folder
+from studio.settings import Settings, check_attention, check_certificate, check_models_folder
 
 
 def add(commands: Commands) -> None:
@@ -54,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
     settings = settings_of(options, overrides=overrides)
     check_models_folder(settings)
     check_attention(settings)
+    check_certificate(settings)
     if options.dry_run:
         return _say_estimate(spec, request, settings, as_json=options.json)
     with one_clip.Target(options.out) as target:

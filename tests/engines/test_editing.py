@@ -23,7 +23,7 @@ from engines.errors import IncompatibleCheckpoint, InvalidRequest, MediaError, S
 from engines.events import Clip, Done, Step
 from engines.loading.store import Store
 from engines.media import metadata
-from engines.media.marking import XMP, is_marked
+from engines.media.marking import XMP, gif_mark, is_marked
 from engines.media.metadata import Metadata
 from engines.media.video import read_frames
 from engines.runtime.session import Session
@@ -241,6 +241,7 @@ def test_an_exported_picture_moves_as_the_clip_does_and_says_what_it_is(
         assert abs(length - 8 / 6 * 1000) < 120 or form == "avif"
         if form == "gif":
             assert metadata.parse(picture.info["comment"].decode()).prompt == "a star"
+            assert gif_mark(Path(made.video)) == XMP.encode() and picture.info["loop"] == 0
         else:
             assert XMP.encode() in picture.info["xmp"]
     assert metadata.read(Path(made.video)).engine == "edit/export"

@@ -24,6 +24,7 @@ WRITTEN: dict[str, tuple[str, Any]] = {
     "split": ('"auto"', "auto"),
     "memory_gb": ('{ "cuda:0" = 8, "cuda:1" = 20.5 }', {"cuda:0": 8.0, "cuda:1": 20.5}),
     "attention": ('"torch"', "torch"),
+    "certificate": ('"signer.pem"', Path("signer.pem")),
     "host": ('"localhost"', "localhost"),
     "port": ("7999", 7999),
     "root_path": ('"/kinora"', "/kinora"),
