@@ -90,13 +90,20 @@ class Allow(_Message):
     memory_bytes: int | None = None
 
 
+class LookIn(_Message):
+    """From the next job on, files of models may lie in these folders too."""
+
+    command: Literal["look_in"] = "look_in"
+    folders: tuple[Path, ...] = ()
+
+
 class Shutdown(_Message):
     """End soon."""
 
     command: Literal["shutdown"] = "shutdown"
 
 
-Command = Annotated[Allow | Generate | Ask | Cancel | Hold | Free | Shutdown, Field(discriminator="command")]
+Command = Annotated[Allow | LookIn | Generate | Ask | Cancel | Hold | Free | Shutdown, Field(discriminator="command")]
 
 
 class Ready(_Message):

@@ -89,6 +89,8 @@ class Settings(MachineSettings):
             object.__setattr__(self, "models", Path(os.path.realpath(absolute(self.models))))
         if self.certificate is not None:
             object.__setattr__(self, "certificate", absolute(self.certificate))
+        more = tuple(Path(os.path.realpath(absolute(folder))) for folder in self.more_models)
+        object.__setattr__(self, "more_models", more)
         if self.adapters is not None:
             object.__setattr__(self, "adapters", Path(os.path.realpath(absolute(self.adapters))))
         if not is_loopback(self.host) and not self.password and not self.public:
@@ -218,6 +220,10 @@ def _not_off(text: str) -> bool:
     return text.strip().lower() not in ("0", "false")
 
 
+def _folders(text: str) -> tuple[Path, ...]:
+    return tuple(Path(name.strip()) for name in text.split(",") if name.strip())
+
+
 def _names(text: str) -> tuple[str, ...]:
     names = [name.strip().lower() for name in text.split(",") if name.strip()]
     if not all(re.fullmatch(r"[\w.-]+", name) for name in names):
@@ -265,6 +271,9 @@ SOURCES = (
            title="Clips", page="restart"),
     Source("models", "--models", ("KINORA_MODELS",), Path, "DIR", "folder with downloaded checkpoints",
            title="Models", page="restart"),
+    Source("more_models", "--more-models", ("KINORA_MORE_MODELS",), _folders, "DIR",
+           "other folders with checkpoints, which are only read; several with commas", "none", takes=(str, list),
+           title="More models"),
     Source("adapters", "--adapters", ("KINORA_ADAPTERS",), Path, "DIR", "folder of LoRA files to choose from",
            "adapters in the models folder", title="Adapters", page="restart"),
     Source("devices", "--devices", ("KINORA_DEVICES",), _devices, "NAME",
@@ -383,8 +392,11 @@ def in_file(path: Path) -> dict[str, Given]:
         source = sources[key]
         try:
             text = settings_file.as_text(value, source.takes).strip()
-            if text and source.read is Path:
-                text = str(absolute(text) if text.startswith("~") else path.parent / text)
+            if text and source.read in (Path, _folders):
+                names = (one.strip() for one in text.split(",")) if source.read is _folders else (text,)
+                text = ",".join(
+                    str(absolute(one) if one.startswith("~") else path.parent / one) for one in names if one
+                )
             if text:
                 known[key] = Given(source.read(text), name)
         except ValueError as error:

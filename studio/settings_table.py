@@ -49,5 +49,5 @@ def text(held: Any) -> str:
     if isinstance(held, Mapping):
         return limits_text(held)
     if isinstance(held, tuple):
-        return ", ".join(held)
+        return ", ".join(map(str, held))
     return "" if held is None else str(held)

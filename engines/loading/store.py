@@ -1,6 +1,7 @@
 """Where the files of a model are on this machine, and how they get there. Imports no torch.
 
-Looked for in this order: a path the user gave, this project's assets, the models folder, the hub cache.
+Looked for in this order: a path the user gave, this project's assets, the models folder, other folders of the user's,
+the hub cache.
 """
 
 from __future__ import annotations
@@ -49,12 +50,22 @@ class Store:
 
     Args:
         models: the user's models folder, with files as "<owner>/<repo>/<file>", "<repo>/<file>" or just "<file>".
+        more: other folders of this kind, which are only read: nothing is downloaded there or deleted.
         assets: folder of the files shipped with this project.
         overrides: (engine, model, role) -> a file, a folder of shards or a diffusers folder.
+        cache: whether the hub's cache is looked into too.
     """
 
-    def __init__(self, *, models: Path | None = None, assets: Path = ASSETS, overrides: Override | None = None) -> None:
-        self.models, self.assets = models, assets
+    def __init__(
+        self,
+        *,
+        models: Path | None = None,
+        more: tuple[Path, ...] = (),
+        assets: Path = ASSETS,
+        overrides: Override | None = None,
+        cache: bool = True,
+    ) -> None:
+        self.models, self.more, self.assets, self.cache = models, more, assets, cache
         self.overrides = dict(overrides or {})
 
     def find(self, weights: Weights, *, override: Path | None = None) -> tuple[Path | None, ...]:
@@ -164,7 +175,8 @@ class Store:
         listed = [weights for weights in entries if (engine, model.name, weights.role) not in self.overrides]
         indexes = [path for weights in listed for file in weights.files if (path := self._find_file(weights, file))]
         parts = [path for weights in listed for _, path in self._listing(weights) if path is not None]
-        return list(dict.fromkeys([*parts, *indexes]))
+        mine = (path for path in (*parts, *indexes) if not any(path.is_relative_to(folder) for folder in self.more))
+        return list(dict.fromkeys(mine))
 
     def _check_space(self, needed_bytes: int) -> None:
         from huggingface_hub import constants
@@ -183,12 +195,11 @@ class Store:
         if not weights.repo:
             path = self.assets / file
             return path if path.is_file() else None
-        if self.models is not None:
+        for models in (self.models, *self.more):
             for folder in (weights.repo, weights.repo.rpartition("/")[2], ""):
-                path = self.models / folder / file
-                if path.is_file():
+                if models is not None and (path := models / folder / file).is_file():
                     return path
-        if weights.unpublished:
+        if weights.unpublished or not self.cache:
             return None
         from huggingface_hub import try_to_load_from_cache
 

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines import registry
@@ -125,6 +126,12 @@ class DeviceService:
         self.settings = replace(self.settings, memory_gb=limits)
         if self._session is not None:
             self._session.allow(memory_bytes)
+
+    def look_in(self, folders: tuple[Path, ...]) -> None:
+        """From the next job on, files of models may lie in these folders too."""
+        self.settings = replace(self.settings, more_models=folders)
+        if self._session is not None:
+            self._session.store.more = folders
 
     def status(self) -> Status:
         """Who is where and how big; zeros before the device was first used."""

@@ -22,6 +22,7 @@ class MachineSettings:
 
     Attributes:
         models: folder with downloaded checkpoints; None leaves it to the engine layer.
+        more_models: other folders with checkpoints, which are only read.
         memory_gb: device -> the most GB of it that may be used, "" for every other; without one, what is free less a
             reserve.
         overrides: "engine/model/role=path", for checkpoint files kept elsewhere.
@@ -31,6 +32,7 @@ class MachineSettings:
     """
 
     models: Path | None = None
+    more_models: tuple[Path, ...] = ()
     memory_gb: Mapping[str, float] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
     preload: bool = True
@@ -39,7 +41,8 @@ class MachineSettings:
 
     def files(self) -> Store:
         """The checkpoint files of this machine; raises StudioError for an override that is none."""
-        return Store(models=self.models, overrides=dict(map(parse_override, self.overrides)))
+        overrides = dict(map(parse_override, self.overrides))
+        return Store(models=self.models, more=self.more_models, overrides=overrides)
 
     def runtime(self, device: str, *, outputs: Path, log: str = "", workers: int = 1) -> RuntimeSettings:
         """What the process that owns `device` is told; see RuntimeSettings."""
@@ -73,6 +76,7 @@ class RuntimeSettings(MachineSettings):
             object.__setattr__(self, "models", self.models.absolute())
         if self.certificate is not None:
             object.__setattr__(self, "certificate", self.certificate.absolute())
+        object.__setattr__(self, "more_models", tuple(folder.absolute() for folder in self.more_models))
         entries = ((text, *text.partition("=")) for text in self.overrides)
         absolute = tuple(f"{name}={Path(path).absolute()}" if path else text for text, name, _, path in entries)
         object.__setattr__(self, "overrides", absolute)

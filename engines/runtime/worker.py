@@ -31,6 +31,7 @@ from engines.messages import (
     Hold,
     JobEvent,
     Leaving,
+    LookIn,
     Ready,
     Refused,
     Shutdown,
@@ -132,6 +133,8 @@ class Worker:
                 self._commands.put(self._free)
             case Allow():
                 self._commands.put(lambda: self.service.allow(command.memory_bytes))
+            case LookIn():
+                self._commands.put(lambda: self.service.look_in(command.folders))
             case Shutdown():
                 self.stop()
 

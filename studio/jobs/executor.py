@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from engines.events import Answer, Words
@@ -91,6 +92,10 @@ class Executor(Protocol):
 
     def describe(self, inside: bool) -> None:
         """From the next job on, clips carry the settings that made them inside, or not."""
+        ...
+
+    def look_in(self, folders: tuple[Path, ...]) -> None:
+        """From the next job on, files of models may lie in these folders too."""
         ...
 
     def hindrance(self) -> str:

@@ -122,6 +122,9 @@ class InEventExecutor:
     def describe(self, inside: bool) -> None:
         self._settings = replace(self._settings, metadata=inside)
 
+    def look_in(self, folders: tuple[Path, ...]) -> None:
+        self._settings = replace(self._settings, more_models=folders)
+
     def wake(self) -> None:
         return
 

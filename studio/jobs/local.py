@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from engines import registry
@@ -16,7 +17,7 @@ from engines.errors import StudioError
 from engines.events import TERMINAL, Answer, Cancelled, Done, Failed, Words
 from engines.media.output import check_room, remove_leftovers
 from engines.memory.budget import Limits, limit_of
-from engines.messages import Allow, Ask, AskEvent, Cancel, Free, Generate, Hold, JobEvent, Status
+from engines.messages import Allow, Ask, AskEvent, Cancel, Free, Generate, Hold, JobEvent, LookIn, Status
 from engines.parallel.choosing import AUTO, NONE
 from engines.prompting.tasks import TASKS
 from studio import estimating
@@ -176,6 +177,13 @@ class LocalExecutor:
     def describe(self, inside: bool) -> None:
         with self._condition:
             self._settings = replace(self._settings, metadata=inside)
+
+    def look_in(self, folders: tuple[Path, ...]) -> None:
+        with self._condition:
+            self._settings = replace(self._settings, more_models=folders)
+            for device in self._devices.values():
+                if device.process is not None and device.process.usable:
+                    self._tell(device.process, LookIn(folders=folders))
 
     def hindrance(self) -> str:
         return self._hindrance

@@ -12,7 +12,7 @@ import gradio as gr
 from engines.errors import StudioError
 from engines.types import EngineSpec, ModelSpec
 from engines.wording import gigabytes
-from studio import models
+from studio import models, own_folders
 from studio.downloads import Download
 from studio.measures import time_span
 from studio.page import markup
@@ -49,9 +49,15 @@ class ModelsTab:
                     self.sure = gr.Button(
                         "Delete for good", variant="stop", size="sm", visible=False, elem_id="models-sure"
                     )
+                with gr.Row(elem_classes="pair", visible=False) as self.own:
+                    self.folder = gr.Textbox(
+                        label="A folder of this machine that has its files", placeholder="/data/models", max_lines=1,
+                        elem_id="models-folder", max_length=4000, interactive=True,
+                    )  # fmt: skip
+                    self.use = gr.Button("Use this folder", size="sm", elem_id="models-use")
                 self.progress = gr.HTML(elem_id="models-progress")
         self.watch = gr.Timer(_LOOK_EVERY_S, active=False)
-        about = [self.about, self.agreed, self.download, self.delete, self.sure]
+        about = [self.about, self.agreed, self.download, self.delete, self.sure, self.own]
         moving = [self.listed, self.progress, self.stop, self.watch, *about]
         opened.select(self._open, self.chosen, moving, **HIDDEN)
         self.watch.tick(self._look, self.chosen, moving, **HIDDEN)
@@ -61,6 +67,13 @@ class ModelsTab:
         self.delete.click(lambda: {self.delete: gr.update(visible=False), self.sure: gr.update(visible=True)},
                           None, [self.delete, self.sure], **HIDDEN)  # fmt: skip
         self.sure.click(self._delete, self.chosen, moving, **PRIVATE)
+        gr.on(
+            [self.use.click, self.folder.submit],
+            self._use,
+            [self.chosen, self.folder],
+            [*moving, self.folder],
+            **PRIVATE,
+        )
 
     def _published(self) -> list[tuple[EngineSpec, ModelSpec]]:
         specs = self.studio.specs.values()
@@ -87,6 +100,7 @@ class ModelsTab:
             self.download: gr.update(visible=bool(found.files.missing), value="Resume" if there else "Download"),
             self.delete: gr.update(visible=there),
             self.sure: gr.update(visible=False),
+            self.own: gr.update(visible=bool(found.files.missing) and self.studio.settings.owned),
         }
 
     def _open(self, key: Any) -> Updates:
@@ -140,6 +154,16 @@ class ModelsTab:
             warn(str(error))
             return self._look(key)
         return self._look(key) | {self.progress: markup.lines([Line(f"{gigabytes(given)} given back.")])}
+
+    def _use(self, key: Any, text: Any) -> Updates:
+        spec, model = self._find(key)
+        try:
+            self._ours()
+            said = own_folders.use(self.studio, spec, model, str(text or ""))
+        except StudioError as error:
+            warn(str(error))
+            return {self.watch: gr.update()}
+        return self._look(key) | {self.progress: markup.lines([Line(said)]), self.folder: ""}
 
     def _ours(self) -> None:
         if self.studio.settings.public:  # the tab is not drawn there, but its events could be called

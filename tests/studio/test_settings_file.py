@@ -19,6 +19,7 @@ from tests.studio.server import ROOT
 WRITTEN: dict[str, tuple[str, Any]] = {
     "outputs": ('"clips"', Path("clips")),
     "models": ('"../models"', Path("../models")),
+    "more_models": ('["more", "../others"]', (Path("more"), Path("../others"))),
     "adapters": ('"styles"', Path("styles")),
     "devices": ('["cuda:0", "cuda:1"]', ("cuda:0", "cuda:1")),
     "split": ('"auto"', "auto"),
@@ -61,6 +62,8 @@ def test_every_declared_setting_can_be_written_in_the_file(folder: Path) -> None
     write(folder / "kinora.toml", "".join(f"{name} = {text}\n" for name, (text, _) in WRITTEN.items()))
     settings = from_environment()
     for name, (_, value) in WRITTEN.items():
+        if isinstance(value, tuple) and isinstance(value[0], Path):
+            value = tuple(Path(os.path.normpath(folder / one)) for one in value)
         expected = Path(os.path.normpath(folder / value)) if isinstance(value, Path) else value
         assert getattr(settings, name) == expected, name
         assert expected != getattr(Settings(), name), name
