@@ -32,6 +32,7 @@ from tests.engines.tiny import TINY, write_checkpoint
 from tests.studio.server import Server
 
 FINAL = ("done", "failed", "cancelled")
+START_S = 900.0
 GONE_S = 10.0
 """How long a worker may live on after its page was killed."""
 
@@ -52,6 +53,10 @@ class Page(Server):
     def command(self) -> list[str]:
         """The words that start it."""
         return [sys.executable, "-m", "benchmarks.queue", "page", str(self.port), str(self.outputs)]
+
+    def start(self, timeout_s: float = START_S) -> None:
+        """Start it and wait until it answers, however busy the machine is: how long that takes is not asked here."""
+        super().start(timeout_s)
 
     def workers(self) -> list[psutil.Process]:
         """Its worker processes."""
