@@ -58,7 +58,7 @@ class Predictor:
         shape = (latents.shape[0], (video.shape[1] - 1) // self.code.time + 1, *latents.shape[2:])
         felt, physics = None, None
         if self.targets is not None:
-            felt = self.targets.look(video[:, :GIVEN])
+            felt = self.targets.look(video[None, :, :GIVEN])[0]
             physics = (felt.shape[0], tubelet_count(video.shape[1]), *felt.shape[2:])
         ids, mask = pad_tokens([self.tokenizer(scene.caption)["input_ids"]], longest=self.recipe.text_len)
         text = networks.text_states(self.text_encoder, ids, mask, text_len=self.recipe.text_len)[0]

@@ -75,22 +75,32 @@ def encode(encoder: VideoEncoder, frames: np.ndarray, space: PhysicsSpace) -> to
     """
     if len(frames) % TUBELET == 0:
         raise ValueError(f"{len(frames)} frames: the first is doubled, so their number must be odd")
-    shown = doubled_first(frames)
-    device, dtype = encoder.device, encoder.dtype
-    kept = []
-    for window in windows(tubelet_count(len(frames)), longest=space.max_frames // TUBELET):
-        seen = shown[window.start * TUBELET : window.stop * TUBELET]
-        video = pixel_values(seen, size=space.size, resize=space.resize)[None].to(device, dtype)
-        features = encoder(video).float()[0]
-        side = space.size // encoder.config.patch_size
-        grid = features.T.unflatten(1, (window.stop - window.start, side, side))
-        kept.append(pooled(grid[:, window.first - window.start :], space.pool).cpu())
-    return torch.cat(kept, dim=1)
+    pixels = pixel_values(doubled_first(frames), size=space.size, resize=space.resize)
+    return passes(encoder, pixels[None], space)[0].cpu()
+
+
+@torch.no_grad()
+def passes(encoder: VideoEncoder, pixels: torch.Tensor, space: PhysicsSpace) -> torch.Tensor:
+    """Pixel values [B,3,2N,S,S] of clips whose first frame is doubled -> pooled features [B,C,N,h,w], float32.
+
+    Args:
+        pixels: see engines.phantom_physics.encoder.pixel_values; anywhere.
+
+    Returns:
+        Where the encoder is, not yet normalised.
+    """
+    kept, side = [], space.size // encoder.config.patch_size
+    for window in windows(pixels.shape[2] // TUBELET, longest=space.max_frames // TUBELET):
+        seen = pixels[:, :, window.start * TUBELET : window.stop * TUBELET].to(encoder.device, encoder.dtype)
+        features = encoder(seen).float()
+        grid = features.transpose(1, 2).unflatten(2, (window.stop - window.start, side, side))
+        kept.append(pooled(grid[:, :, window.first - window.start :], space.pool))
+    return torch.cat(kept, dim=2)
 
 
 def pooled(features: torch.Tensor, pool: int) -> torch.Tensor:
-    """[C,N,h,w] averaged over pool x pool patches."""
-    return torch.nn.functional.avg_pool2d(features.transpose(0, 1), pool).transpose(0, 1) if pool > 1 else features
+    """[...,N,h,w] averaged over pool x pool patches."""
+    return torch.nn.functional.avg_pool3d(features, (1, pool, pool)) if pool > 1 else features
 
 
 def normalised(

@@ -10,10 +10,9 @@ from typing import Any
 import torch
 
 from engines.phantom_physics.checkpoint import Encoder
-from engines.phantom_physics.latents import TUBELET, PhysicsSpace, Statistics, encode, normalised
+from engines.phantom_physics.encoder import in_statistics, squashed
+from engines.phantom_physics.latents import TUBELET, PhysicsSpace, Statistics, normalised, passes
 from engines.phantom_physics.network import ChannelStatistics, PhysicsBranch
-
-from .latents import to_levels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,24 +98,28 @@ class Targets:
         self.eyes, self.space, self.kept = eyes.eval().requires_grad_(False), space, kept
         self.measured = False
 
-    def features(self, clip: torch.Tensor) -> torch.Tensor:
-        """[C,N,h,w] of a clip [3,T,H,W] in [-1,1] seen alone, on the CPU, not yet normalised."""
-        return encode(self.eyes, to_levels(clip.cpu()), self.space)
+    def features(self, clips: torch.Tensor) -> torch.Tensor:
+        """[B,C,N,h,w] of clips [B,3,T,H,W] in [-1,1], each seen alone, not yet normalised."""
+        levels = clips.clamp(-1, 1).add(1).mul(127.5).round().div(255)  # as of frames in bytes
+        shown = torch.cat([levels[:, :, :1], levels], 2).transpose(1, 2)
+        squares = squashed(shown.flatten(0, 1), self.space.size).unflatten(0, shown.shape[:2]).transpose(1, 2)
+        return passes(self.eyes, in_statistics(squares), self.space)
 
-    def look(self, clip: torch.Tensor) -> torch.Tensor:
-        """The same, normalised, where the clip is."""
-        return normalised(self.features(clip).to(clip.device), self.kept.mean, self.kept.std)
+    def look(self, clips: torch.Tensor) -> torch.Tensor:
+        """The same, normalised, where the clips are."""
+        return normalised(self.features(clips).to(clips.device), self.kept.mean, self.kept.std)
 
     @torch.no_grad()
     def of(self, video: torch.Tensor, given: Sequence[int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Clips [B,3,T,H,W] -> their latents [B,C,N,h,w], and for each those of its `given` frames seen alone."""
         self.eyes.to(video.device)
         with torch.autocast(video.device.type, enabled=False):
-            whole = torch.stack([self.look(clip) for clip in video])
-            alone = [
-                self.look(clip[:, :frames]) if frames else whole[index, :, :0]
-                for index, (clip, frames) in enumerate(zip(video, given, strict=True))
-            ]
+            whole = self.look(video)
+            alone = [latents[:, :0] for latents in whole]
+            for frames in sorted(set(given) - {0}):
+                rows = [index for index, count in enumerate(given) if count == frames]
+                for index, latents in zip(rows, self.look(video[rows, :, :frames]), strict=True):
+                    alone[index] = latents
         return whole, alone
 
     @torch.no_grad()
@@ -127,8 +130,8 @@ class Targets:
         gathered, counted, index = Statistics(len(self.kept.mean)), 0, 0
         self.eyes.to(self.kept.mean.device)
         while counted < clips:
-            for clip in data[index % len(data)]["video"]:
-                gathered.add(self.features(clip))
+            for features in self.features(data[index % len(data)]["video"].to(self.kept.mean.device)):
+                gathered.add(features.cpu())
                 counted += 1
             index += 1
         self.set(*gathered.result())

@@ -17,6 +17,8 @@ from engines.phantom_physics.network import PhysicsBranch
 from engines.phantom_physics.sampling import Latents, token_timesteps
 from engines.sampling.denoise import TRAINING_STEPS
 
+from .flow import noise_like
+
 MOST_GIVEN = 45  # frames
 
 
@@ -133,7 +135,7 @@ class _Part:
     def __init__(
         self, clean: torch.Tensor, sigmas: torch.Tensor, given: list[int], rng: torch.Generator, patch: Any
     ) -> None:
-        noise = torch.randn(clean.shape, generator=rng).to(clean)
+        noise = noise_like(clean, rng)
         level = sigmas.view(-1, 1, 1, 1, 1)
         self.clean, self.target = given, noise - clean
         self.noisy = (1 - level) * clean + level * noise

@@ -16,6 +16,8 @@ from engines.pyramid_flow.noise import coarsest, resized
 from engines.pyramid_flow.packing import Text
 from engines.pyramid_flow.scheduler import PyramidScheduler
 
+from .flow import noise_like
+
 SHARES = (0.25, 0.5, 0.25)  # of a batch's rows, by stage
 STRONGEST = 1 / 3  # noise in the history
 
@@ -88,7 +90,7 @@ def flow_piece(
 def corrupted(clip: torch.Tensor, rng: torch.Generator, strongest: float = STRONGEST) -> torch.Tensor:
     """History [B,C,t,h,w] with noise of a strength up to `strongest`, drawn for each row: so errors do not add up."""
     strength = (torch.rand(clip.shape[0], generator=rng) * strongest).view(-1, 1, 1, 1, 1).to(clip.device)
-    noise = torch.randn(clip.shape, generator=rng).to(clip.device)
+    noise = noise_like(clip, rng)
     return strength * noise + (1 - strength) * clip
 
 
@@ -119,7 +121,7 @@ def objective(
         unit = drawn_unit(clean.shape[2], rng, first_share)
         levels = pyramid(clean[here][:, :, : unit + 1], scheduler.stages)
         past = history([level[:, :, :unit] for level in levels], stage) if unit else []
-        noise = torch.randn(levels[-1][:, :, :1].shape, generator=rng).to(clean.device)
+        noise = noise_like(levels[-1][:, :, :1], rng)
         piece = flow_piece([level[:, :, unit:] for level in levels], noise, stage, scheduler, rng)
         clips = [*(corrupted(clip, rng, strongest) for clip in past), piece.point]
         at = Text(text.states[here], text.mask[rows.to(text.mask.device)], text.pooled[here])

@@ -24,6 +24,7 @@ from engines.memory.devices import half_precision
 from .clipping import AdaptiveClip
 from .files import read_facts, save_network
 from .recipe import Recipe, Task
+from .replay import Replay
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,8 @@ class Trainer:
         self.bfloat16 = recipe.bfloat16 and half_precision(self.device) is not None
         if recipe.bfloat16 and not self.bfloat16:
             log.info("This processor does not compute in bfloat16: training in float32.")
+        if self.device.type == "cuda":
+            torch.set_float32_matmul_precision("high")  # what autocast leaves in float32 is not worth exact products
         self.networks = nn.ModuleDict(task.networks()).to(self.device)
         self.parameters = [(n, p) for n, p in self.networks.named_parameters() if p.requires_grad]
         self.average = {name: p.detach().clone() for name, p in self.parameters}
@@ -79,6 +82,7 @@ class Trainer:
             lr=recipe.learning_rate,
             betas=recipe.betas,
             eps=recipe.eps,
+            fused=self.device.type == "cuda",
         )
         self.rng = torch.Generator().manual_seed(recipe.seed)
         self.clip = AdaptiveClip()
@@ -176,7 +180,7 @@ class Trainer:
             prefetch_factor=4 if self.workers else None,
             worker_init_fn=_worker_start,
         )
-        return iter(loader)
+        return iter(loader) if self.device.type == "cpu" else Replay(iter(loader), self.device)
 
     def _update(self, batch: dict[str, torch.Tensor]) -> None:
         for group in self.optimizer.param_groups:
@@ -232,6 +236,8 @@ class Trainer:
                         exported = time.monotonic()
         finally:
             bar.close()
+            if isinstance(batches, Replay):
+                batches.close()
             for number, handler in handlers.items():
                 signal.signal(number, handler)
         self.save()

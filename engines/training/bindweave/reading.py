@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 from transformers import Qwen2_5_VLForConditionalGeneration
+from transformers.vision_utils import get_vision_position_ids
 
 UNASKED = -100
 
@@ -26,13 +27,17 @@ def states(
         ids, mask: [B,S], padded on the right; whole numbers, mask 1 where a token is.
         patches: [N,1176] of all pictures of all chats in order, grids: [R,3].
     """
-    features = torch.cat(network.model.get_image_features(patches, grids, return_dict=True).pooler_output)
+    # What is counted picture by picture is counted on the CPU: a GPU would be waited for at every number.
+    grids = grids.cpu()
+    places = get_vision_position_ids(grids, network.config.vision_config.spatial_merge_size).to(ids.device)
+    features = network.model.visual(patches, grid_thw=grids, position_ids=places).pooler_output
     embedded = network.model.get_input_embeddings()(ids)
-    places = (ids == network.config.image_token_id)[..., None].expand_as(embedded)
-    embedded = embedded.masked_scatter(places, features.to(embedded))
-    kinds = (ids == network.config.image_token_id).int()
-    positions = network.model.get_rope_index(ids, kinds, image_grid_thw=grids, attention_mask=mask)[0]
-    told = {"inputs_embeds": embedded, "position_ids": positions, "use_cache": False}
+    pictures = (ids == network.config.image_token_id)[..., None].expand_as(embedded)
+    embedded = embedded.masked_scatter(pictures, features.to(embedded))
+    chats = ids.cpu()
+    kinds = (chats == network.config.image_token_id).int()
+    positions = network.model.get_rope_index(chats, kinds, image_grid_thw=grids, attention_mask=mask.cpu())[0]
+    told = {"inputs_embeds": embedded, "position_ids": positions.to(ids.device), "use_cache": False}
     return network.model.language_model(**told).last_hidden_state
 
 

@@ -15,6 +15,7 @@ from engines.flashi2v.network import PROJECTION_WIDTH, FlashI2VTransformer3DMode
 from .. import networks
 from ..attention import written_out
 from ..files import read_network
+from ..flow import noise_like
 from ..recipe import Stage
 from ..shifted import draw_shifted_sigmas, dynamic_shift, shifted_input
 from ..world import WorldConfig
@@ -90,7 +91,7 @@ class FlashI2VTask(FlowTask):
         clean, recipe = batch["latents"], self.recipe
         count, _, frames, height, width = clean.shape
         sigmas = draw_shifted_sigmas(count, rng, factor=dynamic_shift(height * width)).to(clean.device)
-        noise = torch.randn(clean.shape, generator=rng).to(clean.device)
+        noise = noise_like(clean, rng)
         span = recipe.ratio_high - recipe.ratio_low
         ratio = (recipe.ratio_low + span * torch.rand(count, generator=rng)).to(clean.device)
         shift, features = self.transformer.shift_and_features(clean[:, :, :1], frames=frames, ratio=ratio)

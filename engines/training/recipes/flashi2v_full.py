@@ -21,6 +21,7 @@ from engines.wan.vae_keys import VAE
 
 from .. import networks
 from ..files import save_network
+from ..flow import noise_like
 from ..shifted import draw_shifted_sigmas, dynamic_shift, shifted_input
 from ..video_clips import VideoDataset, VideoRecipe
 
@@ -116,7 +117,7 @@ def objective(
     """Plain mean squared velocity error over all frames of latents [B,C,F,h,w], text states [B,L,D]."""
     count, _, frames, height, width = clean.shape
     sigmas = draw_shifted_sigmas(count, rng, factor=dynamic_shift(height * width)).to(clean.device)
-    noise = torch.randn(clean.shape, generator=rng).to(clean.device)
+    noise = noise_like(clean, rng)
     ratio = recipe.ratio_low + (recipe.ratio_high - recipe.ratio_low) * torch.rand(count, generator=rng)
     shift, features = network.shift_and_features(clean[:, :, :1], frames=frames, ratio=ratio.to(clean.device))
     seen, timesteps, velocity = shifted_input(clean, noise, sigmas, shift)

@@ -17,6 +17,7 @@ from torch import nn
 
 from .. import networks
 from ..files import read_network, save_network
+from ..flow import noise_like
 from ..latents import BlockLatents, to_unit
 from ..recipe import Recipe, Stage
 from ..world import WorldConfig, make_clip
@@ -142,7 +143,7 @@ def decode_unclamped(vae: AutoencoderKLWan, latents: torch.Tensor) -> torch.Tens
 def noisy(latents: torch.Tensor, rng: torch.Generator, most: float) -> torch.Tensor:
     """Latents with noise of up to `most` deviations, another amount for each clip of the batch."""
     amount = torch.rand(len(latents), 1, 1, 1, 1, generator=rng) * most
-    return latents + (amount * torch.randn(latents.shape, generator=rng)).to(latents.device)
+    return latents + amount.to(latents.device) * noise_like(latents, rng)
 
 
 class VaeTask:
