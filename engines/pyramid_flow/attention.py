@@ -7,11 +7,15 @@ out as a dense mask; here each frame's queries meet exactly the keys they may se
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
 from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.embeddings import apply_rotary_emb
+
+
+FEW = 2  # lengths of text in a batch that are attended to one after the other
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ def prefix_attention(
     rows_of: dict[int, list[int]] = {}
     for row, padding in enumerate(visibility.padding):
         rows_of.setdefault(padding, []).append(row)
+    if len(rows_of) > FEW:
+        return _masked_attention(query, key, value, visibility)
     results: list[torch.Tensor | None] = [None] * len(visibility.padding)
     for padding, rows in rows_of.items():
         everyone = len(rows) == len(results)
@@ -59,6 +65,25 @@ def prefix_attention(
         for place, row in enumerate(rows):
             results[row] = result[place]
     return torch.stack(results)
+
+
+def _masked_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, visibility: Visibility
+) -> torch.Tensor:
+    """The same by a dense mask: a training batch has as many lengths of text as rows, and short sequences."""
+    seen, real = _mask(visibility, query.device)
+    attended = dispatch_attention_fn(query, key, value, attn_mask=seen)
+    return torch.where(real[..., None, None], attended, 0)
+
+
+@lru_cache(maxsize=8)
+def _mask(visibility: Visibility, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which keys each query sees, [B,1,L,L], and which tokens are no padding, [B,L]; padding sees whatever is real."""
+    places = torch.arange(visibility.ends[-1])
+    group = torch.bucketize(places, torch.tensor(visibility.ends), right=True)
+    real = places >= torch.tensor(visibility.padding)[:, None]
+    seen = (group[:, None] >= group) & real[:, None]
+    return seen[:, None].to(device), real.to(device)
 
 
 class CausalAttention:
