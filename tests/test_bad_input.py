@@ -45,7 +45,7 @@ REQUESTS: dict[str, tuple[dict[str, Any], str]] = {
     "blank prompt": ({"prompt": " \t\n "}, "Write a prompt"),
     "20,000 characters": ({"prompt": "fox " * 5_000}, "20,000 characters long: shorten it to at most 2,000"),
     "control characters": ({"prompt": "A fox\x1b[31m runs."}, "control characters"),
-    "size no multiple": ({"width": 100}, "multiples of 16, the nearest is 96x64"),
+    "size no multiple": ({"width": 100}, "multiples of 8, the nearest is 96x64"),
     "size too large": ({"width": 1280, "height": 720}, "for example 96x64, 64x64 or 64x96"),
     "size too small": ({"width": 16, "height": 16}, "at least 48 pixels"),
     "size zero": ({"width": 0}, "Width must be at least 16; you gave"),
@@ -276,7 +276,7 @@ def test_json_carries_the_problems_by_field(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("untouched")
-@pytest.mark.skipif(not (ROOT / "assets/starter/vae.safetensors").is_file(), reason="the starter model is not here")
+@pytest.mark.skipif(not (ROOT / "assets/starter/wan_vae.safetensors").is_file(), reason="the starter model is not here")
 def test_a_checkpoint_of_another_family_is_refused_by_its_keys(folder: Path) -> None:
     done = run([*arguments(GOOD), "--weights", "transformer=foreign.safetensors", "--device", "cpu"], folder)
     assert (done.returncode, done.stdout) == (2, "")

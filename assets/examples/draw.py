@@ -11,15 +11,17 @@ sys.path.insert(0, str(HERE.parents[1]))
 
 from engines.training.world import WorldConfig, make_clip, render, sprites  # noqa: E402
 
-WIDTH, HEIGHT = 320, 256
+WIDTH, HEIGHT = 384, 256
+RADIUS = 0.27  # in heights: about the size that the subject has in its clip
 # name -> look seed (none of them is trained on), colour, shape
 PICTURES = {
-    "red_star": (116, "red", "star"),
-    "checkered_ball": (111, "blue", "circle"),
-    "orange_ball": (112, "orange", "circle"),
+    "orange_ball": (102, "orange", "circle"),
+    "red_star": (100, "red", "star"),
+    "blue_square": (104, "blue", "square"),
+    "green_ball": (107, "green", "circle"),
 }
 # First frames for image-to-video: seeds of held-out clips.
-SCENES = {"orange_circle_scene": 13, "cyan_square_scene": 17, "purple_circle_scene": 42}
+SCENES = {"green_circle_scene": 36, "green_star_scene": 23, "red_square_scene": 42}
 SCENE = WorldConfig(
     width=384,
     height=256,
@@ -29,7 +31,7 @@ SCENE = WorldConfig(
     two_subjects=0.0,
     photo_background=0.0,
     paraphrase=0.0,
-    smallest=0.2,
+    smallest=0.25,
 )
 
 
@@ -38,7 +40,7 @@ def main() -> None:
     for name, (look, colour, shape) in PICTURES.items():
         subject = sprites.sprite(sprites.EVALUATION_LOOKS + look, colour=colour, shape=shape)
         canvas = np.ones((HEIGHT, WIDTH, 3), np.float32)
-        render.place(canvas, subject.picture, x=WIDTH / 2, y=HEIGHT / 2, radius=0.42 * HEIGHT, angle=0.0)
+        render.place(canvas, subject.picture, x=WIDTH / 2, y=HEIGHT / 2, radius=RADIUS * HEIGHT, angle=0.0, lit=True)
         save(name, np.round(canvas.clip(0, 1) * 255).astype(np.uint8))
     for name, seed in SCENES.items():
         save(name, make_clip(seed, SCENE).frames[0])

@@ -29,7 +29,7 @@ class Settings:
     width: int = 96
     height: int = 64
     frames: int = 33
-    steps: int = 20
+    steps: int = 12
     shift: float = 3.0
     text_scale: float = 4.0
     image_scale: float = 3.0
@@ -173,12 +173,18 @@ def sample(
 def contact_sheet(
     videos: list[np.ndarray] | np.ndarray, *, columns: int = 5, references: list[list[np.ndarray]] | None = None
 ) -> np.ndarray:
-    """One row a video [B,T,H,W,3]: its references on white, then `columns` frames over the clip; uint8 RGB."""
+    """One row a video [B,T,H,W,3]: its references on white, then `columns` frames over the clip; uint8 RGB.
+
+    A video with fewer references than another has white in their place.
+    """
     height, width = videos[0].shape[1:3]
     picks = np.linspace(0, len(videos[0]) - 1, columns).round().astype(int)
     rows = []
+    most = max(map(len, references[: len(videos)]), default=0) if references else 0
     for index, video in enumerate(videos):
-        shown = [fit_on_canvas(p, width=width, height=height) for p in (references[index] if references else [])]
+        given = references[index] if references else []
+        shown = [fit_on_canvas(picture, width=width, height=height) for picture in given]
+        shown += [np.full((height, width, 3), 255, np.uint8)] * (most - len(given))
         row = np.concatenate([*shown, *video[picks]], 1)
         rows.append(np.pad(row, ((0, 2), (0, 0), (0, 0)), constant_values=255))
     return np.concatenate(rows, 0)

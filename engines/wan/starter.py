@@ -20,8 +20,8 @@ from engines.wan.strides import spatial_stride, temporal_stride
 
 FIRST_VAE = "vae.safetensors"  # of networks that name none: the first ones were trained on it
 SIZES = ((96, 64), (64, 64), (64, 96))
-STARTER_DEFAULTS = {"width": 96, "height": 64, "frames": 33, "fps": 12, "steps": 20}
-STARTER_PRESETS = presets(10, 20, 40)
+STARTER_DEFAULTS = {"width": 96, "height": 64, "frames": 33, "fps": 12, "steps": 12}
+STARTER_PRESETS = presets(8, 12, 24)
 
 # What reads the prompt in every starter.
 STARTER_TEXT = (
