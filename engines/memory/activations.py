@@ -21,8 +21,9 @@ APART_MAPS = (9.7, 14.2)
 ENCODING_MAPS = (10.4, 12.6)
 # Numbers alive at once for each token and channel in Pyramid Flow's networks: with single blocks (miniFLUX), without.
 SINGLE_COPIES, JOINT_COPIES = 21.5, 15.5
-# A CPU's convolutions work in copies of their inputs: what an autoencoder was measured to take, against its tensors.
-WORKSPACE = {"cpu": 1.5}
+# Convolutions work in copies of their inputs: what an autoencoder was measured to take, against its tensors (on a GPU:
+# docs/gpu.md).
+WORKSPACE = {"cpu": 1.5, "cuda": 2.0}
 
 
 def width(config: Config) -> int:
