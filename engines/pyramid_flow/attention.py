@@ -14,7 +14,6 @@ import torch
 from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.embeddings import apply_rotary_emb
 
-
 FEW = 2  # lengths of text in a batch that are attended to one after the other
 
 

@@ -231,7 +231,7 @@ def dense_attention(query: Any, key: Any, value: Any, visibility: Visibility) ->
     return torch.nn.functional.scaled_dot_product_attention(*parts, attn_mask=mask[:, None]).transpose(1, 2)
 
 
-@pytest.mark.parametrize("padding", [(0, 0), (3, 3), (0, 2), (4, 1, 4)])
+@pytest.mark.parametrize("padding", [(0, 0), (3, 3), (0, 2), (4, 1, 4), (0, 5, 1, 2)])
 def test_key_prefixes_give_what_the_dense_mask_gives(padding: tuple[int, ...]) -> None:
     visibility = Visibility(padding, (9, 13, 20, 36))
     query, key, value = (torch.randn(len(padding), 36, 2, 8) for _ in range(3))
@@ -239,6 +239,7 @@ def test_key_prefixes_give_what_the_dense_mask_gives(padding: tuple[int, ...]) -
     result = prefix_attention(query, key, value, visibility)
     for row, hidden in enumerate(padding):
         torch.testing.assert_close(result[row, hidden:], expected[row, hidden:], atol=1e-5, rtol=1e-5)
+        assert not result[row, :hidden].any()
 
 
 @pytest.mark.parametrize("family", ["miniflux", "sd3"])

@@ -13,9 +13,10 @@ from engines.evaluation.product import Product
 from engines.loading.checkpoints import load, open_checkpoint
 from engines.loading.store import ASSETS
 from engines.phantom_physics.keys import VIDEO_ENCODER, VIDEO_PREDICTOR, VISUAL
-from engines.phantom_physics.latents import PhysicsSpace
+from engines.phantom_physics.latents import PhysicsSpace, encode, normalised
 from engines.phantom_physics.spec import STARTER_FILE, models, starter
 from engines.phantom_physics.surprise import surprise
+from engines.training.latents import to_levels
 from engines.training.physics_clips import training_scene
 from engines.training.recipe import Recipe, Stage
 from engines.training.recipes import phantom_physics_starter, physics_encoder, recipe_module
@@ -182,3 +183,17 @@ def test_a_scene_of_training_is_never_one_that_is_held_out() -> None:
     shown = {training_scene(0, step, index).centres.tobytes() for step in range(20) for index in range(4)}
     assert not shown & {scene.centres.tobytes() for scene in held_out(40, "inside")}
     assert {training_scene(0, step, 0).name for step in range(40)} == {scene.name for scene in held_out(6, "inside")}
+
+
+def test_many_clips_are_seen_at_once_as_each_alone(recipe: phantom_physics_starter.StarterRecipe) -> None:
+    task = phantom_physics_starter.build(recipe)
+    video, targets = task.dataset()[0]["video"], task.targets
+    targets.measure(task.dataset(), 2)
+    whole, alone = targets.of(video, [0, 9])
+
+    def seen(clip: torch.Tensor) -> torch.Tensor:
+        return normalised(encode(targets.eyes, to_levels(clip), SPACE), targets.kept.mean, targets.kept.std)
+
+    torch.testing.assert_close(whole, torch.stack([seen(clip) for clip in video]), atol=1e-4, rtol=1e-4)
+    assert alone[0].shape[1] == 0
+    torch.testing.assert_close(alone[1], seen(video[1, :, :9]), atol=1e-4, rtol=1e-4)
