@@ -11,7 +11,7 @@ ARG TORCH=torch
 ARG REQUIREMENTS=requirements.txt
 
 WORKDIR /app
-COPY requirements.txt requirements-gpu.txt requirements-quantised.txt ./
+COPY requirements.txt requirements-gpu.txt requirements-quantised.txt requirements-credentials.txt ./
 RUN pip install --no-cache-dir $TORCH && pip install --no-cache-dir -r $REQUIREMENTS
 COPY . .
 

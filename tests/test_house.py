@@ -109,7 +109,14 @@ def test_readme_front_matter_is_what_a_space_needs() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["requirements.txt", "tests/requirements.txt", "requirements-gpu.txt", "requirements-quantised.txt"]
+    "name",
+    [
+        "requirements.txt",
+        "tests/requirements.txt",
+        "requirements-gpu.txt",
+        "requirements-quantised.txt",
+        "requirements-credentials.txt",
+    ],
 )
 def test_requirements_have_a_floor_and_all_but_torch_a_cap(name: str) -> None:
     lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
