@@ -1,4 +1,4 @@
-"""Pictures in a real Chromium: pasted into the first empty place, cropped by dragging, mended by a brush."""
+"""Pictures in a real Chromium: pasted into the first empty place, mended by a brush."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw
-
-from tests.browser.test_in_browser import open_settings
 
 pytestmark = pytest.mark.browser
 
@@ -53,38 +51,17 @@ def test_a_pasted_picture_goes_to_the_first_empty_place(page, picture: Path) -> 
     page.locator("#pyramid-flow-first_picture-1 img").wait_for()
 
 
-def test_the_frame_of_a_portrait_begins_high_and_is_dragged(page, portrait: Path) -> None:
-    page.get_by_role("tab", name="Image to video").click()
-    open_settings(page, "flashi2v")
-    page.locator("#flashi2v-picture-1 input[type=file]").set_input_files(portrait)
-    place = page.locator("#flashi2v-picture-position input[type=number]")
-    page.wait_for_function(
-        "() => { const place = document.querySelector('#flashi2v-picture-position input[type=number]');"
-        " return place && Number(place.value) > 0 && Number(place.value) < 50; }"
-    )
-    assert 0 < int(place.input_value()) < 50, "a portrait has its face in the upper third"
-    seen = page.locator("#flashi2v-picture .crop-view figure[data-wide] img")
-    seen.wait_for()
-    box = seen.bounding_box()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 3)
-    page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] - 2, steps=4)
-    page.mouse.up()
-    page.wait_for_function(
-        "() => Number(document.querySelector('#flashi2v-picture-position input[type=number]').value) > 90"
-    )
-
-
 def test_a_cut_out_is_mended_with_a_brush_and_undone(page, portrait: Path) -> None:
     slot = "#phantom-wan-references-2"
     page.locator(f"{slot} input[type=file]").set_input_files(portrait)
     page.locator(f"{slot}-keep input").uncheck()
     page.locator(f"{slot}-mend").click()
-    canvas = page.locator("dialog.mending canvas")
+    window = page.locator("dialog.mending")
+    canvas = window.locator("canvas")
     canvas.wait_for()
     page.wait_for_function("() => document.querySelector('dialog.mending canvas').width === 240")
     box = canvas.bounding_box()
-    page.get_by_label("Is background").check()
+    window.get_by_label("Is background").check()
     page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + box["height"] * 0.9)
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + box["height"] * 0.9, steps=5)
@@ -97,7 +74,7 @@ def test_a_cut_out_is_mended_with_a_brush_and_undone(page, portrait: Path) -> No
         " const [r, g, b] = pen.getImageData(canvas.width / 2, canvas.height * 0.9, 1, 1).data;"
         " return r > 180 && g > 180 && b > 180; }"
     )
-    page.get_by_role("button", name="Undo").click()
+    window.get_by_role("button", name="Undo").click()
     page.wait_for_function(f"() => ({strokes})() === ''")
-    page.get_by_role("button", name="Done").click()
+    window.get_by_role("button", name="Done").click()
     canvas.wait_for(state="detached")
