@@ -58,6 +58,12 @@ class Page(Server):
         """Start it and wait until it answers, however busy the machine is: how long that takes is not asked here."""
         super().start(timeout_s)
 
+    def stop(self) -> None:
+        """End it as Ctrl-C would, and wait as long for that."""
+        self.process.terminate()
+        self.process.wait(timeout=START_S)
+        self._file.close()
+
     def workers(self) -> list[psutil.Process]:
         """Its worker processes."""
         with suppress(psutil.Error):
