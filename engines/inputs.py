@@ -19,6 +19,8 @@ from engines.media.framing import Setting
 from engines.request import Declared, Group, Request, control, parameter
 
 Kind = Literal["subject", "first frame", "mask", "clip", "earlier job", "adapter", "sound", "upscaler"]
+# (width and height of a picture, those asked for) -> those of the clip.
+Shape = Callable[[tuple[int, int], tuple[int, int]], tuple[int, int]]
 PICTURES: tuple[Kind, ...] = ("subject", "first frame", "mask")
 
 
@@ -148,6 +150,8 @@ class Media:
         as_published: the field that switches to the published preparation of pictures, "" if there is none.
         setting: how a "subject" is set on the clip's canvas: see media.framing.as_seen.
         start: what a clip starts from with this file, in words, "a picture"; a request gives one of such fields.
+        shape: of a "first frame" whose shape the clip keeps: (its size, the size asked for) -> the clip's; None for one
+            that is cut to the size asked for.
     """
 
     kind: Kind
@@ -158,6 +162,7 @@ class Media:
     as_published: str = ""
     setting: Setting = "fitted"
     start: str = ""
+    shape: Shape | None = None
 
     @property
     def is_picture(self) -> bool:
@@ -181,6 +186,7 @@ def media(
     as_published: str = "",
     setting: Setting = "fitted",
     start: str = "",
+    shape: Shape | None = None,
     group: Group = "picture",
     advanced: bool = False,
 ) -> Any:
@@ -188,7 +194,7 @@ def media(
 
     The arguments are those of `Media` and `parameter`.
     """
-    declared = Media(kind, parts, most, needed, suffix, as_published, setting, start)
+    declared = Media(kind, parts, most, needed, suffix, as_published, setting, start, shape)
     declared.part_fields()  # a part that its kind does not have is a mistake of the declaration
     return Field(
         None if most == 1 else (),

@@ -213,6 +213,21 @@ class Branch:
 
 
 @dataclass(frozen=True)
+class FileChoice:
+    """Choices of a field that only some checkpoints have.
+
+    Attributes:
+        role: whose files say which; a model without this role has none of them.
+        taken: (these files) -> those choices, beside the field's default; cheap, and () where the files do not say.
+        refusal: the sentence for a choice that they do not have; "{choice}" stands for it.
+    """
+
+    role: str
+    taken: Callable[[Sequence[Path]], Sequence[str]]
+    refusal: str
+
+
+@dataclass(frozen=True)
 class EngineSpec:
     """What the studio knows of an engine without importing torch.
 
@@ -237,6 +252,7 @@ class EngineSpec:
         excerpt_rules: (clip, frames=, fps=) -> which frames of a given "clip" begin a new one of this length: what
             engines.media.excerpt.choose takes; None for an engine that takes no clip.
         branch: the part that a clip can be made with and without; None where there is none.
+        file_choices: fields of which only some checkpoints have the choices, by name.
     """
 
     name: str
@@ -257,6 +273,7 @@ class EngineSpec:
     one_pass: Mapping[str, float] = field(default_factory=dict)
     excerpt_rules: Callable[..., dict[str, Any]] | None = None
     branch: Branch | None = None
+    file_choices: Mapping[str, FileChoice] = field(default_factory=dict)
 
     def field_of(self, *kinds: Kind) -> str | None:
         """The first field that holds files of these kinds: see engines/inputs.py; None if there is none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from engines.adapters.files import adapter_problem
 from engines.errors import InvalidRequest, Problem
 from engines.inputs import Adapter, Media, Reference, entries, files, media_fields, media_of, starts, with_parts
+from engines.loading.store import Store
 from engines.media import brush
 from engines.media.clips import clip_problem
 from engines.media.files import file_problem, shown_name
@@ -70,6 +71,35 @@ def checked(request_type: type[Declared], values: Mapping[str, Any], *, given: M
     if problems:
         raise InvalidRequest(list(dict.fromkeys(problems)))
     return request
+
+
+def check_file_choices(spec: EngineSpec, request: Request, files_of: Callable[[str], Sequence[Path]]) -> None:
+    """Refuse choices that the model's checkpoint does not have: see FileChoice.
+
+    Args:
+        files_of: (role) -> its files; () for a role that the model does not have.
+
+    Raises:
+        InvalidRequest: with every problem found, before anything is loaded.
+    """
+    problems = []
+    for name, rule in spec.file_choices.items():
+        value = getattr(request, name)
+        if value != spec.request_type.model_fields[name].get_default() and value not in rule.taken(files_of(rule.role)):
+            problems.append(Problem(name, rule.refusal.format(choice=value)))
+    if problems:
+        raise InvalidRequest(problems)
+
+
+def usable_files(spec: EngineSpec, request: Request, store: Store) -> None:
+    """All files of a request's model are here, whole, and have what the request chooses.
+
+    Raises:
+        MissingWeights, IncompatibleCheckpoint: as Store.require.
+        InvalidRequest: as check_file_choices.
+    """
+    found = store.require(spec.name, spec.model(request.model))
+    check_file_choices(spec, request, lambda role: found.get(role, ()))
 
 
 def prompt_problems(request: Request, model: ModelSpec | None = None) -> list[Problem]:

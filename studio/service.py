@@ -17,7 +17,7 @@ from engines.loading.store import Store
 from engines.media.output import check_room, media_error
 from engines.request import Request, seeds
 from engines.types import EngineSpec, ModelSpec
-from engines.validation import build_request
+from engines.validation import build_request, usable_files
 from engines.wording import either, given, printable
 from studio import adapters, browser_files, continuing, estimating, kept_files, models, refining
 from studio.downloads import Downloads
@@ -76,7 +76,7 @@ class Studio:
         request = build_request(spec, adapters.resolved(self.settings.adapter_folder, spec, values))
         if reason := self.availability(spec, request.model).reason:
             raise InvalidRequest([Problem("model", reason)])
-        self.files.require(spec.name, spec.model(request.model))
+        usable_files(spec, request, self.files)
         check_room(self.settings.outputs)
         try:
             return kept_files.keep(request, self.settings.pictures)
@@ -233,6 +233,15 @@ class Studio:
         override = self.files.overrides.get((spec.name, model, weights.role))
         found = self.files.find(weights, override=override)
         return fast_values(spec, found[0] if found else None, self.settings.adapter_folder)
+
+    def file_choices(self, spec: EngineSpec, model: str, field: str) -> list[str]:
+        """The choices of a field that the model's checkpoint has beside the default: see FileChoice."""
+        rule = spec.file_choices[field]
+        weights = next((one for one in spec.model(model).weights if one.role == rule.role), None)
+        if weights is None:
+            return []
+        found = self.files.find(weights, override=self.files.overrides.get((spec.name, model, rule.role)))
+        return [*rule.taken([path for path in found if path is not None])]
 
     def availability(self, spec: EngineSpec, model: str) -> models.Availability:
         """Whether a model can run here, and why not."""

@@ -7,7 +7,6 @@ Design: docs/phantom_physics.md. No other project has such files.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -17,16 +16,17 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engines.errors import IncompatibleCheckpoint
-from engines.loading import integrity
 from engines.loading.key_rules import Architecture, Shapes
+from engines.phantom_physics import description
+from engines.phantom_physics.description import FACT as FACT
+from engines.phantom_physics.description import SETTINGS as SETTINGS
 from engines.phantom_physics.encoder import Resize
 from engines.phantom_physics.keys import BRANCH, configure_branch, native_name
 from engines.phantom_physics.latents import PhysicsSpace
 from engines.phantom_physics.network import PhysicsBranch
 
 FORMAT = 1
-WEIGHTS, SETTINGS = "physics.safetensors", "phantom_physics.json"
-FACT = "physics"  # of a file's metadata: its settings
+WEIGHTS = "physics.safetensors"
 
 
 class Encoder(BaseModel):
@@ -97,12 +97,7 @@ def settings_of(paths: Sequence[Path]) -> PhysicsSettings:
     Raises:
         IncompatibleCheckpoint: see read_settings.
     """
-    weights = next(path for path in paths if path.name != SETTINGS)
-    for path in paths:
-        if path.name == SETTINGS:
-            return read_settings(path)
-    told = integrity.facts_of(integrity.safetensors_header(weights)[0], weights).get(FACT)
-    return read_settings(weights.with_name(SETTINGS)) if told is None else _checked(told, weights.name)
+    return _checked(*description.told(paths))
 
 
 def read_settings(path: Path) -> PhysicsSettings:
@@ -111,14 +106,7 @@ def read_settings(path: Path) -> PhysicsSettings:
     Raises:
         IncompatibleCheckpoint: the file is missing, broken, or of a later format.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise IncompatibleCheckpoint(
-            f"{path.name} is missing beside the physics weights, or cannot be read.",
-            hint="A physics checkpoint is a folder with both files, as the trainer writes it.",
-        ) from None
-    return _checked(content, path.name)
+    return _checked(description.read(path), path.name)
 
 
 def _checked(content: Any, name: str) -> PhysicsSettings:

@@ -19,15 +19,17 @@ from engines.events import Note, Stage
 from engines.media.excerpt import read_excerpt
 from engines.media.pictures import open_picture
 from engines.phantom_physics.components import PhysicsModel
+from engines.phantom_physics.force import PointForce, Wind, felt_by
 from engines.phantom_physics.latents import normalised, tubelet_count
 from engines.phantom_physics.picture import best_output_size, cover
 from engines.phantom_physics.sampling import Latents, Sampler, denoise, draw_noise
-from engines.phantom_physics.spec import PhantomPhysicsRequest, excerpt_rules, resolved_shift
+from engines.phantom_physics.spec import PHANTOM_PHYSICS, PhantomPhysicsRequest, excerpt_rules, resolved_shift
 from engines.phantom_physics.view import SUFFIX, movie
 from engines.prompting.tokens import cut_notes
 from engines.sampling import guidance
 from engines.sampling.denoise import SOLVERS
 from engines.types import Context, Frames, LatentStep, Measured
+from engines.validation import check_file_choices
 from engines.wan import transformer
 from engines.wan.latents import latent_shape, preview
 from engines.wan.text import padded
@@ -41,6 +43,7 @@ class PhantomPhysics:
     @torch.no_grad()
     def generate(self, request: PhantomPhysicsRequest, context: Context) -> Iterator[Any]:
         """Yields Stage, Note, LatentStep and Frames; closing it leaves nothing behind."""
+        check_file_choices(PHANTOM_PHYSICS, request, context.paths)
         model = PhysicsModel.find(
             context, with_physics=request.physics_scale > 0, surprised=request.surprise, adapters=request.adapters
         )
@@ -86,6 +89,10 @@ class PhantomPhysics:
                 used.enter_context(branch.joined(visual))
                 if given is not None and given.physics is not None:
                     given = Latents(given.visual, in_statistics(given.physics, branch, model.normalisation))
+            control = None
+            if felt is not None and (force := drawn_force(request)) is not None:
+                size = {"width": width, "height": height, "frames": request.frames}
+                control = Latents(*felt_by(force, **size, latent=shape[2:], physics_side=felt[-1]))
             sampler = Sampler(
                 visual,
                 branch,
@@ -97,6 +104,7 @@ class PhantomPhysics:
                 physics_weights=guidance.classifier_free(own),
                 physics_scale=request.physics_scale,
                 batched=batched,
+                control=control,
             )
             shift = resolved_shift(request, width, height)
             for state in denoise(
@@ -154,6 +162,16 @@ def beginning(request: PhantomPhysicsRequest) -> tuple[np.ndarray, list[str]]:
         what = "picture" if request.picture else "clip"
         notes.append(f"The clip is {size[0]}x{size[1]}: it keeps the shape of the {what}.")
     return frames, notes
+
+
+def drawn_force(request: PhantomPhysicsRequest) -> PointForce | Wind | None:
+    """The force that a clip is asked for with; None for none."""
+    match request.force:
+        case "point":
+            return PointForce(request.force_x, request.force_y, request.force_angle, request.force_strength)
+        case "wind":
+            return Wind(request.force_angle, request.force_strength)
+    return None
 
 
 def in_statistics(features: torch.Tensor, branch: Any, normalisation: str) -> torch.Tensor:

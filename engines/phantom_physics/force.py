@@ -7,12 +7,15 @@ points count from the lower left.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
-from engines.phantom_physics.latents import tubelet_count
+from engines.phantom_physics.latents import TUBELET
 
+STRIDE = 4  # frames of a latent frame after the first
 SIGMA, SIGMA_HEIGHT = 20.0, 480  # pixels of the blob, at this height of the frame
 
 
@@ -40,42 +43,53 @@ class Wind:
     strength: float
 
 
-def control_video(force: PointForce | Wind, *, width: int, height: int, frames: int) -> torch.Tensor:
-    """The control of a force [3,T,H,W], float32.
+def control_video(
+    force: PointForce | Wind, *, width: int, height: int, frames: int, part: slice = slice(None)
+) -> torch.Tensor:
+    """The control of a force over a clip of `frames`, of which those of `part` are made: [3,T,H,W], float32.
 
     A point: three equal channels in [0,1], a blob that moves over the clip from the point in the force's direction,
     the farther the stronger. Wind: constant channels of its strength in [-1,1], cosine and sine.
     """
     radians = math.radians(force.angle)
+    share = (torch.linspace(0, 1, frames) if frames > 1 else torch.zeros(1))[part]
     if isinstance(force, Wind):
         values = torch.tensor([-1 + 2 * force.strength, math.cos(radians), math.sin(radians)])
-        return values.view(3, 1, 1, 1).expand(3, frames, height, width).clone()
+        return values.view(3, 1, 1, 1).expand(3, len(share), height, width)
     way = width / 8 + (width / 2 - width / 8) * force.strength
-    share = torch.linspace(0, 1, frames) if frames > 1 else torch.zeros(1)
     x = force.x * width + way * math.cos(radians) * share
     y = (1 - force.y) * height - way * math.sin(radians) * share
     columns, rows = torch.arange(width, dtype=torch.float32), torch.arange(height, dtype=torch.float32)
     sigma = SIGMA * height / SIGMA_HEIGHT
     across = torch.exp(-((columns - x[:, None]) ** 2) / (2 * sigma**2))
     down = torch.exp(-((rows - y[:, None]) ** 2) / (2 * sigma**2))
-    return (down[:, :, None] * across[:, None, :]).expand(3, -1, -1, -1).clone()
+    return (down[:, :, None] * across[:, None, :]).expand(3, -1, -1, -1)
 
 
-def in_cells(control: torch.Tensor, *, latent: tuple[int, int], physics_side: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """A control [3,T,H,W], T = 4n+1 -> its means in the cells of both latents, [3,n+1,h,w] and [3,2n+1,side,side].
+def in_cells(
+    control: Callable[[slice], torch.Tensor], *, frames: int, latent: tuple[int, int], physics_side: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The means of a control in the cells of both latents, [3,n+1,h,w] and [3,2n+1,side,side], for frames = 4n+1.
 
     Args:
+        control: gives some of its frames [3,T,H,W]; never asked for many at a time, which would be large.
         latent: rows and columns of the visual latents.
     """
-    frames = control.shape[1]
-    seen = _means(control[None], [1] + [4] * ((frames - 1) // 4), latent)
-    doubled = torch.cat([control[:, :1], control], dim=1)
-    felt = _means(doubled[None], [2] * tubelet_count(frames), (physics_side, physics_side))
-    return seen, felt
+
+    def means(spans: list[slice], size: tuple[int, int]) -> torch.Tensor:
+        cells = [torch.nn.functional.adaptive_avg_pool2d(control(span).mean(1), size) for span in spans]
+        return torch.stack(cells, dim=1)
+
+    later = range(1, frames, STRIDE)
+    seen = means([slice(0, 1), *(slice(first, first + STRIDE) for first in later)], latent)
+    # The first frame, doubled, is a tubelet of its own.
+    tubelets = [slice(0, 1), *(slice(first, first + TUBELET) for first in range(1, frames, TUBELET))]
+    return seen, means(tubelets, (physics_side, physics_side))
 
 
-def _means(control: torch.Tensor, spans: list[int], size: tuple[int, int]) -> torch.Tensor:
-    """Means over runs of `spans` frames and over the cells of a grid: [3,len(spans),*size]."""
-    parts = [part.mean(2, keepdim=True) for part in control.split(spans, dim=2)]
-    joined = torch.cat(parts, dim=2)[0]
-    return torch.nn.functional.adaptive_avg_pool2d(joined, size)
+def felt_by(
+    force: PointForce | Wind, *, width: int, height: int, frames: int, latent: tuple[int, int], physics_side: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What both branches are told of a force in a clip of this size: see in_cells."""
+    control = partial(control_video, force, width=width, height=height, frames=frames)
+    return in_cells(lambda span: control(part=span), frames=frames, latent=latent, physics_side=physics_side)

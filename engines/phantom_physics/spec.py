@@ -16,9 +16,11 @@ from engines.loading.store import ASSETS
 from engines.media.clips import look_at
 from engines.media.excerpt import frames_at, too_short
 from engines.parameters import guidance_scale
+from engines.phantom_physics.description import SETTINGS, forces
+from engines.phantom_physics.picture import best_output_size
 from engines.request import parameter
 from engines.sampling import guidance
-from engines.types import Branch, EngineSpec, Geometry, ModelSpec, Phase, Weights
+from engines.types import Branch, EngineSpec, FileChoice, Geometry, ModelSpec, Phase, Weights
 from engines.validation import prompt_problems
 from engines.wan import phases as wan
 from engines.wan.starter import STARTER_DEFAULTS, STARTER_PRESETS, starter_geometry, starter_weights
@@ -38,6 +40,16 @@ NO_PUBLIC_WEIGHTS = (
 )
 
 
+NO_FORCE = "The physics branch of this model was not trained with a force of the kind {choice}: set Force to none."
+
+
+def _share(label: str, help_: str, default: float) -> Any:
+    """A number of a force from 0 to 1."""
+    return parameter(
+        default, label=f"Force: {label}", help=help_, group="picture", minimum=0, maximum=1, step=0.01, of="picture"
+    )  # fmt: skip
+
+
 class PhantomPhysicsRequest(AdaptableRequest):
     """A clip from a prompt, from a picture, or from a clip that it goes on from, its physics denoised beside it."""
 
@@ -46,6 +58,8 @@ class PhantomPhysicsRequest(AdaptableRequest):
         label="First picture",
         help="The clip begins with this picture. It keeps the picture's shape and has about as many pixels as the size "
         "says.",
+        start="a picture",
+        shape=lambda picture, asked: best_output_size(*picture, asked[0] * asked[1]),
     )
     clip: GivenClip | None = media(
         "clip",
@@ -53,6 +67,30 @@ class PhantomPhysicsRequest(AdaptableRequest):
         help="The new clip begins with frames of this one, unchanged, and goes on. It keeps its shape and has about as "
         "many pixels as the size says.",
         parts=("moment", "frames"),
+        start="a clip to go on from",
+    )
+    force: Literal["none", "point", "wind"] = parameter(
+        "none",
+        label="Force",
+        help="What pushes in the clip: at one point of the first picture, or a wind everywhere.",
+        group="picture",
+        of="picture",
+    )
+    force_x: float = _share("across", "From the left side of the picture to the right.", 0.5)
+    force_y: float = _share("up", "From the lower side of the picture to the upper.", 0.5)
+    force_angle: float = parameter(
+        0.0,
+        label="Force: angle",
+        help="Where it pushes: 0 is to the right, 90 up.",
+        group="picture",
+        unit="°",
+        minimum=0,
+        maximum=360,
+        step=1,
+        of="picture",
+    )
+    force_strength: float = _share(
+        "strength", "From the weakest that the branch was trained with to the strongest.", 0.5
     )
     physics_scale: float = parameter(
         1.0,
@@ -117,20 +155,29 @@ def excerpt_rules(clip: GivenClip, *, frames: int, fps: int) -> dict[str, Any]:
 
 def check(request: PhantomPhysicsRequest, model: ModelSpec) -> list[Problem]:
     """Problems of the prompt, and of what the clip is to begin with."""
-    problems = prompt_problems(request)
-    if request.physics_scale and not any(weights.role == "physics" for weights in model.weights):
+    problems, has_branch = prompt_problems(request), any(weights.role == "physics" for weights in model.weights)
+    if request.physics_scale and not has_branch:
         problems.append(Problem("physics_scale", f"{model.title} has no physics branch: set Physics to 0."))
     if request.surprise and not any(weights.role == "encoder" for weights in model.weights):
         problems.append(Problem("surprise", f"{model.title} has no V-JEPA 2 to be surprised: switch that off."))
     if request.surprise and request.frames < FEWEST_FRAMES:
         problems.append(Problem("surprise", f"Surprise needs a clip of at least {FEWEST_FRAMES} frames."))
-    if request.picture and request.clip:
-        problems.append(Problem("clip", "Give a picture or a clip to go on from, not both."))
     if (request.picture or request.clip) and request.frames <= STRIDE:
         problems.append(Problem("frames", f"A clip that begins with given frames needs at least {STRIDE + 1}."))
     if request.clip:
         problems += _clip_problems(request, request.clip)
-    return problems
+    return problems + _force_problems(request, model.title if not has_branch else "")
+
+
+def _force_problems(request: PhantomPhysicsRequest, without_branch: str) -> list[Problem]:
+    """`without_branch` is the title of a model that has none, "" of any other."""
+    if request.force == "none":
+        return []
+    if without_branch:
+        return [Problem("force", f"{without_branch} has no physics branch to feel a force: set Force to none.")]
+    if not request.physics_scale:
+        return [Problem("force", "Without physics nothing is pushed: raise Physics, or set Force to none.")]
+    return []
 
 
 def _clip_problems(request: PhantomPhysicsRequest, clip: GivenClip) -> list[Problem]:
@@ -204,7 +251,7 @@ PHYSICS_5B = ModelSpec(
         *BASE,
         Weights(
             "physics",
-            ("physics.safetensors", "phantom_physics.json"),
+            ("physics.safetensors", SETTINGS),
             "phantom-physics",
             14_500_000_000,
             unpublished=NO_PUBLIC_WEIGHTS,
@@ -267,5 +314,6 @@ PHANTOM_PHYSICS = EngineSpec(
     phases=phases,
     passes=lambda request: len(passes_of(request)),
     branch=Branch("physics", "physics_scale", "physics"),
+    file_choices={"force": FileChoice("physics", forces, NO_FORCE)},
     excerpt_rules=excerpt_rules,
 )

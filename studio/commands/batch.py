@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engines.errors import StudioError
+from engines.validation import usable_files
 from studio import batch, one_clip, speech
 from studio.commands.answers import FAILED, report, say_clip
 from studio.commands.options import MAKING, Commands, setting_flags, settings_of
@@ -35,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     lines = batch.read(absolute(options.file), folder)
     files = settings.files()
     for line in lines:
-        files.require(line.spec.name, line.spec.model(line.request.model))
+        usable_files(line.spec, line.request, files)
     left = [line for line in lines if not line.out.exists()]
     if options.dry_run:
         for line in lines:

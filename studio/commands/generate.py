@@ -12,7 +12,7 @@ from engines.errors import InvalidRequest, Problem, StudioError
 from engines.registry import find
 from engines.request import Request
 from engines.types import EngineSpec
-from engines.validation import build_request
+from engines.validation import build_request, usable_files
 from studio import estimating, one_clip, remote, speech
 from studio.commands.answers import FAILED, say_clip
 from studio.commands.asked import clip_flags, override, values_of
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         return _say_estimate(spec, request, settings, as_json=options.json)
     with one_clip.Target(options.out) as target:
-        settings.files().require(spec.name, spec.model(request.model))
+        usable_files(spec, request, settings.files())
         devices = require_devices(settings.devices)
         result = one_clip.make(spec, request, target=target, settings=settings, devices=devices, quiet=options.json)
     return say_clip(result, as_json=options.json)

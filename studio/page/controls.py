@@ -20,6 +20,7 @@ from studio.page import (
     duration,
     estimate,
     fields,
+    force_tool,
     markup,
     model_list,
     presets,
@@ -29,6 +30,7 @@ from studio.page import (
     start_from,
 )
 from studio.page.estimate import EstimateLine
+from studio.page.first_frame import FirstFrame
 from studio.page.form import Form
 from studio.page.model_list import ModelList
 from studio.page.plumbing import HIDDEN, PRIVATE, changed, page, script
@@ -87,7 +89,8 @@ class _Fields:
         """Draw a field, and those that are said of its file."""
         spec = self.form.spec
         told = spec.request_type.model_fields.items()
-        for one in (name, *(other for other, info in told if control(info).get("of") == name)):
+        said = [other for other, info in told if control(info).get("of") == name and other not in fields.TOGETHER]
+        for one in (name, *said):
             self.form.controls.append(fields.render(spec, one, values=self.values, adapters=self.adapters))
             if one in spec.readings:
                 self.readings[one] = gr.HTML(elem_id=f"{spec.name}-{one}-reading", elem_classes="hint")
@@ -129,6 +132,7 @@ def render(studio: Studio, spec: EngineSpec) -> Controls:
     presets.wire(form, quality, listed.chosen, fast=fast)
     scenes.wire(form, duration.rules(spec), listed.chosen)
     clip_strip.wire(form)
+    _wire_force(studio, form, listed.chosen)
     settings_line.wire(form, line, quality=quality, variations=variations)
     _wire_problems(form, problems)
     estimate.wire(studio, form, takes)
@@ -197,6 +201,15 @@ def _dock(spec: EngineSpec) -> tuple[gr.HTML, EstimateLine, gr.Button]:
         takes = estimate.render(spec.name)
         generate = gr.Button("Generate", variant="primary", size="lg", elem_classes="go", elem_id=f"{spec.name}-go")
     return problems, takes, generate
+
+
+def _wire_force(studio: Studio, form: Form, chosen: gr.Dropdown) -> None:
+    """A force is drawn on the picture that the clip begins with."""
+    picture = next(iter(media_fields(form.spec.request_type, "first frame")), "")
+    for control_ in form.controls:
+        if control_.tool is not None and isinstance(board := form.control(picture).board, FirstFrame):
+            name = f"{form.spec.name}-{picture}"
+            force_tool.wire(studio, form.spec, control_.tool, chosen=chosen, picture=name, view=board.view)
 
 
 def _wire_problems(form: Form, problems: gr.HTML) -> None:

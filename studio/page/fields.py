@@ -21,12 +21,13 @@ from engines.request import MAX_SEED, RANDOM_SEED, bounds, control
 from engines.types import EngineSpec, ModelSpec, Size
 from studio import continuing
 from studio.measures import frame_size, shape
-from studio.page import adapter_list, first_frame, markup, parts, scenes, slots, start_from
+from studio.page import adapter_list, first_frame, force_tool, markup, parts, scenes, slots, start_from
 from studio.page.form_control import Control
 from studio.page.plumbing import HIDDEN, PRIVATE, script
 from studio.page.uploads import received, served
 
-TOGETHER = {"height": "width"}
+# Fields that have no control of their own, and the one whose control holds them.
+TOGETHER = {"height": "width"} | dict.fromkeys(force_tool.NUMBERS, force_tool.KIND)
 
 
 def render(spec: EngineSpec, name: str, *, values: Mapping[str, Any], adapters: Path | None = None) -> Control:
@@ -44,6 +45,8 @@ def render(spec: EngineSpec, name: str, *, values: Mapping[str, Any], adapters: 
         return _frames(common, values, model)
     if name == "seed":
         return _seed(common, values)
+    if name == force_tool.KIND:
+        return _force(spec, values)
     declared = media_of(info)
     if declared and declared.kind == "adapter" and declared.most > 1:
         return _adapters(spec, name, info, declared, values, adapters)
@@ -180,6 +183,19 @@ def _seed(common: dict[str, Any], values: Mapping[str, Any]) -> Control:
         read=lambda raw: {"seed": RANDOM_SEED if raw[1] else raw[0]},
         show=lambda values, model: [gr.update(**shown(values["seed"])), values["seed"] == RANDOM_SEED],
         follows_model=False,
+    )
+
+
+def _force(spec: EngineSpec, values: Mapping[str, Any]) -> Control:
+    """A force and its numbers: the model's checkpoint decides whether they are seen."""
+    tool, names = force_tool.render(spec, values), (force_tool.KIND, *force_tool.NUMBERS)
+    return Control(
+        names,
+        tool.components,
+        read=lambda raw: dict(zip(names, (raw[0] or "none", *raw[1:]), strict=True)),
+        show=lambda values, model: [gr.update(value=values[name]) for name in names],
+        follows_model=False,
+        tool=tool,
     )
 
 

@@ -14,7 +14,7 @@ from gradio.components import Component
 from PIL import Image, ImageDraw
 
 from engines.errors import MediaError
-from engines.inputs import Media
+from engines.inputs import Media, Shape
 from engines.media.framing import crop_to_cover, cut_out
 from engines.media.pictures import open_picture
 from studio.measures import frame_size
@@ -49,7 +49,7 @@ def render(
             words = "Use the last frame of the newest clip"
             last = gr.Button(words, size="sm", visible=False, elem_id=f"{elem_id}-last")
         with gr.Column(scale=1, min_width=200):
-            shown = crop_view(path, width=frame[0], height=frame[1], **values)
+            shown = crop_view(path, width=frame[0], height=frame[1], shape=declared.shape, **values)
             view = gr.HTML(shown.html, elem_classes="model-view crop-view")
             drawn = parts.render(declared, values, elem_id=elem_id)
             for name, component in drawn.items():
@@ -154,8 +154,12 @@ def crop_view(
     position: float = 0.5,
     keep_background: bool = True,
     as_published: bool = False,
+    shape: Shape | None = None,
 ) -> CropView:
-    """The picture with what the clip does not show darkened, or the sentence why it cannot be used."""
+    """The picture with what the clip does not show darkened, or the sentence why it cannot be used.
+
+    With a `shape`, which the clip keeps, it is what the clip begins with: see engines.inputs.Media.
+    """
     if path is None:
         return CropView("")
     try:
@@ -165,11 +169,17 @@ def crop_view(
     found = True
     if not keep_background:
         picture, found = cut_out(picture)
+    if shape is not None:
+        width, height = shape(picture.size, (width, height))
     crop = crop_to_cover(picture.size, width=width, height=height, position=position)
     cut = 1 - (width * height) / (crop.width * crop.height)
     scale = _PREVIEW_SIDE / max(crop.width, crop.height)
     shown = picture.resize([max(1, round(side * scale)) for side in (crop.width, crop.height)])
     box = [round(side * scale) for side in (crop.left, crop.top, crop.left + width, crop.top + height)]
+    if shape is not None:
+        caption = f"The clip begins with this picture, and is {frame_size(width, height)}"
+        caption += f"; {100 * cut:.0f} % at its edges is cut off." if round(100 * cut) else "."
+        return CropView(markup.figure(png(shown.crop(tuple(box))), alt="What the clip begins with", caption=caption))
     seen = Image.blend(shown, Image.new("RGB", shown.size, "black"), 0.62)
     seen.paste(shown.crop(tuple(box)), tuple(box[:2]))
     movable = crop.width > width or crop.height > height
@@ -198,7 +208,8 @@ def look(declared: Media, image: Any, *raw: Any) -> list[Any]:
     frame, path = sides(size), received(image)
     if frame is None:
         return [gr.skip() for _ in range(1 + count)]
-    shown = crop_view(path, **frame, **_held(declared, held), as_published=bool(published and published[0]))
+    told: dict[str, Any] = {"as_published": bool(published and published[0]), "shape": declared.shape}
+    shown = crop_view(path, **frame, **_held(declared, held), **told)
     return [shown.html, *(gr.update(visible=_offered(name, path, shown)) for name in declared.parts)]
 
 

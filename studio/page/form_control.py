@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.components import Component
 
 from engines.types import ModelSpec
-from studio.page import first_frame, slots
+from studio.page import first_frame, force_tool, slots
 
 Read = Callable[[Sequence[Any]], dict[str, Any]]
 Show = Callable[[Mapping[str, Any], ModelSpec], list[Any]]
@@ -26,6 +26,7 @@ class Control:
         board: the slots or the one picture, where the field holds pictures.
         newest: the button that takes the clip made last, where the field holds a clip.
         strip: what shows which of its frames are used, where the engine uses some.
+        tool: what a force is drawn with.
     """
 
     names: tuple[str, ...]
@@ -36,3 +37,4 @@ class Control:
     board: slots.Board | first_frame.FirstFrame | None = None
     newest: gr.Button | None = None
     strip: gr.HTML | None = None
+    tool: force_tool.ForceTool | None = None

@@ -90,7 +90,8 @@ def wire(events: TabEvents) -> None:
                 filled = form.component(name)
                 filled.change(None, [filled, choice], choice, js=script("startFrom", name), **PRIVATE)
     for name, info in form.spec.request_type.model_fields.items():
-        if control(info).get("of") in declared:
+        owner = declared.get(str(control(info).get("of")))
+        if owner is not None and owner.kind == "earlier job":
             _wire_kept(events, name)
 
 

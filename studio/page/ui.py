@@ -29,7 +29,7 @@ STYLES = (
     "page.css", "scenes.css", "start_from.css", "mend.css", "compare.css", "history.css", "queue.css", "settings.css",
 )  # fmt: skip
 SCRIPTS = (
-    "page.js", "kept_form.js", "scenes.js", "crop.js", "mend.js", "keys.js", "compare.js", "history.js",
+    "page.js", "kept_form.js", "scenes.js", "crop.js", "force.js", "mend.js", "keys.js", "compare.js", "history.js",
     "preferences.js", "queue.js",
 )  # fmt: skip
 SHARED = "This studio is shared: clips are kept for an hour, so download those you want to keep."

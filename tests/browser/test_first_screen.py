@@ -33,3 +33,28 @@ def test_nothing_covers_anything_else(browser, server, width: int, height: int) 
         assert page.evaluate("document.documentElement.scrollWidth") <= width
     finally:
         context.close()
+
+
+@pytest.mark.parametrize(("tab", "engine"), [("Physics", "phantom-physics"), ("Long video", "pyramid-flow")])
+def test_the_prompt_stands_above_generate_whatever_a_clip_starts_from(browser, server, tab: str, engine: str) -> None:
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    try:
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.goto(server.url)
+        page.get_by_role("tab", name=tab, exact=True).click()
+        page.locator(f"#{engine}-estimate").get_by_text("Takes").wait_for()
+
+        def below(selector: str) -> float:
+            box = page.locator(selector).bounding_box()
+            return box["y"] + box["height"]
+
+        dock = page.locator(f"#{engine}-area .dock").bounding_box()["y"]
+        assert below(f"#{engine}-area .dock") <= 900
+        assert below(f"#{engine}-area .pills") <= dock, "with nothing to start from, all that is written is seen"
+        page.locator(f"#{engine}-start").get_by_text("A picture").click()
+        page.locator(f"#{engine}-area .first-frame").wait_for()
+        assert below(f"#{engine}-prompt textarea") <= dock
+        assert page.locator(f"#{engine}-area .first-frame").bounding_box()["y"] > 0
+    finally:
+        context.close()

@@ -19,7 +19,7 @@ from engines.phantom_physics.checkpoint import (
     read_settings,
     write_folder,
 )
-from engines.phantom_physics.force import PointForce, Wind, control_video, in_cells
+from engines.phantom_physics.force import PointForce, Wind, control_video, felt_by, in_cells
 from engines.phantom_physics.keys import BRANCH, VISUAL, native_name
 from engines.phantom_physics.network import PhysicsBranch
 from tests.engines import tiny_physics
@@ -219,13 +219,30 @@ def test_wind_is_the_same_everywhere() -> None:
     assert torch.equal(control, control[:, :1, :1, :1].expand_as(control))
 
 
+def cells(
+    control: torch.Tensor, *, latent: tuple[int, int] = (2, 4), side: int = 2
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return in_cells(lambda span: control[:, span], frames=control.shape[1], latent=latent, physics_side=side)
+
+
 def test_cells_are_means_of_their_frames_and_pixels() -> None:
     control = torch.arange(9.0).view(1, 9, 1, 1) * torch.ones(3, 9, 32, 64)
-    seen, felt = in_cells(control, latent=(2, 4), physics_side=2)
+    seen, felt = cells(control)
     assert seen.shape == (3, 3, 2, 4) and felt.shape == (3, 5, 2, 2)
     assert seen[0, :, 0, 0].tolist() == [0.0, 2.5, 6.5]
     assert felt[0, :, 1, 1].tolist() == [0.0, 1.5, 3.5, 5.5, 7.5]
     left = torch.zeros(3, 1, 32, 64)
     left[..., :16] = 1
-    assert in_cells(left, latent=(2, 4), physics_side=2)[0][0, 0].tolist() == [[1, 0, 0, 0], [1, 0, 0, 0]]
-    assert in_cells(left, latent=(2, 4), physics_side=2)[1][0, 0].tolist() == [[0.5, 0], [0.5, 0]]
+    assert cells(left)[0][0, 0].tolist() == [[1, 0, 0, 0], [1, 0, 0, 0]]
+    assert cells(left)[1][0, 0].tolist() == [[0.5, 0], [0.5, 0]]
+
+
+@pytest.mark.parametrize("force", [PointForce(0.3, 0.6, 200, 0.5), Wind(30, 0.2)])
+def test_a_force_is_told_to_both_branches_as_its_whole_video_would_be(force: PointForce | Wind) -> None:
+    size = {"width": 96, "height": 64, "frames": 9}
+    told = felt_by(force, **size, latent=(4, 6), physics_side=4)
+    whole = control_video(force, **size)
+    assert [tuple(part.shape) for part in told] == [(3, 3, 4, 6), (3, 5, 4, 4)]
+    for part, expected in zip(told, cells(whole, latent=(4, 6), side=4), strict=True):
+        torch.testing.assert_close(part, expected)
+    assert torch.equal(control_video(force, **size, part=slice(3, 5)), whole[:, 3:5])

@@ -51,6 +51,7 @@ class Tiny:
         return replace(SPECS[self.engine], models=(model, *SPECS[self.engine].models))
 
 
+PUSHED = {"x": 0.1, "y": 0.9, "angle": 90.0, "strength": 1.0}
 SMALL = {"width": 32, "height": 16, "frames": 9, "steps": 2, "seed": 4, "negative_prompt": "a circle"}
 
 CACHED = {"step_cache": {"step_cache": "third", "steps": 8}}
@@ -90,7 +91,8 @@ TINY: dict[str, Tiny] = {
             values=SMALL | {"width": 64, "height": 32, "fps": 24},
             batching="engines.wan.transformer.BATCHED_TOKENS",
             roles=("transformer", "vae", "text_encoder", "tokenizer", "physics", "encoder"),
-            others={"solver": {"solver": "dpm++"}},
+            others={"solver": {"solver": "dpm++"}, "force": {"force": "wind"}}
+            | {f"force_{name}": {"force": "point", f"force_{name}": value} for name, value in PUSHED.items()},
         ),
         Tiny(
             "bindweave",

@@ -26,6 +26,7 @@ ENCODER = {
     "crop_size": 64, "frames_per_clip": 16, "hidden_size": CHANNELS, "num_hidden_layers": 2, "num_attention_heads": 2,
 }  # fmt: skip
 PREDICTOR = ENCODER | {"pred_hidden_size": 24, "pred_num_attention_heads": 2, "pred_num_hidden_layers": 1}
+FORCE = {"kinds": ["point", "wind"]}
 SPACE = PhysicsSpace(size=64, pool=2, max_frames=8)
 
 
@@ -58,9 +59,9 @@ def write_model(folder: Path) -> dict[str, tuple[Path, ...]]:
     tiny_wan.write(folder / "vae.safetensors", tiny_wan.vae(VAE), VAE)
     network = seeded(lambda: build_encoder(PREDICTOR, predicts=True))
     encoder_file = tiny_wan.write(folder / "encoder.safetensors", network, PREDICTOR)
-    network = spoken()
+    network = spoken(takes_force=True)
     told = Encoder(hidden_size=CHANNELS, crop_size=SPACE.size, max_frames=SPACE.max_frames, pool=SPACE.pool)
-    write_folder(folder / "physics", network.state_dict(), describe(network, encoder=told), dtype=None)
+    write_folder(folder / "physics", network.state_dict(), describe(network, encoder=told, force=FORCE), dtype=None)
     return files | {
         "physics": (folder / "physics" / WEIGHTS, folder / "physics" / SETTINGS),
         "encoder": (encoder_file,),

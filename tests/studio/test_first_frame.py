@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from engines.inputs import media_fields
+from engines.phantom_physics.engine import beginning
 from engines.registry import SPECS
 from engines.validation import build_request
 from studio.page import first_frame
@@ -111,3 +112,19 @@ def test_an_upright_picture_begins_at_its_upper_third(size: tuple[int, int], whe
     assert held == pytest.approx(100 * where, abs=5)
     assert first_frame.begin(DECLARED, None, "96x64") == 50
     assert first_frame.begin(DECLARED, {"path": served(path)}, "wide") == 50
+
+
+PHYSICS = media_fields(SPECS["phantom-physics"].request_type)["picture"]
+
+
+@pytest.mark.parametrize("kind", ["tall", "wide", "square", "tiny", "rotated"])
+def test_a_picture_whose_shape_is_kept_is_shown_as_the_clip_begins(kind: str, tmp_path: Path) -> None:
+    """What the engine makes of it, and no word of a frame that could be dragged."""
+    path = picture(kind, tmp_path / "picture.png")
+    seen = first_frame.crop_view(str(path), width=832, height=480, shape=PHYSICS.shape)
+    request = build_request(SPECS["phantom-physics"], {"model": "5B", "prompt": "x", "picture": {"path": path}})
+    (frame,), _ = beginning(request)
+    assert f"is {frame.shape[1]} × {frame.shape[0]}" in seen.html
+    pixels = drawn(seen)
+    assert pixels.shape[1] / pixels.shape[0] == pytest.approx(frame.shape[1] / frame.shape[0], rel=0.02)
+    assert (pixels > 250).all() and not seen.movable and "Drag" not in seen.html and "data-wide" not in seen.html

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from engines.pyramid_flow import storyboard
 from engines.registry import SPECS
 from engines.types import EngineSpec
 from studio import measures
-from studio.page import duration, settings_line
+from studio.page import duration, force_tool, settings_line
 from studio.page.plumbing import script
 from tests.studio.server import ROOT
 
@@ -238,3 +239,30 @@ def test_python_holds_no_javascript() -> None:
     for path in (ROOT / "studio").rglob("*.py"):
         found = [line for line in path.read_text(encoding="utf-8").splitlines() if "=>" in line and "js" in line]
         assert not [line for line in found if not line.lstrip().startswith(('return f"(...values)', '"""'))], path
+
+
+# A drawn force
+
+
+@needs_node
+@pytest.mark.parametrize("shape", [0.5, 1.0, 1.7])
+@pytest.mark.parametrize(
+    "force", [(0.5, 0.5, 0, 0.0), (0.25, 0.75, 90, 1.0), (0.3, 0.2, 217, 0.4), (1.0, 0.0, 359, 0.9)]
+)
+def test_an_arrow_is_read_as_it_is_drawn(force: tuple[float, ...], shape: float) -> None:
+    """From numbers to both ends of the arrow and back; 90 degrees is up, and the way is a share of the width."""
+    given = dict(zip(force_tool.NUMBERS, force, strict=True))
+    ((start, end),) = called(("arrowOf", ["point", given, shape]))
+    assert start == pytest.approx([force[0], 1 - force[1]])
+    way = math.hypot(end[0] - start[0], (end[1] - start[1]) * shape)
+    assert way == pytest.approx(1 / 8 + 3 / 8 * force[3]), "as the control of the published data moves"
+    assert (end[1] < start[1]) == (0 < force[2] < 180)
+    (back,) = called(("forceOf", [start, end, shape]))
+    assert back == pytest.approx(given, abs=0.011)
+
+
+@needs_node
+def test_a_click_moves_the_point_alone_and_nothing_leaves_its_range() -> None:
+    click, far = called(("forceOf", [[0.2, 0.4], [0.21, 0.4], 1.0]), ("forceOf", [[-0.1, 1.2], [3.0, -4.0], 1.0]))
+    assert click == {"force_x": 0.2, "force_y": 0.6}
+    assert (far["force_x"], far["force_y"], far["force_strength"]) == (0, 0, 1) and 0 <= far["force_angle"] < 360
