@@ -20,6 +20,7 @@ from engines.memory.planning import Abilities
 from engines.parallel.choosing import AUTO
 from engines.request import Request
 from engines.types import EngineSpec, Size
+from engines.wan.phases import ONE_BY_ONE
 from engines.wording import both, gigabytes
 from studio.jobs.paces import Paces
 from studio.jobs.store import Job, JobStore
@@ -234,5 +235,5 @@ def _told(held: Held) -> str:
     if held.plan.mode == "turns":
         return f"{what} takes turns block by block, which is slower"
     if way.manner:
-        return f"{what} works {way.manner}" if held.role == "vae" else f"{what} makes its passes one by one"
+        return f"{what} makes its passes one by one" if way.manner == ONE_BY_ONE else f"{what} works {way.manner}"
     return f"{what} computes in {way.form}"

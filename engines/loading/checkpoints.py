@@ -13,7 +13,7 @@ import torch
 from engines.errors import IncompatibleCheckpoint, StudioError
 from engines.loading import families, weight_only
 from engines.loading.key_rules import Architecture, Place, Shapes, Source
-from engines.loading.memory_map import converted, release_pages
+from engines.loading.memory_map import converted, release_pages, remember_mapped
 from engines.loading.packed import PackedLinear, Packing, form_of
 from engines.loading.reading import Checkpoint, open_checkpoint
 from engines.loading.streaming import block_of
@@ -217,9 +217,12 @@ def fill(
     """
     expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
     state: dict[str, torch.Tensor] = {}
+    views: dict[str, torch.Tensor] = {}
 
-    def put(name: str, numbers: torch.Tensor) -> None:
+    def put(name: str, numbers: torch.Tensor, *, view: bool = False) -> None:
         state[name] = held(name, numbers)
+        if view and checkpoint.mapped:
+            views[name] = numbers
 
     for name, source in blueprint.sources.items():
         if architecture.aliases.get(name) in blueprint.sources:
@@ -230,7 +233,7 @@ def fill(
             tensor, packing = _packed(checkpoint, source)
             if name not in expected and isinstance(owner := module.get_submodule(layer), PackedLinear):
                 owner.compute = dtype
-                put(f"{layer}.packed", tensor)
+                put(f"{layer}.packed", tensor, view=True)
                 if packing.scale is not None:
                     put(f"{layer}.scale", packing.scale.float())
                 continue
@@ -246,18 +249,21 @@ def fill(
                 if checkpoint.mapped:
                     release_pages(stored)
                 continue
+        view = source.key not in checkpoint.packed
         kept = torch.float32 if architecture.stays_float32(name) else dtype
         if tensor.is_floating_point() and tensor.dtype != kept and not as_stored(name):
             own = checkpoint.mapped and source.key not in checkpoint.packed
             tensor = converted(tensor, kept) if own else tensor.to(kept)
+            view = False
             if checkpoint.mapped:
                 release_pages(stored)
-        put(name, tensor.reshape(expected[name]))
+        put(name, tensor.reshape(expected[name]), view=view)
     for alias, name in architecture.aliases.items():
         if name not in state:
             state[name] = state[alias]
         state[alias] = state[name]
     module.load_state_dict(state, strict=True, assign=True)
+    remember_mapped(module, views)
     architecture.restore(module)
     return module.eval().requires_grad_(False)
 

@@ -1,15 +1,28 @@
-"""Giving back memory-mapped pages of a file that were read once and are not needed again."""
+"""Memory-mapped files: giving back pages that were read once; which of a network's weights still lie in theirs."""
 
 from __future__ import annotations
 
 import ctypes
 import mmap
 import sys
+from weakref import WeakKeyDictionary
 
 import torch
 
 PIECE_BYTES = 64 * 2**20
 DONT_NEED = 4  # madvise(2): drop the pages, read them from the file again when touched
+
+_VIEWS: WeakKeyDictionary[torch.nn.Module, dict[str, torch.Tensor]] = WeakKeyDictionary()
+
+
+def remember_mapped(network: torch.nn.Module, views: dict[str, torch.Tensor]) -> None:
+    """Which parameters of a network are untouched views of a mapped file, by name."""
+    _VIEWS[network] = views
+
+
+def mapped(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The views, which take no memory of their own; none of a network that nobody said anything of."""
+    return _VIEWS.get(network, {})
 
 
 def release_pages(tensor: torch.Tensor) -> None:

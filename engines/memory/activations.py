@@ -74,6 +74,27 @@ def pyramid_coder(config: Config, *, wide: int, high: int, tile: int, itemsize: 
     return 16 * 8 * min(wide, tile) * min(high, tile) * int(config["decoder_block_out_channels"][0]) * itemsize
 
 
+def pyramid_remembered(config: Config, *, wide: int, high: int, tile: int) -> tuple[int, int]:
+    """Numbers that Pyramid Flow's autoencoder remembers between two latent frames: of all its tiles, and of one.
+
+    The last two frames that each convolution over time has seen.
+    """
+    widths = [*config["decoder_block_out_channels"]][::-1]
+    share = 1 / 4 ** sum(config["decoder_spatial_up_sample"])  # of the pixels, at the level of the latents
+    each = share * 2 * (config["decoder_in_channels"] + 4 * widths[0])
+    for level, (width, layers) in enumerate(zip(widths, config["decoder_layers_per_block"], strict=True)):
+        each += share * 2 * (widths[max(0, level - 1)] + (2 * layers - 1) * width)
+        for grows, larger in ((config["decoder_spatial_up_sample"][level], 4),
+                              (config["decoder_temporal_up_sample"][level], 1)):  # fmt: skip
+            each += share * 2 * width if grows else 0
+            share *= larger if grows else 1
+    each += share * 2 * widths[-1]
+    sides = [sum(min(tile, side - at) for at in range(0, side, tile * 3 // 4)) for side in (wide, high)]
+    if max(wide, high) <= tile:
+        sides = [wide, high]
+    return int(each * sides[0] * sides[1]), int(each * min(wide, tile) * min(high, tile))
+
+
 def text_encoder(config: Config, *, tokens: int, itemsize: int) -> int:
     """A UMT5 or T5 encoder while it reads a text: one block's worst moment."""
     channels = 4 * config["d_model"] + 2 * config["num_heads"] * config["d_kv"] + 4 * config["d_ff"]

@@ -9,6 +9,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary
 
 from engines.errors import DeviceError
 from engines.memory.budget import CONTEXT_BYTES, Memory
@@ -70,6 +71,7 @@ class TorchDevice:
         import torch
 
         self.name = name
+        self._in_ram: WeakKeyDictionary[Any, dict[str, torch.Tensor]] = WeakKeyDictionary()
         self._device = torch.device("cpu" if name.startswith("cpu") else name)  # several processes may share it
         kind = self._device.type
         usable = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -87,9 +89,23 @@ class TorchDevice:
         return self._device.type != "cuda"
 
     def place(self, module: Any, size_bytes: int) -> None:
+        from engines.loading.memory_map import mapped
+
+        self._in_ram[module] = mapped(module)
         module.to(self._device)
 
     def withdraw(self, module: Any, size_bytes: int) -> None:
+        """Weights that still lie in their mapped file are not copied back: nothing here writes them."""
+        import torch
+
+        views = self._in_ram.pop(module, {})
+        back = {
+            id(one): torch.nn.Parameter(views[name], requires_grad=False)
+            for name, one in module.named_parameters()
+            if name in views
+        }
+        for owner in module.modules():  # one by one, for two names may have one parameter
+            owner._parameters.update({name: back.get(id(one), one) for name, one in owner._parameters.items()})
         module.to("cpu")
 
     def forget(self, module: Any) -> None:

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from engines.pyramid_flow.spec import SPACE as SPACE
-from engines.pyramid_flow.spec import TILE as TILE
-from engines.pyramid_flow.spec import TIME as TIME
+from engines.pyramid_flow.sizes import SPACE as SPACE
+from engines.pyramid_flow.sizes import TILE as TILE
+from engines.pyramid_flow.sizes import TIME as TIME
 from engines.pyramid_flow.vae import Cache, CausalVideoVAE
 from engines.sampling.finite import finite
 
@@ -89,11 +89,12 @@ def encode(vae: CausalVideoVAE, video: torch.Tensor, *, tile: int | None = TILE,
 class StreamingDecoder:
     """Decodes a video's latents as they come, in any pieces; holds what the layers must remember in between.
 
-    Where a picture is cut into tiles, the memory of tiles that are not at work waits in RAM.
+    Args:
+        parked: of a picture that is cut into tiles, the memory of those that are not at work waits in RAM.
     """
 
-    def __init__(self, *, tile: int | None = TILE) -> None:
-        self.tile = tile
+    def __init__(self, *, tile: int | None = TILE, parked: bool = False) -> None:
+        self.tile, self.parked = tile, parked
         self._caches: dict[tuple[int, int], Cache] = {}
 
     @torch.no_grad()
@@ -105,18 +106,28 @@ class StreamingDecoder:
             frames = self._decode(vae, latents, self._caches.setdefault((0, 0), {}))
         else:
             corners = iter(_corners(latents, side))
-            frames = _tiled(latents, lambda part: self._parked(vae, part, next(corners)), tile=side, grain=1 / SPACE)
+            frames = _tiled(latents, lambda part: self._tile(vae, part, next(corners)), tile=side, grain=1 / SPACE)
         return finite(frames.float(), role="vae", when="while decoding")
 
     def _decode(self, vae: CausalVideoVAE, latents: torch.Tensor, cache: Cache) -> torch.Tensor:
         """One latent frame at a time, which needs the least memory."""
         return torch.cat([vae.decode(latents[:, :, i : i + 1], cache) for i in range(latents.shape[2])], dim=2)
 
-    def _parked(self, vae: CausalVideoVAE, latents: torch.Tensor, corner: tuple[int, int]) -> torch.Tensor:
-        cache = {layer: kept.to(vae.device) for layer, kept in self._caches.get(corner, {}).items()}
+    def _tile(self, vae: CausalVideoVAE, latents: torch.Tensor, corner: tuple[int, int]) -> torch.Tensor:
+        waiting = self._caches.setdefault(corner, {})
+        if not self.parked:
+            return self._decode(vae, latents, waiting)
+        cache = {layer: kept.to(vae.device, non_blocking=True) for layer, kept in waiting.items()}
         frames = self._decode(vae, latents, cache)
-        self._caches[corner] = {layer: kept.to("cpu") for layer, kept in cache.items()}
+        self._caches[corner] = {layer: _in_ram(kept, waiting.get(layer)) for layer, kept in cache.items()}
         return frames
+
+
+def _in_ram(kept: torch.Tensor, place: torch.Tensor | None) -> torch.Tensor:
+    """A copy in RAM, in its place of the last time; pinned where the device is a GPU, which need not wait then."""
+    if place is None:
+        place = torch.empty(kept.shape, dtype=kept.dtype, pin_memory=kept.device.type == "cuda")
+    return place.copy_(kept, non_blocking=True)
 
 
 def to_levels(video: torch.Tensor) -> np.ndarray:

@@ -22,7 +22,7 @@ from engines.memory import activations
 from engines.memory.fitting import Planned, Use, planned_or_refused
 from engines.memory.remembered import content_key
 from engines.prompting.tokens import tokenise
-from engines.pyramid_flow import coding, keys
+from engines.pyramid_flow import coding, keys, phases
 from engines.pyramid_flow.coding import MINIFLUX_STATISTICS, SD3_STATISTICS, Statistics
 from engines.pyramid_flow.packing import PATCH, Text
 from engines.pyramid_flow.picture import to_pixels
@@ -147,7 +147,7 @@ class PyramidModel:
     def picture_moments(self, context: Context, picture: np.ndarray) -> coding.Moments:
         """The posterior of a picture uint8 [H,W,3], remembered."""
         height, width = picture.shape[:2]
-        coder = self.decoder(context, width, height)
+        coder = self.decoder(context, width, height, parked=True)
         component, room = coder.component, coder.working_bytes
         key = content_key("pyramid picture", component.key, picture.shape, picture.tobytes())
 
@@ -158,29 +158,26 @@ class PyramidModel:
 
         return context.remember(key, look)
 
-    def decoder(self, context: Context, width: int, height: int) -> Planned:
+    def decoder(self, context: Context, width: int, height: int, *, parked: bool = False) -> Planned:
         """The autoencoder for frames of this size: planned before the first step, for any length needs the same.
+
+        Args:
+            parked: whether its tiles wait in RAM in any case.
 
         Raises:
             OutOfMemory: the device has not the memory for this size.
         """
 
         def planned(size: Size) -> Planned:
-            def working(itemsize: int) -> int:
-                told = {"wide": size.width, "high": size.height, "tile": coding.TILE, "itemsize": itemsize}
-                return activations.pyramid_coder(self.vae.config, **told)
-
-            return self.vae.plan(context, {"": working})
+            told = {"wide": size.width, "high": size.height, "device": context.device.type, "parked": parked}
+            return self.vae.plan(context, phases.decoding(self.vae.config, **told))
 
         return planned_or_refused(context, planned, Size(width, height), doing="Decoding")
 
-    def denoiser(self, context: Context, tokens: int) -> Use:
-        """The transformer for calls over `tokens` tokens in all, and the memory for its activations."""
-
-        def working(itemsize: int) -> int:
-            return activations.pyramid_transformer(self.transformer.config, tokens=tokens, itemsize=itemsize)
-
-        return self.transformer.planned(context, working)
+    def denoiser(self, context: Context, width: int, height: int) -> Planned:
+        """The transformer for units of this size, beside what the autoencoder remembers from unit to unit."""
+        told = {"wide": width, "high": height, "device": context.device.type}
+        return self.transformer.plan(context, phases.making(self.transformer.config, self.vae.config, **told))
 
     def _text_encoder(self, context: Context) -> Use:
         def working(itemsize: int) -> int:

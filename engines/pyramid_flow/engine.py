@@ -28,10 +28,11 @@ from engines.pyramid_flow.coding import SPACE, StreamingDecoder, to_levels
 from engines.pyramid_flow.components import PyramidModel
 from engines.pyramid_flow.generation import Unit, call_count, make_unit, past_of
 from engines.pyramid_flow.noise import unit_draws
-from engines.pyramid_flow.packing import PATCH, Text
+from engines.pyramid_flow.packing import Text
+from engines.pyramid_flow.phases import IN_RAM
 from engines.pyramid_flow.picture import fill
 from engines.pyramid_flow.scheduler import PyramidScheduler
-from engines.pyramid_flow.spec import LATENTS_SUFFIX, LONGEST_CALL, NAME, PyramidFlowRequest
+from engines.pyramid_flow.spec import LATENTS_SUFFIX, NAME, PyramidFlowRequest
 from engines.types import Context, Frames, LatentStep
 from engines.wan.latents import preview
 
@@ -62,8 +63,10 @@ class PyramidFlow:
         model = PyramidModel.find(context, adapters=request.adapters)
         units = storyboard.units_of(request.frames)
         size = (request.height // SPACE, request.width // SPACE)
-        component, room = model.denoiser(context, LONGEST_CALL * size[0] * size[1] // PATCH**2)
-        model.decoder(context, request.width, request.height)  # refused now, or not at all
+        making = model.denoiser(context, request.width, request.height)
+        parked = making.manner == IN_RAM
+        decoding = model.decoder(context, request.width, request.height, parked=parked)  # refused now, or not at all
+        parked = decoding.manner == IN_RAM
         if model.transformer.precision(context).instead_of:
             yield Note(message="This device would compute in float16, which gives black video: float32 is used.")
 
@@ -89,7 +92,7 @@ class PyramidFlow:
             finished = model.statistics.normalised(moments.sample(draw(tuple(moments.mean.shape))))
 
         yield Stage(name="Making the video")
-        decoder, scheduler = StreamingDecoder(), PyramidScheduler()
+        decoder, scheduler = StreamingDecoder(parked=parked), PyramidScheduler()
         first, later = (request.steps,) * scheduler.stages, (request.later_steps,) * scheduler.stages
         shape = (1, model.vae.config["decoder_in_channels"], 1, *size)
         begin = 0 if finished is None else finished.shape[2]
@@ -105,7 +108,7 @@ class PyramidFlow:
                 scale=request.video_guidance if number else request.guidance,
                 steps=later if number else first,
             )
-            with context.use(component, working_bytes=room) as network:
+            with context.use(making.component, working_bytes=making.working_bytes) as network:
                 for step in make_unit(network, unit, past=past_of(finished, scheduler), scheduler=scheduler):
                     index += 1
                     seen = step.latents[0]
@@ -127,7 +130,7 @@ class PyramidFlow:
         """The frames of the finished latents [1,C,F,h,w] from unit `begin` on, each with the latents up to it."""
         if not context.decodes:
             return
-        coder = model.decoder(context, request.width, request.height)
+        coder = model.decoder(context, request.width, request.height, parked=decoder.parked)
         for number in range(begin, finished.shape[2]):
             unit = model.statistics.denormalised(finished[:, :, number : number + 1], start=number)
             with context.use(coder.component, working_bytes=coder.working_bytes) as vae:

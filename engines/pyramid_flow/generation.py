@@ -79,14 +79,17 @@ def make_unit(
         clips = [clip.to(device, dtype) for clip in past[stage]]
         tokens = sum(clip.shape[2] * clip.shape[3] * clip.shape[4] for clip in (*clips, latents)) // PATCH**2
         schedule = scheduler.schedule(stage, unit.steps[stage])
-        for index, timestep in enumerate(schedule.timesteps):
+        batches: dict[tuple[str, ...], tuple[Text, list[torch.Tensor]]] = {}
+        for index, timestep in enumerate(schedule.timesteps.to(device)):
 
             def predict(
-                batch: list[Text], call: NetworkCall, latents=latents, clips=clips, timestep=timestep
+                batch: list[Text], call: NetworkCall, latents=latents, clips=clips, timestep=timestep, known=batches
             ) -> torch.Tensor:
-                rows = [clip.repeat(len(batch), 1, 1, 1, 1) for clip in (*clips, latents.to(dtype))]
-                times = timestep.to(device).expand(rows[-1].shape[0])
-                velocity = network(rows, join(batch), times).float()
+                if call.passes not in known:
+                    known[call.passes] = join(batch), [clip.repeat(len(batch), 1, 1, 1, 1) for clip in clips]
+                text, seen = known[call.passes]
+                rows = [*seen, latents.to(dtype).repeat(len(batch), 1, 1, 1, 1)]
+                velocity = network(rows, text, timestep.expand(rows[-1].shape[0])).float()
                 return velocity.unflatten(0, (len(batch), -1))
 
             at_step(network, (sum(unit.steps[:stage]) + index) / sum(unit.steps))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from diffusers import FluxTransformer2DModel
 
-from engines.pyramid_flow.attention import CausalAttention
+from engines.pyramid_flow.attention import CausalAttention, Visibility
 from engines.pyramid_flow.packing import (
     Grid,
     Text,
@@ -41,9 +41,8 @@ class PyramidFlux(FluxTransformer2DModel):
             timesteps: [B] on the 0..1000 scale.
         """
         places = grids(clips)
-        states, padding = padding_first(text.states, text.mask)
-        rotary = self._rotary(states.shape[1], places, states.device)
-        kwargs = {"visibility": visibility(states.shape[1], padding, places), "share": self.share}
+        states, seen, rotary = text.once(tuple(places), lambda: self._laid_out(text, places))
+        kwargs = {"visibility": seen, "share": self.share}
         video = self.x_embedder(torch.cat([to_patches(clip) for clip in clips], dim=1))
         if self.share is not None:
             video = self.share.mine(video, dim=1)
@@ -55,6 +54,12 @@ class PyramidFlux(FluxTransformer2DModel):
             video = self.share.all(video)
         made = video[:, -places[-1].frames * places[-1].frame_tokens :]
         return from_patches(self.proj_out(self.norm_out(made, condition)), places[-1])
+
+    def _laid_out(self, text: Text, places: list[Grid]) -> tuple[torch.Tensor, Visibility, Any]:
+        """What is the same for every step of a stage: text without its padding, who sees whom, and the angles."""
+        states, padding = padding_first(text.states, text.mask)
+        seen = visibility(states.shape[1], padding, places)
+        return states, seen, self._rotary(states.shape[1], places, states.device)
 
     def _run(self, block: Any, video: Any, states: Any, condition: Any, rotary: Any, kwargs: dict[str, Any]) -> Any:
         if self.gradient_checkpointing and torch.is_grad_enabled():

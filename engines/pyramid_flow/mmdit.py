@@ -15,7 +15,7 @@ from diffusers.models.embeddings import get_2d_sincos_pos_embed
 from diffusers.models.transformers.transformer_flux import FluxPosEmbed
 from torch.nn.functional import interpolate
 
-from engines.pyramid_flow.attention import CausalAttention
+from engines.pyramid_flow.attention import CausalAttention, Visibility
 from engines.pyramid_flow.packing import PATCH, Grid, Text, frame_times, from_patches, grids, padding_first, visibility
 
 QK_NORM_EPS = 1e-5
@@ -53,9 +53,7 @@ class PyramidMMDiT(SD3Transformer2DModel):
             timesteps: [B] on the 0..1000 scale.
         """
         places = grids(clips)
-        states, padding = padding_first(text.states, text.mask)
-        rotary = self.temporal_embed(frame_times(states.shape[1], places)[:, None].to(states.device))
-        seen = visibility(states.shape[1], padding, places)
+        states, seen, rotary = text.once(tuple(places), lambda: self._laid_out(text, places))
         kwargs = {"image_rotary_emb": rotary, "visibility": seen, "share": self.share}
         video = torch.cat([self._tokens(clip, grid, places[-1]) for clip, grid in zip(clips, places, strict=True)], 1)
         if self.share is not None:
@@ -68,6 +66,16 @@ class PyramidMMDiT(SD3Transformer2DModel):
             video = self.share.all(video)
         made = video[:, -places[-1].frames * places[-1].frame_tokens :]
         return from_patches(self.proj_out(self.norm_out(made, condition)), places[-1])
+
+    def _laid_out(self, text: Text, places: list[Grid]) -> tuple[torch.Tensor, Visibility, Any]:
+        """What is the same for every step of a stage: text without its padding, who sees whom, and the angles."""
+        states, padding = padding_first(text.states, text.mask)
+        times = frame_times(states.shape[1], places)
+        return (
+            states,
+            visibility(states.shape[1], padding, places),
+            self.temporal_embed(times[:, None].to(states.device)),
+        )
 
     def _run(self, block: Any, video: Any, states: Any, condition: Any, kwargs: dict[str, Any]) -> Any:
         if self.gradient_checkpointing and torch.is_grad_enabled():

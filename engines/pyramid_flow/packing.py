@@ -5,14 +5,17 @@ A network is called with clips [B,C,t,h,w], oldest first; the last one is being 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch.nn.functional import interpolate, pad
 
 from engines.pyramid_flow.attention import Visibility
-from engines.pyramid_flow.spec import PATCH as PATCH
+from engines.pyramid_flow.sizes import PATCH as PATCH
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,13 @@ class Text:
     states: torch.Tensor
     mask: torch.Tensor
     pooled: torch.Tensor
+    _made: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` gives for this text, made at the first call with this key, as masks and angles of a stage are."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
     def __len__(self) -> int:
         return self.states.shape[0]

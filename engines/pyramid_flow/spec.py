@@ -7,7 +7,6 @@ makes noise.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,24 +14,18 @@ from typing import Any
 from engines.errors import Problem
 from engines.inputs import AdaptableRequest, Reference, media
 from engines.loading.integrity import FACTS_KEY
-from engines.memory import activations
 from engines.parameters import guidance_scale, presets, step_count
 from engines.pyramid_flow import storyboard
+from engines.pyramid_flow.phases import phases
 from engines.request import MAX_PROMPT_CHARACTERS, parameter
 from engines.sampling import guidance
 from engines.training.words import SENTENCE as STARTER_WORDS
-from engines.types import EngineSpec, Geometry, ModelSpec, Need, Phase, Size, Weights
+from engines.types import EngineSpec, Geometry, ModelSpec, Size, Weights
 from engines.validation import prompt_problems
 from engines.wan.starter import STARTER_NOTE, starter_weights
 from engines.wording import either
 
 NAME = "pyramid-flow"
-SPACE = TIME = 8  # pixels and frames of one latent
-PATCH = 2  # latents of one token to each side
-TEXT_LEN, CLIP_LEN = 128, 77  # tokens of T5, the end token included, and of CLIP
-TILE = 256  # pixels; published for decoding with save_memory and for encoding a picture
-# The longest call's tokens as a multiple of one frame's: the unit, the one before, a half, the rest at a quarter.
-LONGEST_CALL = 5
 LATENTS_SUFFIX = ".latents.safetensors"
 MAX_STORYBOARD_CHARACTERS = 10 * MAX_PROMPT_CHARACTERS
 
@@ -192,24 +185,6 @@ def read_facts(path: Path) -> dict[str, Any] | None:
         return None
     told = [storyboard.units_of(facts["frames"]), facts["height"] // 8, facts["width"] // 8]
     return facts if facts["engine"] == NAME and list(shape[2:]) == told else None
-
-
-def phases(request: PyramidFlowRequest, outlines: Mapping[str, Any], device: str) -> tuple[Phase, ...]:
-    """What a clip uses when: see EngineSpec."""
-    count = LONGEST_CALL * (request.height // SPACE) * (request.width // SPACE) // PATCH**2
-    size = {"wide": request.width, "high": request.height, "tile": TILE}
-
-    def need(role: str, formula: Callable[..., int], **told: int) -> Need:
-        return Need(role, {"": lambda itemsize: formula(outlines[role].config, **told, itemsize=itemsize)})
-
-    clips = [need(role, activations.clip_text, tokens=CLIP_LEN) for role in ("clip", "clip_2") if role in outlines]
-    text_len = int(outlines["transformer"].facts.get("text_len", TEXT_LEN))
-    return (
-        Phase("Reading the prompt", (need("text_encoder", activations.text_encoder, tokens=text_len),)),
-        *(Phase("Reading the prompt", (clip,)) for clip in clips),
-        Phase("Making the video", (need("transformer", activations.pyramid_transformer, tokens=count),)),
-        Phase("Decoding", (need("vae", activations.pyramid_coder, **size),)),
-    )
 
 
 SD3_REPO = "rain1011/pyramid-flow-sd3"

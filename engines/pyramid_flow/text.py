@@ -14,8 +14,8 @@ import torch
 from tokenizers import Tokenizer
 
 from engines.pyramid_flow.packing import Text
-from engines.pyramid_flow.spec import CLIP_LEN as CLIP_LEN
-from engines.pyramid_flow.spec import TEXT_LEN as TEXT_LEN
+from engines.pyramid_flow.sizes import CLIP_LEN as CLIP_LEN
+from engines.pyramid_flow.sizes import TEXT_LEN as TEXT_LEN
 from engines.sampling.finite import finite
 
 

@@ -107,8 +107,9 @@ def denoise(
         NotFinite: at the first step whose velocity is not finite.
     """
     total = len(scheduler.timesteps)
+    there = scheduler.timesteps.to(latents.device)  # once, for each step would wait for it
     for index, timestep in enumerate(scheduler.timesteps):
-        velocity = finite(predict(latents, timestep), role="transformer", when=f"at step {index + 1} of {total}")
+        velocity = finite(predict(latents, there[index]), role="transformer", when=f"at step {index + 1} of {total}")
         clean = latents - scheduler.sigmas[index].item() * velocity
         latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
         yield Denoised(index + 1, total, latents, clean)

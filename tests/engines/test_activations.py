@@ -16,7 +16,7 @@ from engines.pyramid_flow import miniflux, mmdit
 from engines.pyramid_flow.miniflux import PyramidFlux
 from engines.pyramid_flow.mmdit import PyramidMMDiT
 from engines.pyramid_flow.packing import Text
-from engines.pyramid_flow.spec import TILE
+from engines.pyramid_flow.sizes import TILE
 from engines.pyramid_flow.vae import Cache, CausalVideoVAE
 from engines.training.recipes.flashi2v_full import UMT5_XXL
 from engines.wan import vae as vae_module
@@ -151,5 +151,7 @@ def test_the_pyramid_autoencoder() -> None:
                 vae.decode(torch.empty(1, 16, 1, TILE // 8, TILE // 8), cache)
 
         peak = peak_bytes(decode_three, vae)
+        held = sum(kept.numel() for kept in cache.values())
+    assert activations.pyramid_remembered(vae.config, wide=TILE, high=TILE, tile=TILE) == (held, held)
     told = {"wide": 1280, "high": 768, "tile": TILE, "itemsize": 2}
     assert close(activations.pyramid_coder(vae.config, **told), peak)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from engines.errors import DeviceError
+from engines.loading.networks import find_network
 from engines.memory.devices import (
     DeviceInfo,
     PeakMeter,
@@ -20,6 +22,9 @@ from engines.memory.devices import (
     is_out_of_memory,
     ram,
 )
+from engines.memory.precision import FLOAT32
+from engines.wan.transformer_keys import TRANSFORMER
+from tests.engines import tiny_wan
 from tests.engines.fake_device import FakeDevice
 
 ROOT = Path(__file__).parents[2]
@@ -75,3 +80,18 @@ def test_the_fake_device_is_full_when_it_is():
     device.place(module, 100)
     with pytest.raises(MemoryError):
         device.place(torch.nn.Linear(1, 1), 1)
+
+
+def test_weights_that_lie_in_their_file_are_not_copied_back(tmp_path: Path) -> None:
+    """The meta device keeps no numbers, so whatever were copied back from it could not be."""
+    device = TorchDevice("cpu")
+    device._device = torch.device("meta")
+    path, facts = tmp_path / "network.safetensors", {"class": "WanTransformer3DModel", "config": tiny_wan.TRANSFORMER}
+    save_file(tiny_wan.transformer().state_dict(), path, metadata={"kinora": json.dumps(facts)})
+    network = find_network("transformer", (path,), TRANSFORMER).component(FLOAT32).build()
+    before = {name: value.clone() for name, value in network.named_parameters()}
+    device.place(network, 0)
+    assert all(value.is_meta for value in network.parameters())
+    TRANSFORMER.restore(network)  # its tables stand in no file
+    device.withdraw(network, 0)
+    assert all(torch.equal(value, before[name]) for name, value in network.named_parameters())

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from engines.errors import IncompatibleCheckpoint, InvalidRequest
 from engines.events import Note, Stage
-from engines.memory import offload
+from engines.memory import activations, offload
 from engines.pyramid_flow import engine, generation, keys
 from engines.pyramid_flow.attention import Visibility, prefix_attention
 from engines.pyramid_flow.coding import StreamingDecoder, encode
@@ -267,6 +267,11 @@ def test_pieces_of_a_video_give_what_the_whole_gives() -> None:
     streamed = torch.cat([tiles(vae, whole.mean[:, :, index : index + 1]) for index in range(4)], dim=2)
     torch.testing.assert_close(streamed, StreamingDecoder(tile=32)(vae, whole.mean), atol=1e-5, rtol=1e-5)
     assert not torch.allclose(streamed, parts, atol=1e-3)  # tiles were cut
+    waiting = StreamingDecoder(tile=32, parked=True)
+    parked = torch.cat([waiting(vae, whole.mean[:, :, index : index + 1]) for index in range(4)], dim=2)
+    assert torch.equal(parked, streamed)
+    held = sum(kept.numel() for tile in tiles._caches.values() for kept in tile.values())
+    assert activations.pyramid_remembered(vae.config, wide=64, high=32, tile=32)[0] == held
 
 
 def test_block_noise_has_the_published_covariance() -> None:

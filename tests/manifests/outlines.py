@@ -61,7 +61,8 @@ USED = (
     "num_attention_heads", "attention_head_dim", "ffn_dim", "patch_size", "num_layers", "out_channels", "in_channels",
     "base_dim", "decoder_base_dim", "z_dim", "temperal_downsample", "is_residual", "dim_mult", "num_res_blocks",
     "d_model", "num_heads", "d_kv", "d_ff", "decoder_block_out_channels", "decoder_in_channels", "hidden_size",
-    "intermediate_size", "mlp_ratio", "num_single_layers",
+    "intermediate_size", "mlp_ratio", "num_single_layers", "decoder_layers_per_block", "decoder_spatial_up_sample",
+    "decoder_temporal_up_sample",
 )  # fmt: skip
 PARTS = ("text_config", "vision_config")
 
