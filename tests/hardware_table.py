@@ -17,26 +17,27 @@ from engines.types import EngineSpec, ModelSpec
 from studio.estimating import request_of
 
 CARDS = (8, 12, 16, 24, 48, 80)
+SEVERAL = ((2, 12), (4, 12), (2, 16), (4, 16), (2, 24), (4, 24), (2, 48))
 REPORTED = 0.965  # what a driver leaves free of an empty card
 PICTURE = {"path": "picture.png"}
 
 
-def card(gib: int) -> Machine:
-    """An empty card of so many GB, as its maker writes them, and no limit stated."""
+def card(gib: int, *, devices: int = 1) -> Machine:
+    """An empty card of so many GB, as its maker writes them, and no limit stated; so many of them share the weights."""
     total = gib * 2**30
     free = int(total * REPORTED)
     allowed = budget.allowed_bytes("cuda", budget.Memory(free, total, 0), None)
-    return Machine(Abilities("cuda", "bfloat16"), allowed, ram_bytes=10**12)
+    return Machine(Abilities("cuda", "bfloat16"), allowed, ram_bytes=10**12, devices=devices)
 
 
-def on(gib: int, spec: EngineSpec, model: ModelSpec) -> Estimate:
+def on(gib: int, spec: EngineSpec, model: ModelSpec, *, devices: int = 1) -> Estimate:
     """What the model's default clip takes of a card."""
     values = {"model": model.name} | (
         {"references": [PICTURE]} if "references" in spec.request_type.model_fields else {}
     )
     request = request_of(spec, values)
     assert request is not None
-    return estimating.of_request(spec, request, outlines(model, assets=ASSETS), card(gib))
+    return estimating.of_request(spec, request, outlines(model, assets=ASSETS), card(gib, devices=devices))
 
 
 def cell(made: Estimate) -> str:
@@ -69,5 +70,24 @@ def rows() -> Iterator[str]:
             yield f"| {name} | {' | '.join(map(cell, made))} | {ram / 1e9:.0f} GB |"
 
 
+def shared() -> Iterator[str]:
+    """The table of the models that no card of 24 GB holds whole, on several of a kind, line by line."""
+    yield f"| default clip of | {' | '.join(f'{count} x {gib} GB' for count, gib in SEVERAL)} |"
+    yield f"| --- | {' | '.join('---' for _ in SEVERAL)} |"
+    for spec in SPECS.values():
+        for model in spec.models:
+            if any(weights.repo for weights in model.weights) and "turns" in cell(on(24, spec, model)).split(", "):
+                made = [on(gib, spec, model, devices=count) for count, gib in SEVERAL]
+                yield f"| `{spec.name}/{model.name}` | {' | '.join(map(share, made))} |"
+
+
+def share(made: Estimate) -> str:
+    """What one of several cards takes, if they hold the network between them."""
+    stepping = [one for step in made.steps for one in step.networks if one.role in ("transformer", "physics")]
+    if made.verdict == "refused" or any(one.plan.mode != "split" for one in stepping):
+        return "turns" if made.verdict != "refused" else "–"
+    return f"shared, {made.device_bytes / 1e9:.0f} GB each"
+
+
 if __name__ == "__main__":
-    print("\n".join(rows()))
+    print("\n".join([*rows(), "", *shared()]))

@@ -21,6 +21,8 @@ APART_MAPS = (9.7, 14.2)
 ENCODING_MAPS = (10.4, 12.6)
 # Numbers alive at once for each token and channel in Pyramid Flow's networks: with single blocks (miniFLUX), without.
 SINGLE_COPIES, JOINT_COPIES = 21.5, 15.5
+# At which levels Pyramid Flow's autoencoder grows in space and in time, where a file does not say.
+PYRAMID_GROWS = (True, True, True, False)
 # Convolutions work in copies of their inputs: what an autoencoder was measured to take, against its tensors (on a GPU:
 # docs/gpu.md).
 WORKSPACE = {"cpu": 1.5, "cuda": 2.0}
@@ -80,14 +82,14 @@ def pyramid_remembered(config: Config, *, wide: int, high: int, tile: int) -> tu
     The last two frames that each convolution over time has seen.
     """
     widths = [*config["decoder_block_out_channels"]][::-1]
-    share = 1 / 4 ** sum(config["decoder_spatial_up_sample"])  # of the pixels, at the level of the latents
+    layers = config.get("decoder_layers_per_block", (3, 3, 3, 3))
+    wider, longer = (config.get(f"decoder_{axis}_up_sample", PYRAMID_GROWS) for axis in ("spatial", "temporal"))
+    share = 1 / 4 ** sum(wider)  # of the pixels, at the level of the latents
     each = share * 2 * (config["decoder_in_channels"] + 4 * widths[0])
-    for level, (width, layers) in enumerate(zip(widths, config["decoder_layers_per_block"], strict=True)):
-        each += share * 2 * (widths[max(0, level - 1)] + (2 * layers - 1) * width)
-        for grows, larger in ((config["decoder_spatial_up_sample"][level], 4),
-                              (config["decoder_temporal_up_sample"][level], 1)):  # fmt: skip
-            each += share * 2 * width if grows else 0
-            share *= larger if grows else 1
+    for level, (width, count) in enumerate(zip(widths, layers, strict=True)):
+        each += share * 2 * (widths[max(0, level - 1)] + (2 * count - 1) * width + wider[level] * width)
+        share *= 4 if wider[level] else 1
+        each += share * 2 * width * longer[level]
     each += share * 2 * widths[-1]
     sides = [sum(min(tile, side - at) for at in range(0, side, tile * 3 // 4)) for side in (wide, high)]
     if max(wide, high) <= tile:
