@@ -401,12 +401,14 @@ class Context(Protocol):
     Attributes:
         decodes: whether frames are wanted; not of a process that only helps another one with its steps.
         lower: role -> rungs of its ladder to leave out, because memory ran out on them.
+        wanted: of memory.planning.PRECISIONS, what networks should be held in.
     """
 
     model: ModelSpec
     device: torch.device
     decodes: bool
     lower: Mapping[str, int]
+    wanted: str
 
     def room(self, *, beside: int = 0) -> Room:
         """The memory that networks and their runs may take now, with `beside` bytes left for others."""

@@ -14,7 +14,7 @@ from studio import settings_file, settings_table
 from studio.jobs.worker_process import require_devices
 from studio.paths import absolute
 from studio.service import Studio
-from studio.settings import SOURCES, BadSetting, Given, Settings, Source, check_attention, check_models_folder, in_file
+from studio.settings import SOURCES, BadSetting, Given, Settings, Source, check_computing, check_models_folder, in_file
 
 _writing = threading.Lock()
 _WHEN = {"now": "from the next clip on", "restart": "once Kinora is started again"}
@@ -147,8 +147,8 @@ def _value(settings: Settings, source: Source, value: Any) -> Any:
     match source.setting:
         case "models":
             check_models_folder(trial)
-        case "attention":
-            check_attention(trial)
+        case "attention" | "precision":
+            check_computing(trial)
         case "devices":
             require_devices(found)
         case "outputs" | "adapters" if found.exists() and not found.is_dir():

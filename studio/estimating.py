@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from engines.loading.store import Store
-from engines.memory import budget, estimating
+from engines.memory import budget, estimating, planning
 from engines.memory.budget import Limits, Memory
 from engines.memory.devices import ram
 from engines.memory.estimating import Estimate, Held, Machine
@@ -146,6 +146,7 @@ def outlook(
     workers: int = 1,
     store: JobStore | None = None,
     sharing: int = 1,
+    wanted: str = planning.AUTO,
 ) -> Outlook:
     """What a clip of this request takes on a device, by what is known of its model and of earlier clips.
 
@@ -154,17 +155,18 @@ def outlook(
         workers: how many processes share the RAM.
         store: of earlier clips; None where there is none.
         sharing: how many such devices share the weights.
+        wanted: the precision that was chosen.
     """
     model = spec.model(request.model)
-    known, machine = outlines(model, assets=files.assets), machine_of(device, limits, workers=workers)
+    known, machine = outlines(model, assets=files.assets), machine_of(device, limits, workers=workers, wanted=wanted)
     machine = replace(machine, devices=sharing)
     made = estimating.of_request(spec, request, known, machine)
     state = files.state(spec.name, model)
     clip = math.ceil(request.width * request.height * request.frames * _CLIP_BYTES)
     smaller = None
     if made.verdict in ("slower", "refused"):
-        wanted = ("fits",) if made.verdict == "slower" else ("fits", "slower")
-        smaller = estimating.smaller(spec, request, known, machine, fits=lambda other: other.verdict in wanted)
+        good = ("fits",) if made.verdict == "slower" else ("fits", "slower")
+        smaller = estimating.smaller(spec, request, known, machine, fits=lambda other: other.verdict in good)
     factor, seconds = 1.0, None
     if store is not None:
         factor = _learned(spec, request.model, device, known, machine, store)
@@ -192,14 +194,14 @@ def sharing(
     return len(alike) if settings.split == "weights" or found > 1 else 1
 
 
-def machine_of(device: DeviceState, limits: Limits, *, workers: int = 1) -> Machine:
-    """A device as the planner asks, with the memory that there is now."""
+def machine_of(device: DeviceState, limits: Limits, *, workers: int = 1, wanted: str = planning.AUTO) -> Machine:
+    """A device as the planner asks, with the memory that there is now; `wanted`: the precision that was chosen."""
     kind = device.name.partition(":")[0]
     free, total = (device.free_bytes, device.total_bytes) if kind == "cuda" else ram()
     # Who asked a GPU for its free memory had a context on it, as the worker will have.
     memory = Memory(free, total, device.held_bytes + (budget.CONTEXT_BYTES if kind == "cuda" else 0))
     allowed = budget.allowed_bytes(kind, memory, budget.limit_of(limits, device.name))
-    return Machine(Abilities(kind, device.half), allowed, budget.ram_bytes(ram()[0], workers=workers))
+    return Machine(Abilities(kind, device.half, wanted), allowed, budget.ram_bytes(ram()[0], workers=workers))
 
 
 def _learned(

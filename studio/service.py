@@ -265,7 +265,7 @@ class Studio:
         store = None if self.settings.public else self.store
         told = {"files": self.files, "limits": self.executor.limits(), "workers": len(devices), "store": store}
         sharing = estimating.sharing(spec, request, device, devices, self.settings)
-        return estimating.outlook(spec, request, device, **told, sharing=sharing)
+        return estimating.outlook(spec, request, device, **told, sharing=sharing, wanted=self.settings.precision)
 
     def check_limits(self, count: int, *, owner: str = "", connection: str = "") -> None:
         """Raise StudioError where a visitor's next `count` clips are too many for the queue."""

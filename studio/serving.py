@@ -16,7 +16,7 @@ from studio import browser_files, speech
 from studio.jobs.worker_process import require_devices
 from studio.paths import reason
 from studio.service import Studio, open_studio
-from studio.settings import BadSetting, Settings, check_attention, check_certificate, check_models_folder
+from studio.settings import BadSetting, Settings, check_certificate, check_computing, check_models_folder
 
 _LOOK_S = 0.5
 _SWEEP_S = 300.0
@@ -32,7 +32,7 @@ def run(settings: Settings) -> None:
     _reach_ourselves()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     check_models_folder(settings)
-    check_attention(settings)
+    check_computing(settings)
     check_certificate(settings)
     check_address(settings.host, settings.port)
     for folder in (settings.pictures, settings.for_browsers):

@@ -9,12 +9,15 @@ import re
 import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 from engines.errors import StudioError
 from engines.media import credentials
+from engines.memory import planning
 from engines.memory.budget import read_limits
+from engines.memory.planning import PRECISIONS
 from engines.parallel import choosing
 from engines.prompting.tasks import REFINERS
 from engines.runtime.attention import AUTO, CHOICES, unusable
@@ -155,11 +158,16 @@ def check_models_folder(settings: Settings) -> None:
         )
 
 
-def check_attention(settings: Settings) -> None:
-    """Raise BadSetting where the attention that somebody chose cannot be computed here."""
+def check_computing(settings: Settings) -> None:
+    """Raise BadSetting where the attention or the precision that somebody chose cannot be computed here."""
     for device in settings.devices or ("",):
         if why := unusable(settings.attention, device):
             raise BadSetting(why)
+    if settings.precision == planning.INT8 and find_spec("torchao") is None:
+        raise BadSetting(
+            "The precision int8 needs torchao, which is not installed:",
+            hint="run pip install -r requirements-quantised.txt, or choose another.",
+        )
 
 
 def check_certificate(settings: Settings) -> None:
@@ -285,6 +293,9 @@ SOURCES = (
     Source("memory_gb", "--memory-gb", ("KINORA_MEMORY_GB",), read_limits, "X",
            "use at most X GB of every device; cuda:0=8,cuda:1=20 for each", "what is free, less a reserve",
            takes=(float, int, str, dict), title="Memory (GB)", page="now"),
+    Source("precision", "--precision", ("KINORA_PRECISION",), _one_of(PRECISIONS), "NAME",
+           f"what networks are held in: {', '.join(PRECISIONS)}; int8 makes their weights 8 bits wide", planning.AUTO,
+           title="Precision", choices=PRECISIONS, page="restart"),
     Source("attention", "--attention", ("KINORA_ATTENTION",), _one_of(CHOICES), "NAME",
            f"what computes attention: {', '.join(CHOICES)}", AUTO,
            title="Attention", choices=tuple(CHOICES), page="restart"),

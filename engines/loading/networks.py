@@ -35,6 +35,11 @@ from engines.types import Component, Context, Put, Shared, Streamed
 T = TypeVar("T")
 
 
+def _able(context: Context) -> planning.Abilities:
+    """What the context's device computes in, and what of that is wanted."""
+    return replace(abilities(context.device), wanted=context.wanted)
+
+
 @dataclass(frozen=True, eq=False)
 class Network:
     """A checkpoint on this machine: opened, matched to its architecture, none of its weights read.
@@ -90,9 +95,10 @@ class Network:
 
     def precision(self, context: Context) -> Precision:
         """What it computes in on the context's device where there is room enough."""
-        able = abilities(context.device)
+        able = _able(context)
         best = self._forms(able).names[0]
-        return replace(PRECISIONS[best], instead_of=able.half if able.kind != "cpu" and best != able.half else "")
+        unasked = able.kind != "cpu" and best != able.half and able.wanted != best
+        return replace(PRECISIONS[best], instead_of=able.half if unasked else "")
 
     def planned(self, context: Context, working: Working = lambda itemsize: 0, *, beside: int = 0) -> Use:
         """The component as this context has the memory for it, and what a run takes beside it.
@@ -112,10 +118,12 @@ class Network:
             manners: how a run can be made, the best first: "in tiles" -> bytes of its activations.
             beside: as of `planned`.
         """
-        able = abilities(context.device)
+        able = _able(context)
         tried = self._forms(able)
         narrow = self._narrow(able)
         ways, narrower = self._ways(able, manners), self._ways(able, manners, narrow)
+        if able.wanted == planning.INT8:
+            ways, narrower, narrow = [*narrower, *ways], [], []
         room = context.room(beside=beside).of(self.role)
         lower = context.lower.get(self.role, 0)
         decision = planning.plan(ways, room, narrow=narrower, turns_first=tried.turns_first, lower=lower)
@@ -143,7 +151,7 @@ class Network:
 
     def least_bytes(self, context: Context, working: Working) -> int:
         """What it and a run of it need of the context's device at the least."""
-        able, manners = abilities(context.device), {"": working}
+        able, manners = _able(context), {"": working}
         return planning.least_bytes([*self._ways(able, manners), *self._ways(able, manners, self._narrow(able))])
 
     def _narrow(self, able: planning.Abilities) -> list[str]:

@@ -21,6 +21,10 @@ SMALL_BYTES = 2 * 2**30
 SHARED_WEIGHTS, SHARED_TOKENS = ("transformer", "physics", "text_encoder", "mllm"), ("transformer",)
 EXCHANGED = 1.25  # a device's activations with what it exchanges, against its share of one device's
 
+AUTO, INT8 = "auto", "int8"
+PRECISIONS = (AUTO, "float32", "half", INT8)
+"""What can be wanted: what suits device and network; float32; the half precision of the device; weights 8 bits wide."""
+
 Mode = Literal["resident", "turns", "split", "refused"]
 """All weights on the device; its blocks taking turns on it; shared by several devices; not at all."""
 
@@ -264,6 +268,7 @@ class Abilities:
     """What a device computes in; see devices.abilities.
 
     Attributes:
+        wanted: of PRECISIONS, which one somebody chose.
         kind: "cpu", "cuda" or "mps".
         half: the half precision that it multiplies itself: "bfloat16", "float16"; "" for a processor that only
             emulates bfloat16.
@@ -271,6 +276,7 @@ class Abilities:
 
     kind: str
     half: str = ""
+    wanted: str = AUTO
 
     @property
     def is_ram(self) -> bool:
@@ -290,12 +296,18 @@ def forms(able: Abilities, right: Sequence[str], *, float32_bytes: int) -> Forms
 
     An accelerator computes in the half precision it has. A CPU computes in float32 where that fits, unless it
     multiplies bfloat16 itself and the network is large. A CPU that only emulates it is several times slower: there,
-    float32 is worth having the blocks take turns from the file.
+    float32 is worth having the blocks take turns from the file. What somebody wants goes before all that, where the
+    network's numbers are right in it.
 
     Args:
         right: names of the precisions in which the network's numbers are right.
         float32_bytes: its weights in float32.
     """
+    if able.wanted == "float32":
+        return Forms(("float32",))
+    if able.wanted == "half":
+        half = able.half or "bfloat16"
+        return Forms((half if half in right else "float32",))
     if able.kind != "cpu":
         return Forms((able.half,) if able.half in right else ("float32",))
     if "bfloat16" not in right:

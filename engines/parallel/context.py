@@ -31,7 +31,7 @@ class GroupContext:
 
     def __init__(self, inner: WorkerContext, group: Group, split: Split, devices: Sequence[str]) -> None:
         self.inner, self.group, self.split = inner, group, split
-        self.model, self.device, self.lower = inner.model, inner.device, inner.lower
+        self.model, self.device, self.lower, self.wanted = inner.model, inner.device, inner.lower, inner.wanted
         self.decodes = group.rank == 0
         room = inner.room()
         self._budget_bytes = group.least(room.budget_bytes)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from engines.loading.store import Store
 from engines.memory.devices import is_out_of_memory
-from engines.memory.planning import Room
+from engines.memory.planning import AUTO, Room
 from engines.memory.remembered import Remembered
 from engines.memory.residency import ComponentCache
 from engines.runtime.attention import Attention
@@ -51,9 +51,11 @@ class WorkerContext:
         attention: Attention,
         used: Callable[[str], None] = lambda key: None,
         lower: Mapping[str, int] = MappingProxyType({}),
+        wanted: str = AUTO,
     ) -> None:
         self.model, self.device = model, cache.device.torch_device
         self.lower: Mapping[str, int] = dict(lower)
+        self.wanted = wanted
         self.precisions: dict[str, str] = {}
         self.computed: dict[str, str] = {}
         self.notes: list[str] = []

@@ -112,6 +112,7 @@ class DeviceService:
                 memory_bytes=settings.memory_bytes,
                 workers=settings.workers,
                 kernel=settings.attention,
+                precision=settings.precision,
             )
         return self._session
 

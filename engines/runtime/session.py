@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from engines.loading.store import Store
 from engines.memory import budget
 from engines.memory.devices import TorchDevice, ram
+from engines.memory.planning import AUTO
 from engines.memory.remembered import Remembered
 from engines.memory.residency import ComponentCache
 from engines.messages import Held, Status
@@ -27,6 +28,7 @@ class Session:
         memory_bytes: the most that may be used of it; None for what is free, less a reserve.
         workers: how many processes share the RAM of this machine.
         kernel: what attention is computed with: of engines.runtime.attention.CHOICES.
+        precision: what networks should be held in: of engines.memory.planning.PRECISIONS.
 
     Raises:
         DeviceError: there is no such device.
@@ -41,10 +43,11 @@ class Session:
         memory_bytes: int | None = None,
         workers: int = 1,
         kernel: str = attention.AUTO,
+        precision: str = AUTO,
     ) -> None:
         self.device, self.store, self.pace = TorchDevice(device), store, Pace()
         self.attention, self._kernel = attention.choose(kernel, self.device.torch_device), kernel
-        self.limit = memory_bytes
+        self.limit, self.precision = memory_bytes, precision
         spare = budget.ram_bytes(ram()[0], workers=workers)
         self.cache = ComponentCache(self.device, device_budget_bytes=0, ram_budget_bytes=spare)
         self.remembered = Remembered(limit_bytes=0)
@@ -77,6 +80,7 @@ class Session:
             remembered=self.remembered,
             attention=kernel,
             lower=lower or {},
+            wanted=self.precision,
             used=lambda key: self._models.setdefault(key, set()).add(f"{engine}/{model.name}"),
         )
 

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from engines.errors import StudioError
 from engines.loading.store import Store, parse_override
+from engines.memory import planning
 from engines.memory.budget import limit_of
 from engines.runtime.attention import AUTO
 
@@ -29,6 +30,7 @@ class MachineSettings:
         preload: import the heavy libraries before the first job, where there is memory enough.
         attention: what attention is computed with: of engines.runtime.attention.CHOICES.
         certificate: the file that signs what is made, see engines.media.credentials; None signs nothing.
+        precision: what networks should be held in: of engines.memory.planning.PRECISIONS.
     """
 
     models: Path | None = None
@@ -38,6 +40,7 @@ class MachineSettings:
     preload: bool = True
     attention: str = AUTO
     certificate: Path | None = None
+    precision: str = planning.AUTO
 
     def files(self) -> Store:
         """The checkpoint files of this machine; raises StudioError for an override that is none."""

@@ -13,7 +13,7 @@ from studio.commands.answers import FAILED, report, say_clip
 from studio.commands.options import MAKING, Commands, setting_flags, settings_of
 from studio.jobs.worker_process import require_devices
 from studio.paths import absolute
-from studio.settings import Settings, check_attention, check_certificate, check_models_folder
+from studio.settings import Settings, check_certificate, check_computing, check_models_folder
 
 
 def add(commands: Commands) -> None:
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     """Make the clips of a file of JSON lines; those that are there already are left as they are."""
     settings, folder = settings_of(options), absolute(options.out)
     check_models_folder(settings)
-    check_attention(settings)
+    check_computing(settings)
     check_certificate(settings)
     lines = batch.read(absolute(options.file), folder)
     files = settings.files()

@@ -19,7 +19,7 @@ from studio.commands.asked import clip_flags, override, values_of
 from studio.commands.options import MAKING, Commands, setting_flags, settings_of
 from studio.jobs.store import JobStore
 from studio.jobs.worker_process import require_devices
-from studio.settings import Settings, check_attention, check_certificate, check_models_folder
+from studio.settings import Settings, check_certificate, check_computing, check_models_folder
 
 
 def add(commands: Commands) -> None:
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     overrides = tuple(override(spec, request.model, text) for text in options.weights)
     settings = settings_of(options, overrides=overrides)
     check_models_folder(settings)
-    check_attention(settings)
+    check_computing(settings)
     check_certificate(settings)
     if options.dry_run:
         return _say_estimate(spec, request, settings, as_json=options.json)
@@ -87,7 +87,7 @@ def _say_estimate(spec: EngineSpec, request: Request, settings: Settings, *, as_
     try:
         told = {"files": settings.files(), "limits": settings.memory_gb, "workers": len(devices), "store": store}
         sharing = estimating.sharing(spec, request, devices[0], devices, settings)
-        found = estimating.outlook(spec, request, devices[0], **told, sharing=sharing)
+        found = estimating.outlook(spec, request, devices[0], **told, sharing=sharing, wanted=settings.precision)
     finally:
         if store is not None:
             store.close()

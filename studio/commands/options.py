@@ -8,7 +8,10 @@ from typing import Any, NoReturn, TypeAlias
 from engines.errors import InvalidRequest, Problem
 from studio.settings import SOURCES, Settings, from_environment
 
-MAKING = ("models", "more_models", "adapters", "devices", "split", "memory_gb", "attention", "metadata", "certificate")
+MAKING = (
+    "models", "more_models", "adapters", "devices", "split", "memory_gb", "precision", "attention", "metadata",
+    "certificate",
+)  # fmt: skip
 """Settings of commands that make clips."""
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 """Where a command adds itself."""

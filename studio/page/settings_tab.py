@@ -31,7 +31,7 @@ ELSEWHERE = "They decide who reaches this page, so they are set where it is star
 
 _LONGEST = 500  # a path is of use only whole
 _GROUPS = (
-    ("Making clips", ("memory_gb", "devices", "split", "attention", "preload")),
+    ("Making clips", ("memory_gb", "devices", "split", "precision", "attention", "preload")),
     ("Prompts, clips and network", ("refiner", "metadata", "offline")),
     ("Folders", ("outputs", "models", "adapters")),
 )

@@ -80,6 +80,16 @@ def test_a_network_is_planned_for_the_room_there_is(tmp_path: Path) -> None:
     assert not network.plan(context, manners).plan.possible
 
 
+@pytest.mark.parametrize(("wanted", "form"), [("auto", "float32"), ("float32", "float32"), ("half", "bfloat16")])
+def test_a_precision_that_is_wanted_is_the_one_it_computes_in(tmp_path: Path, wanted: str, form: str) -> None:
+    context = CountingContext(tiny_wan.write_model(tmp_path))
+    context.wanted = wanted
+    model = WanModel.find(context)
+    assert model.transformer.planned(context).component.precision == form
+    assert model.transformer.precision(context).name == form
+    assert model.transformer.precision(context).instead_of == ""
+
+
 def test_a_file_is_opened_and_matched_once_and_followed_when_it_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

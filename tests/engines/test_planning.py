@@ -125,6 +125,11 @@ ALL = ("bfloat16", "float16", "float32")
     ("able", "right", "size", "expected"),
     [
         (Abilities("cuda", "bfloat16"), ALL, 1, (("bfloat16",), False)),
+        (Abilities("cuda", "bfloat16", "float32"), ALL, 1, (("float32",), False)),
+        (Abilities("cuda", "bfloat16", "half"), ("float32",), 1, (("float32",), False)),
+        (Abilities("cpu", "", "half"), ALL, 1, (("bfloat16",), False)),
+        (Abilities("cpu", "bfloat16", "float32"), ALL, SMALL_BYTES + 1, (("float32",), False)),
+        (Abilities("cpu", "", "int8"), ALL, 1, (("float32", "bfloat16"), True)),
         (Abilities("cuda", "float16"), ("bfloat16", "float32"), 1, (("float32",), False)),
         (Abilities("mps", "bfloat16"), ALL, 1, (("bfloat16",), False)),
         (Abilities("cpu"), ALL, 2 * SMALL_BYTES, (("float32", "bfloat16"), True)),

@@ -123,6 +123,14 @@ def test_they_are_chosen_where_nothing_else_fits_and_people_are_told(
     assert not found.plan(context(narrow), {"": lambda itemsize: 0}).plan.possible
 
 
+def test_they_come_first_where_somebody_wants_them(tmp_path: Path) -> None:
+    found, wanting = network(tmp_path), context(2**40)
+    wanting.wanted = "int8"
+    made = found.plan(wanting, {"": lambda itemsize: 0})
+    assert made.component.precision == "int8 in float32" and made.component.rung == 0
+    assert made.component.notes == (), "nothing was lost for want of memory"
+
+
 def test_what_loses_nothing_comes_first() -> None:
     whole, half, narrow = Way("a", 8, turn_bytes=3), Way("b", 4, turn_bytes=2), Way("c", 2, turn_bytes=1)
     for patient in (False, True):

@@ -97,6 +97,7 @@ class CountingContext:
     budget_bytes = 2**40
     decodes = True
     lower: Mapping[str, int] = MappingProxyType({})
+    wanted = "auto"
 
     def __init__(self, files: dict[str, tuple[Path, ...]]) -> None:
         self.files = files

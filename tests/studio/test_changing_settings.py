@@ -28,6 +28,7 @@ WRITTEN: dict[str, tuple[Any, Any]] = {
     "devices": ("cpu, cpu", ["cpu", "cpu:1"]),
     "split": ("auto", "auto"),
     "memory_gb": ("cuda:0=8, cuda:1=20.5", {"cuda:0": 8, "cuda:1": 20.5}),
+    "precision": ("half", "half"),
     "attention": ("torch", "torch"),
     "refiner": ("qwen-3b", "qwen-3b"),
     "metadata": (False, False),

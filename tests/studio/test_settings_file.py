@@ -24,6 +24,7 @@ WRITTEN: dict[str, tuple[str, Any]] = {
     "devices": ('["cuda:0", "cuda:1"]', ("cuda:0", "cuda:1")),
     "split": ('"auto"', "auto"),
     "memory_gb": ('{ "cuda:0" = 8, "cuda:1" = 20.5 }', {"cuda:0": 8.0, "cuda:1": 20.5}),
+    "precision": ('"half"', "half"),
     "attention": ('"torch"', "torch"),
     "certificate": ('"signer.pem"', Path("signer.pem")),
     "host": ('"localhost"', "localhost"),
