@@ -49,7 +49,7 @@ class SettingsTab:
         settings = self.studio.settings
         with gr.Row(elem_classes="settings-tab"):
             with gr.Column(min_width=320):
-                gr.HTML(markup.section("This browser", "Kept here, and only here."), elem_classes="section")
+                gr.HTML(markup.section("This browser", "Kept here, and only here. The keys are told by ?."), elem_classes="section")
                 gr.HTML(PREFERENCES, elem_id="preferences")
                 if settings.public:
                     gr.HTML(markup.lines([Line(TOLD if settings.metadata else UNTOLD)]), elem_classes="hint")
