@@ -16,7 +16,7 @@ from engines.validation import build_request
 from studio import one_answer, speech
 from studio.commands.asked import clip_flags, override, values_of
 from studio.commands.options import Commands, setting_flags, settings_of
-from studio.settings import check_attention, check_models_folder
+from studio.settings import check_computing, check_models_folder
 
 
 def add(commands: Commands) -> None:
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     overrides = tuple(override(spec, request.model, text) for text in options.weights)
     settings = settings_of(options, overrides=overrides)
     check_models_folder(settings)
-    check_attention(settings)
+    check_computing(settings)
     settings.files().require(spec.name, spec.model(request.model))
     question = Ask(
         id=secrets.token_hex(8), task=CALIBRATE, text=request.model_dump_json(), engine=spec.name, model=request.model

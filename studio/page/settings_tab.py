@@ -27,7 +27,8 @@ PREFERENCES = "<kinora-preferences></kinora-preferences>"
 MARKED = "Every clip says in its metadata that a generator made it; re-encoding removes that. "
 TOLD = MARKED + "The settings that made it, prompt included, stand inside as well."
 UNTOLD = MARKED + "The settings that made it are not inside."
-ELSEWHERE = "They decide who reaches this page, so they are set where it is started, or in the file."
+HERE = "Kept here, and only here. The key ? tells of all keys."
+ELSEWHERE = "Who reaches this page, and what signs its clips, is set where it is started, or in the file."
 
 _LONGEST = 500  # a path is of use only whole
 _GROUPS = (
@@ -49,13 +50,13 @@ class SettingsTab:
         settings = self.studio.settings
         with gr.Row(elem_classes="settings-tab"):
             with gr.Column(min_width=320):
-                gr.HTML(markup.section("This browser", "Kept here, and only here. The keys are told by ?."), elem_classes="section")
+                gr.HTML(markup.section("This browser", HERE), elem_classes="section")
                 gr.HTML(PREFERENCES, elem_id="preferences")
                 if settings.public:
                     gr.HTML(markup.lines([Line(TOLD if settings.metadata else UNTOLD)]), elem_classes="hint")
                 else:
                     self.machine.render(opened)
-                    gr.HTML(markup.section("Who reaches it", ELSEWHERE), elem_classes="section")
+                    gr.HTML(markup.section("Set elsewhere", ELSEWHERE), elem_classes="section")
                     self.shown = gr.HTML(elem_id="settings-shown")
             if not settings.public:
                 with gr.Column(min_width=320):
