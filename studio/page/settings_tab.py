@@ -112,11 +112,11 @@ class SettingsTab:
         """What the page does not change; of folders no more than their names where others than the owner look."""
         settings, rows = self.studio.settings, []
         for source in SOURCES:
-            folder = source.read is Path
+            folder = source.metavar in ("DIR", "FILE")
             if source.setting == "in_event" or (source.page and not (folder and not settings.owned)):
                 continue
             value = settings_table.value(source, settings)
-            shown = Path(value).name if folder and not settings.owned else value
+            shown = value if settings.owned or not folder else ", ".join(Path(one).name for one in value.split(", "))
             origin = settings.origins.get(source.setting, settings_table.DEFAULT)
             rows.append(Row(source.title, printable(shown, longest=_LONGEST), origin))
         return rows

@@ -148,11 +148,17 @@ def test_folders_are_changed_and_shown_whole_only_to_who_sits_at_the_machine(
     reached: dict, studio: Studio, folder: Path
 ) -> None:
     known = {"password": "x"} | reached
-    away = replace(studio, settings=replace(studio.settings, models=folder / "models", **known))
+    more = (folder / "more", folder / "others")
+    told = {"models": folder / "models", "more_models": more} | known
+    away = replace(studio, settings=replace(studio.settings, **told))
     assert {"outputs", "models", "adapters"}.isdisjoint(one.source.setting for one in changing.choices(away.settings))
     assert changing.change(away, {"outputs": "elsewhere"}) == ["Nothing was changed."]
     shown = {row.label: row.value for row in drawn(away)._shown()}
-    assert shown["Models"] == "models" and str(folder) not in "".join(shown.values())
+    assert (
+        shown["Models"] == "models"
+        and shown["More models"] == "more, others"
+        and str(folder) not in "".join(shown.values())
+    )
     assert "x" not in shown["Password"]
 
 
