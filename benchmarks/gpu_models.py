@@ -36,6 +36,8 @@ class Scale:
         small, large: arguments of WanTransformer3DModel.
         vae: arguments of AutoencoderKLWan.
         large_gb: the most memory that the large network may have while its blocks take turns.
+        small_gb: of a small card, on which clips are decoded too.
+        names: of both networks.
     """
 
     small: dict[str, Any]
@@ -45,11 +47,12 @@ class Scale:
     height: int
     frames: int
     large_gb: float
+    small_gb: float
     names: tuple[str, str]
 
 
-FULL = Scale(WAN_1_3B, WAN_14B, {}, 832, 480, 81, 12.0, ("1.3B", "14B"))
-SMALLEST = Scale(TINY, TINY, TINY_VAE, 64, 48, 5, 4.0, ("tiny", "tiny"))
+FULL = Scale(WAN_1_3B, WAN_14B, {}, 832, 480, 81, 12.0, 10.0, ("1.3B", "14B"))
+SMALLEST = Scale(TINY, TINY, TINY_VAE, 64, 48, 5, 4.0, 4.0, ("tiny", "tiny"))
 
 
 def write_transformer(folder: Path, config: dict[str, Any], device: torch.device) -> Path:

@@ -82,9 +82,9 @@ class Rows:
         return {
             "eager": self.eager,
             "decoding": self.decoding,
+            "offloaded": self.offloaded,
             "compiled": self.compiled,
             "cached": self.cached,
-            "offloaded": self.offloaded,
             "switch": self.switch,
             "narrow": self.narrow,
         }
@@ -97,21 +97,33 @@ class Rows:
             yield self._row("a step, eager", ours, planned, note)
 
     def decoding(self) -> Iterator[Row]:
-        """All frames, against the autoencoder's own method."""
+        """All frames, against the autoencoder's own method; then within little memory."""
+        ours, planned, theirs = self._decoded(self.session, against=True)
+        assert theirs is not None
+        note = f"{self.scale.frames} frames; at most {levels_apart(ours.result, theirs.result)} of 255 levels apart"
+        row = Row("decoding", ours.step, theirs.step, ours.peak_bytes, theirs.peak_bytes, planned, note)
+        yield row
+        self.session.free()
+        ours, planned, _ = self._decoded(
+            Session(self._name, store=Store(), memory_bytes=int(self.scale.small_gb * 1e9))
+        )
+        self.session = Session(self._name, store=Store(), memory_bytes=self._limit)
+        self.session.free()
+        note = f"at most {levels_apart(ours.result, theirs.result)} of 255 levels apart"
+        what = f"decoding within {self.scale.small_gb:g} GB"
+        yield row._replace(what=what, ours=ours.step, our_peak=ours.peak_bytes, planned=planned, note=note)
+
+    def _decoded(self, session: Session, *, against: bool = False) -> tuple[Timed, int, Timed | None]:
+        """The frames by this project, what was booked for it, and the frames by the autoencoder's own method."""
         size = {"wide": self.scale.width, "high": self.scale.height}
-        manners = decoding.manners(self.vae.config, **size, device=self.device.type)
-        context = self._context()
-        planned = self.vae.plan(context, manners)
+        context = self._context(session)
+        planned = self.vae.plan(context, decoding.manners(self.vae.config, **size, device=self.device.type))
         with context.use(planned.component, working_bytes=planned.working_bytes) as vae:
             first = replace(self.clip, noise=self.clip.noise[:, :2])
             first.decoded(vae, planned.manner, self.clock)  # finds its algorithms
             ours = self.clip.decoded(vae, planned.manner, self.clock)
-            theirs = self.clip.decoded_at_once(vae, self.clock)
-        note = f"{self.scale.frames} frames; at most {levels_apart(ours.result, theirs.result)} of 255 levels apart"
-        needs = planned.plan.needs_bytes
-        yield Row(
-            "decoding", ours.seconds[0], theirs.seconds[0], ours.peak_bytes, theirs.peak_bytes, needs, note
-        )  # fmt: skip
+            theirs = self.clip.decoded_at_once(vae, self.clock) if against else None
+        return ours, planned.plan.needs_bytes, theirs
 
     def cached(self) -> Iterator[Row]:
         """Denoising with the step caches that need no calibration; against the pipeline without."""

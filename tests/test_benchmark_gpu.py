@@ -13,9 +13,9 @@ ROWS = "eager,decoding,cached,offloaded,switch"
 def test_every_row_is_measured_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = gpu.main(["--tiny", "--device", "cpu", "--quick", "--rows", ROWS, "--out", str(tmp_path)])
     assert not [row for row in table.rows.values() if "failed" in row.note]
-    assert len(table.rows) == 8
+    assert len(table.rows) == 9
     compared = [row for row in table.rows.values() if row.theirs]
-    assert len(compared) == 7 and all(row.ours > 0 and row.ratio > 0 for row in compared)
+    assert len(compared) == 8 and all(row.ours > 0 and row.ratio > 0 for row in compared)
     eager, decoding = table.rows["a step, eager"], table.rows["decoding"]
     assert float(eager.note.split()[2].rstrip(",")) < 1e-5, "both denoise alike"
     assert "at most 0 of 255" in decoding.note
