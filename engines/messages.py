@@ -37,6 +37,7 @@ class Generate(_Message):
     """Make a clip. `job` is its name, and that of its files; `request` holds the request's fields as JSON values.
 
     With a `group`, take part in it. Without `metadata` the clip tells no settings; the file beside it does.
+    `ahead` is how many steps the clips of the same shape have that wait behind it.
     """
 
     command: Literal["generate"] = "generate"
@@ -45,6 +46,7 @@ class Generate(_Message):
     request: dict[str, Any]
     group: Membership | None = None
     metadata: bool = True
+    ahead: int = 0
 
 
 class Ask(_Message):

@@ -147,7 +147,7 @@ def _value(settings: Settings, source: Source, value: Any) -> Any:
     match source.setting:
         case "models":
             check_models_folder(trial)
-        case "attention" | "precision":
+        case "attention" | "precision" | "compile":
             check_computing(trial)
         case "devices":
             require_devices(found)

@@ -20,6 +20,7 @@ from engines.memory.budget import read_limits
 from engines.memory.planning import PRECISIONS
 from engines.parallel import choosing
 from engines.prompting.tasks import REFINERS
+from engines.runtime import compiling
 from engines.runtime.attention import AUTO, CHOICES, unusable
 from engines.runtime.settings import MachineSettings
 from engines.wording import either, given, printable
@@ -159,7 +160,9 @@ def check_models_folder(settings: Settings) -> None:
 
 
 def check_computing(settings: Settings) -> None:
-    """Raise BadSetting where the attention or the precision that somebody chose cannot be computed here."""
+    """Raise BadSetting where the attention or the precision that somebody chose cannot be computed here, or nothing be
+    compiled."""
+    check_compiling(settings)
     for device in settings.devices or ("",):
         if why := unusable(settings.attention, device):
             raise BadSetting(why)
@@ -174,6 +177,13 @@ def check_certificate(settings: Settings) -> None:
     """Raise BadCertificate where the certificate that somebody chose cannot sign."""
     if settings.certificate is not None:
         credentials.opened(settings.certificate)
+
+
+def check_compiling(settings: Settings) -> None:
+    """Raise BadSetting where networks are always to be compiled, and cannot be here."""
+    for device in settings.devices or ("",):
+        if settings.compile == compiling.ON and (why := compiling.unusable(device.partition(":")[0])):
+            raise BadSetting(why)
 
 
 def is_loopback(host: str) -> bool:
@@ -299,6 +309,9 @@ SOURCES = (
     Source("attention", "--attention", ("KINORA_ATTENTION",), _one_of(CHOICES), "NAME",
            f"what computes attention: {', '.join(CHOICES)}", AUTO,
            title="Attention", choices=tuple(CHOICES), page="restart"),
+    Source("compile", "--compile", ("KINORA_COMPILE",), _one_of(compiling.CHOICES), "WHEN",
+           f"compile networks, so that all steps but the first are sooner: {', '.join(compiling.CHOICES)}",
+           compiling.OFF, title="Compile", choices=tuple(compiling.CHOICES), page="restart"),
     Source("certificate", "--certificate", ("KINORA_CERTIFICATE",), Path, "FILE",
            "PEM file of a certificate chain and its key, which signs every clip (C2PA)", title="Certificate"),
     Source("host", "--host", ("KINORA_HOST", "GRADIO_SERVER_NAME"), str.strip, "ADDRESS",

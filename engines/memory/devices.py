@@ -117,6 +117,8 @@ class TorchDevice:
         gc.collect()  # networks with hooks hold themselves in a cycle
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+            # The pinned copies of a network whose blocks took turns are RAM that torch keeps otherwise.
+            getattr(torch.accelerator, "empty_host_cache", lambda: None)()
         elif self._device.type == "mps":
             torch.mps.empty_cache()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
@@ -13,6 +13,7 @@ from engines.memory.devices import is_out_of_memory
 from engines.memory.planning import AUTO, Room
 from engines.memory.remembered import Remembered
 from engines.memory.residency import ComponentCache
+from engines.runtime import compiling
 from engines.runtime.attention import Attention
 from engines.types import Component, ModelSpec
 
@@ -36,6 +37,7 @@ class WorkerContext:
         engine: name of the engine, for files the user overrides.
         attention: what the networks' attention is computed with.
         used: told the key of every network that is used.
+        compiles: whether blocks of the networks that allow it are compiled.
     """
 
     decodes = True
@@ -52,6 +54,7 @@ class WorkerContext:
         used: Callable[[str], None] = lambda key: None,
         lower: Mapping[str, int] = MappingProxyType({}),
         wanted: str = AUTO,
+        compiles: bool = False,
     ) -> None:
         self.model, self.device = model, cache.device.torch_device
         self.lower: Mapping[str, int] = dict(lower)
@@ -60,7 +63,7 @@ class WorkerContext:
         self.computed: dict[str, str] = {}
         self.notes: list[str] = []
         self._engine, self._cache, self._store, self._remembered = engine, cache, store, remembered
-        self._attention, self._used = attention, used
+        self._attention, self._used, self._compiles = attention, used, compiles
         self._behind: list[_Ran] = []
         self._rungs: dict[str, int] = {}
         self._ran_out_of = ""
@@ -87,12 +90,23 @@ class WorkerContext:
                 self._cache.use(component, working_bytes=working_bytes) as module,
                 self._attention.active(half=component.half),
                 component.adapted(module),
+                self._compiled(component, module),
             ):
                 yield module
         except Exception as error:
             if not self._ran_out_of and is_out_of_memory(error):
                 self._ran_out_of = component.role
             raise
+
+    def _compiled(self, component: Component, module: Any) -> AbstractContextManager[None]:
+        """Its blocks compiled, where that is wanted and can be; why not, people are told."""
+        if not (self._compiles and component.compiles):
+            return nullcontext()
+        if why := compiling.hindrance(module):
+            self.notes.append(f"The video network was not compiled: {why}.")
+            return nullcontext()
+        self.computed["blocks"] = "compiled"
+        return compiling.compiled(module)
 
     @property
     def ran_out(self) -> str:

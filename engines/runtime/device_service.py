@@ -113,6 +113,7 @@ class DeviceService:
                 workers=settings.workers,
                 kernel=settings.attention,
                 precision=settings.precision,
+                compile=settings.compile,
             )
         return self._session
 
@@ -164,6 +165,7 @@ class DeviceService:
             keep=keep,
             inside=order.metadata,
             certificate=self.settings.certificate,
+            ahead=order.ahead,
         )
 
     def _together(

@@ -75,6 +75,11 @@ def run(
             raise _translated(error, request) from error
 
 
+def pace_key(spec: EngineSpec, request: Request, device: Any) -> tuple[str, int]:
+    """What the time of a clip's steps belongs to: engine, model and device; and its pixels."""
+    return f"{spec.name}/{request.model}/{device}", request.width * request.height * request.frames
+
+
 class _Run:
     """The state of one run: what was timed, noted and written so far."""
 
@@ -90,10 +95,11 @@ class _Run:
     ) -> None:
         self.spec, self.request, self.context, self.output = spec, request, context, output
         self.inside, self.certificate = inside, certificate
+        key, pixels = pace_key(spec, request, context.device)
         self.time_left = TimeLeft(
             pace,
-            key=f"{spec.name}/{request.model}/{context.device}",
-            pixels=request.width * request.height * request.frames,
+            key=key,
+            pixels=pixels,
             frames=request.frames,
         )
         self.seconds: dict[str, float] = {}

@@ -10,7 +10,8 @@ from typing import Any
 from engines.errors import OutOfMemory
 from engines.memory.devices import is_out_of_memory
 from engines.request import Request
-from engines.runtime.runner import run
+from engines.runtime.compiling import SHAPE, shape_of
+from engines.runtime.runner import pace_key, run
 from engines.runtime.session import Session
 from engines.types import EngineSpec
 
@@ -27,6 +28,7 @@ def second_try(
     keep: Callable[[], bool] = lambda: False,
     inside: bool = True,
     certificate: Path | None = None,
+    ahead: int = 0,
 ) -> Generator[Any, None, None]:
     """The events of `runner.run`; where memory runs out, everything is freed and the run begins anew, once.
 
@@ -35,6 +37,7 @@ def second_try(
 
     Args:
         request: with its seed drawn, so that both runs make the same clip.
+        ahead: steps of the clips of its shape that wait behind it: a network is compiled for all of them.
 
     Raises:
         StudioError: as `run`; OutOfMemory where it ran out again, or there is nothing lower.
@@ -42,9 +45,14 @@ def second_try(
     model = spec.model(request.model)
     told: dict[str, Any] = {"output_dir": output_dir, "job_id": job_id, "pace": session.pace, "keep": keep}
     told |= {"inside": inside, "certificate": certificate}
-    context = session.context(spec.name, model)
+    shape = shape_of(spec.name, request.model_dump(include=SHAPE))
+    pace = session.pace.step_s.get(pace_key(spec, request, session.device.torch_device))
+    compiles = session.compiling.wanted(shape, steps=request.steps + ahead, step_s=pace)
+    context = session.context(spec.name, model, compiles=compiles)
     try:
         yield from run(spec, request, context, **told)
+        if "blocks" in context.computed:
+            session.compiling.made.add(shape)
         return
     except OutOfMemory as error:
         if not _ran_out(error):  # it was planned and refused: nothing lower was left then

@@ -11,7 +11,8 @@ from engines.memory.planning import AUTO
 from engines.memory.remembered import Remembered
 from engines.memory.residency import ComponentCache
 from engines.messages import Held, Status
-from engines.runtime import attention
+from engines.runtime import attention, compiling
+from engines.runtime.compiling import Compiling
 from engines.runtime.context import WorkerContext
 from engines.runtime.time_left import Pace
 from engines.types import ModelSpec
@@ -29,10 +30,12 @@ class Session:
         workers: how many processes share the RAM of this machine.
         kernel: what attention is computed with: of engines.runtime.attention.CHOICES.
         precision: what networks should be held in: of engines.memory.planning.PRECISIONS.
+        compile: when networks are compiled: of engines.runtime.compiling.CHOICES.
 
     Raises:
         DeviceError: there is no such device.
         BadAttention: the kernel cannot be used on it.
+        CannotCompile: nothing can be compiled for it.
     """
 
     def __init__(
@@ -44,9 +47,11 @@ class Session:
         workers: int = 1,
         kernel: str = attention.AUTO,
         precision: str = AUTO,
+        compile: str = compiling.OFF,
     ) -> None:
         self.device, self.store, self.pace = TorchDevice(device), store, Pace()
         self.attention, self._kernel = attention.choose(kernel, self.device.torch_device), kernel
+        self.compiling = Compiling(compile, self.device.kind)
         self.limit, self.precision = memory_bytes, precision
         spare = budget.ram_bytes(ram()[0], workers=workers)
         self.cache = ComponentCache(self.device, device_budget_bytes=0, ram_budget_bytes=spare)
@@ -55,13 +60,20 @@ class Session:
         self._look()
 
     def context(
-        self, engine: str, model: ModelSpec, *, lower: Mapping[str, int] | None = None, split: bool = False
+        self,
+        engine: str,
+        model: ModelSpec,
+        *,
+        lower: Mapping[str, int] | None = None,
+        split: bool = False,
+        compiles: bool = False,
     ) -> WorkerContext:
         """The context of one job, with the memory that there is now.
 
         Args:
             lower: role -> rungs of its ladder to leave out.
             split: whether its network's tokens are to lie on several devices, which not every attention allows.
+            compiles: whether its networks are compiled, where they can be.
 
         Raises:
             OutOfMemory: there is not even the memory for the program itself.
@@ -81,6 +93,7 @@ class Session:
             attention=kernel,
             lower=lower or {},
             wanted=self.precision,
+            compiles=compiles,
             used=lambda key: self._models.setdefault(key, set()).add(f"{engine}/{model.name}"),
         )
 

@@ -15,6 +15,7 @@ from engines.loading.store import Store, parse_override
 from engines.memory import planning
 from engines.memory.budget import limit_of
 from engines.runtime.attention import AUTO
+from engines.runtime.compiling import OFF
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class MachineSettings:
         overrides: "engine/model/role=path", for checkpoint files kept elsewhere.
         preload: import the heavy libraries before the first job, where there is memory enough.
         attention: what attention is computed with: of engines.runtime.attention.CHOICES.
+        compile: when networks are compiled: of engines.runtime.compiling.CHOICES.
         certificate: the file that signs what is made, see engines.media.credentials; None signs nothing.
         precision: what networks should be held in: of engines.memory.planning.PRECISIONS.
     """
@@ -39,6 +41,7 @@ class MachineSettings:
     overrides: tuple[str, ...] = ()
     preload: bool = True
     attention: str = AUTO
+    compile: str = OFF
     certificate: Path | None = None
     precision: str = planning.AUTO
 

@@ -11,9 +11,15 @@ _SMOOTHING = 0.3
 
 @dataclass
 class Pace:
-    """What earlier jobs of this process taught: seconds of decoding per pixel and frame, by engine and model."""
+    """What earlier jobs of this process taught.
+
+    Attributes:
+        decode_s_per_pixel: seconds of decoding per pixel and frame, by engine and model.
+        step_s: seconds of a step, by engine, model and pixels: see TimeLeft.
+    """
 
     decode_s_per_pixel: dict[str, float] = field(default_factory=dict)
+    step_s: dict[tuple[str, int], float] = field(default_factory=dict)
 
 
 class TimeLeft:
@@ -47,6 +53,8 @@ class TimeLeft:
             self._step_s = taken
         else:
             self._step_s += _SMOOTHING * (taken - self._step_s)
+        if self._steps > 1:
+            self._pace.step_s[self._key, self._pixels] = self._step_s
         decode_s = self._pace.decode_s_per_pixel.get(self._key, 0.0) * self._pixels
         return (total - index) * self._step_s + decode_s
 

@@ -148,7 +148,8 @@ class WanModel:
     def _planned(self, context: Context, manners: Mapping[str, Working], tokens: int, count: int) -> Planned:
         """The transformer as it is planned, with what its step cache keeps of `count` passes."""
         kept = self.transformer.cache.kept(self.transformer.config) * tokens * count
-        return self.transformer.plan(context, {manner: plus(one, kept) for manner, one in manners.items()})
+        found = self.transformer.plan(context, {manner: plus(one, kept) for manner, one in manners.items()})
+        return replace(found, component=replace(found.component, compiles=True))
 
     def _pass_bytes(self, tokens: int) -> Working:
         return partial(_pass_bytes, self.transformer.config, tokens)

@@ -9,8 +9,8 @@ from engines.errors import InvalidRequest, Problem
 from studio.settings import SOURCES, Settings, from_environment
 
 MAKING = (
-    "models", "more_models", "adapters", "devices", "split", "memory_gb", "precision", "attention", "metadata",
-    "certificate",
+    "models", "more_models", "adapters", "devices", "split", "memory_gb", "precision", "attention", "compile",
+    "metadata", "certificate",
 )  # fmt: skip
 """Settings of commands that make clips."""
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"

@@ -20,6 +20,7 @@ from engines.memory.budget import Limits, limit_of
 from engines.messages import Allow, Ask, AskEvent, Cancel, Free, Generate, Hold, JobEvent, LookIn, Status
 from engines.parallel.choosing import AUTO, NONE
 from engines.prompting.tasks import TASKS
+from engines.runtime.compiling import steps_alike
 from studio import estimating
 from studio.jobs import outputs
 from studio.jobs.asking import PATIENCE_S, NoAnswer, pieces
@@ -299,8 +300,10 @@ class LocalExecutor:
             crew = Crew(job.id, processes, split=team.split, titles=titles)
             for process in processes:
                 process.job, process.heard, self._crews[process] = job, False, crew
-            inside = self._settings.metadata
-            crew.begin(Generate(job=job.id, engine=job.engine, request=dict(job.request), metadata=inside))
+            waiting = ((other.engine, other.request) for other in self._store.queued() if other.id != job.id)
+            ahead = steps_alike((job.engine, job.request), waiting)
+            inside, asked = self._settings.metadata, dict(job.request)
+            crew.begin(Generate(job=job.id, engine=job.engine, request=asked, metadata=inside, ahead=ahead))
         return True
 
     def _first(self, jobs: Sequence[Job], candidates: Sequence[Candidate]) -> tuple[Job, Team] | None:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from engines.runtime import compiling
 from studio.command_line import main
-from studio.settings import SOURCES, BadSetting, Settings, from_environment
+from studio.settings import SOURCES, BadSetting, Settings, check_compiling, from_environment
 from tests.studio.server import ROOT
 
 # Every setting that the file may have, as it is written there, and what it then is.
@@ -26,6 +27,7 @@ WRITTEN: dict[str, tuple[str, Any]] = {
     "memory_gb": ('{ "cuda:0" = 8, "cuda:1" = 20.5 }', {"cuda:0": 8.0, "cuda:1": 20.5}),
     "precision": ('"half"', "half"),
     "attention": ('"torch"', "torch"),
+    "compile": ('"auto"', "auto"),
     "certificate": ('"signer.pem"', Path("signer.pem")),
     "host": ('"localhost"', "localhost"),
     "port": ("7999", 7999),
@@ -126,6 +128,7 @@ BAD = {
     'devices = ["cpu", 1]': "devices in kinora.toml must be a text in quotes or a list of texts; you gave a list.",
     'devices = ["gpu"]': "devices in kinora.toml must be cpu, mps, cuda",
     'attention = "best"': "attention in kinora.toml must be auto,",
+    'compile = "yes"': "compile in kinora.toml must be off, auto or on",
     "split = 2026-11-26": "split in kinora.toml must be a text in quotes; you gave a date.",
     'memory = "8"': 'There is no setting "memory", which stands in kinora.toml: did you mean "memory_gb"?',
     'root-path = "/x"': 'did you mean "root_path"?',
@@ -191,3 +194,10 @@ def test_the_example_of_the_read_me_is_a_file_that_can_be_used(folder: Path) -> 
     assert tomllib.loads(example)
     write(folder / "kinora.toml", example)
     assert from_environment().config == folder / "kinora.toml"
+
+
+def test_compiling_that_is_always_wanted_and_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling.shutil, "which", lambda name: None)
+    check_compiling(Settings(compile="auto"))
+    with pytest.raises(BadSetting, match=r"needs a C\+\+ compiler, and this machine has none"):
+        check_compiling(Settings(compile="on"))
