@@ -50,10 +50,13 @@ def test_a_compiled_block_computes_the_numbers_of_an_eager_one_and_is_eager_agai
     }
     with torch.no_grad():
         eager = network(**inputs, return_dict=False)[0]
-        with warnings.catch_warnings(), compiled(network):
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the compiler imports parts of its own that torch will do without
-            assert network.blocks[0]._compiled_call_impl is not None
-            made = network(**inputs, return_dict=False)[0]
+            from torch._inductor import config
+
+            with config.patch(compile_threads=1), compiled(network):  # no processes that outlive the test
+                assert network.blocks[0]._compiled_call_impl is not None
+                made = network(**inputs, return_dict=False)[0]
         assert network.blocks[0]._compiled_call_impl is None
         assert torch.equal(network(**inputs, return_dict=False)[0], eager)
     assert (made - eager).norm() <= 1e-6 * eager.norm()
