@@ -30,14 +30,16 @@ def help_with(group: messages.Membership) -> Any:
     return events.Helped()
 
 
-def work(job: str, request: dict[str, Any], settings: RuntimeSettings, cancelled: set[str]) -> Any:
-    """Go through the steps; returns the last event."""
+def work(
+    job: str, request: dict[str, Any], settings: RuntimeSettings, cancelled: set[str], stopping: threading.Event
+) -> Any:
+    """Go through the steps; returns the last event. As in the true worker, an end of all cancels what is being made."""
     words = dict(word.split("=") for word in request["prompt"].split() if "=" in word)
     total = int(words.get("steps", 3))
     for index in range(total):
         say(messages.JobEvent(job=job, event=events.Step(index=index + 1, total=total, eta_s=1.0)))
         time.sleep(float(words.get("sleep", 0.01)))
-        if job in cancelled:
+        if job in cancelled or stopping.is_set():
             return events.Cancelled()
     if "breaks" in request["prompt"]:
         return events.Failed(kind="StudioError", message="Something went wrong.", log=settings.log)
@@ -54,6 +56,7 @@ def main() -> None:
     settings = RuntimeSettings.from_json(sys.stdin.readline())
     commands: queue.Queue[Any] = queue.Queue()
     cancelled: set[str] = set()
+    stopping = threading.Event()
 
     def read() -> None:
         for line in sys.stdin:
@@ -64,6 +67,7 @@ def main() -> None:
                     commands.put(order)
                 case messages.Shutdown():
                     break
+        stopping.set()
         commands.put(None)
 
     threading.Thread(target=read, daemon=True).start()
@@ -73,7 +77,7 @@ def main() -> None:
         if order.group is not None and order.group.rank:
             say(messages.JobEvent(job=order.job, event=help_with(order.group)))
             continue
-        last = work(order.job, order.request, settings, cancelled)
+        last = work(order.job, order.request, settings, cancelled, stopping)
         if order.group is not None:
             Path(order.group.meeting.removeprefix("file://")).touch()
         say(messages.JobEvent(job=order.job, event=last))

@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from typing import Any
 
 import pytest
 
-from tests.studio.server import ROOT
-from tests.studio.test_page_js import NODE, needs_node
+from tests.studio.node import evaluated, needs_node
 
-FILES = [ROOT / "studio" / "page" / name for name in ("compare.js", "queue.js")]
 NEWS = [{"id": "a", "state": "done", "title": "a fox"}, {"id": "b", "state": "failed", "title": "a dog"}]
-
-
-def called(code: str) -> Any:
-    """What an expression gives once the files are read; `new Map` comes back as pairs."""
-    loads = "".join(f"require({json.dumps(str(path))});" for path in FILES)
-    program = f"{loads}console.log(JSON.stringify({code}))"
-    ended = subprocess.run([str(NODE), "-e", program], capture_output=True, text=True, check=False, timeout=60)
-    assert ended.returncode == 0, ended.stderr
-    return json.loads(ended.stdout)
 
 
 @needs_node
 def test_clips_of_any_length_and_rate_share_one_clock() -> None:
     clips = json.dumps([{"frames": 24, "fps": 12}, {"frames": 9, "fps": 6}, {"frames": 81, "fps": 16}])
-    assert called(f"kinora.clock({clips})") == {"fps": 16, "frames": 81}
-    assert called("kinora.secondsAt({frames: 9, fps: 6}, 12, 2)") == pytest.approx(2.5 / 12)
-    assert called("kinora.secondsAt({frames: 9, fps: 6}, 12, 23)") == pytest.approx(8.5 / 6), "over: its last frame"
-    assert called("[-1, 0, 0.49, 99].map(at => kinora.frameAt({fps: 10, frames: 30}, at))") == [0, 0, 4, 29]
-    assert called("kinora.position({fps: 12, frames: 24}, 12)") == "frame 13 of 24 · 1.08 s"
+    assert evaluated(f"kinora.clock({clips})") == {"fps": 16, "frames": 81}
+    assert evaluated("kinora.secondsAt({frames: 9, fps: 6}, 12, 2)") == pytest.approx(2.5 / 12)
+    assert evaluated("kinora.secondsAt({frames: 9, fps: 6}, 12, 23)") == pytest.approx(8.5 / 6), "over: its last frame"
+    assert evaluated("[-1, 0, 0.49, 99].map(at => kinora.frameAt({fps: 10, frames: 30}, at))") == [0, 0, 4, 29]
+    assert evaluated("kinora.position({fps: 12, frames: 24}, 12)") == "frame 13 of 24 · 1.08 s"
 
 
 @needs_node
@@ -42,10 +29,10 @@ def test_the_title_tells_of_the_whole_queue_on_every_tab() -> None:
         "{percent: null, waiting: 2}",
         "{percent: 0, waiting: 0}",
     ]
-    assert called(f"[{', '.join(f'kinora.pageTitle({one})' for one in asked)}]") == [
+    assert evaluated(f"[{', '.join(f'kinora.pageTitle({one})' for one in asked)}]") == [
         "(42 %) Kinora", "(42 % · 3 waiting) Kinora", "(2 waiting) Kinora", "(0 %) Kinora",
     ]  # fmt: skip
-    assert called("[true, false].map(fresh => kinora.pageTitle({percent: null, waiting: 0}, fresh))") == [
+    assert evaluated("[true, false].map(fresh => kinora.pageTitle({percent: null, waiting: 0}, fresh))") == [
         "✓ Kinora",
         "Kinora",
     ]
@@ -54,9 +41,9 @@ def test_the_title_tells_of_the_whole_queue_on_every_tab() -> None:
 @needs_node
 def test_only_what_ended_since_the_last_look_is_told() -> None:
     news = json.dumps(NEWS)
-    assert called(f"kinora.ended(null, {news})") == [], "everything is old at the first look"
-    assert called(f"kinora.ended(new Map(), {news})") == NEWS
-    assert called(f"kinora.ended(new Map([['a', 'done']]), {news})") == NEWS[1:]
-    assert called(f"kinora.ended(new Map([['a', 'failed'], ['b', 'failed']]), {news})") == NEWS[:1], "tried again"
-    told = called(f"{json.dumps([*NEWS, {'id': 'c', 'state': 'cancelled', 'title': ''}])}.map(kinora.announcement)")
+    assert evaluated(f"kinora.ended(null, {news})") == [], "everything is old at the first look"
+    assert evaluated(f"kinora.ended(new Map(), {news})") == NEWS
+    assert evaluated(f"kinora.ended(new Map([['a', 'done']]), {news})") == NEWS[1:]
+    assert evaluated(f"kinora.ended(new Map([['a', 'failed'], ['b', 'failed']]), {news})") == NEWS[:1], "tried again"
+    told = evaluated(f"{json.dumps([*NEWS, {'id': 'c', 'state': 'cancelled', 'title': ''}])}.map(kinora.announcement)")
     assert told == [["Your clip is done", "a fox"], ["A clip could not be made", "a dog"], None]

@@ -14,7 +14,7 @@ from studio.page.engine_tabs import EngineTab
 from studio.page.uploads import served
 from studio.service import Studio
 from tests.studio.conftest import LOOPS_LEFT_OPEN
-from tests.studio.test_page_js import called, needs_node
+from tests.studio.node import called, needs_node
 
 pytestmark = LOOPS_LEFT_OPEN
 

@@ -12,7 +12,7 @@ from engines.media import brush
 from engines.registry import SPECS
 from studio.page import slots
 from studio.page.uploads import served
-from tests.studio.test_page_js import called, needs_node
+from tests.studio.node import called, needs_node
 
 DECLARED = media_fields(SPECS["phantom-wan"].request_type)["references"]
 STROKES = "+3 40,10 42,12; -8 90,90"

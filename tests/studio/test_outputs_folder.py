@@ -132,6 +132,7 @@ def test_a_clip_that_a_waiting_job_goes_on_from_is_kept_for_it(plain: Studio, pi
     latents.touch()
     clip = done.result.model_copy(update={"beside": (str(latents),)})
     plain.store.delete(job.id)  # its files become those of the next
+    plain.store.pause(True)  # what is added waits: no worker takes it up in between
     made, waiting = plain.store.add(
         [Job(engine="gone", request={}, state="running"), Job(engine="gone", request={"continues": str(latents)})]
     )

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import re
-import shutil
 import subprocess
-from typing import Any
 
 import pytest
 
@@ -18,28 +15,11 @@ from engines.types import EngineSpec
 from studio import measures
 from studio.page import duration, force_tool, settings_line
 from studio.page.plumbing import script
+from tests.studio.node import NODE, SCRIPTS, called, evaluated, needs_node
 from tests.studio.server import ROOT
 
-SCRIPTS = sorted((ROOT / "studio" / "page").glob("*.js"))
-REQUIRE = "".join(f"require({json.dumps(str(path))});" for path in SCRIPTS)
-NODE = shutil.which("node")
-needs_node = pytest.mark.skipif(NODE is None, reason="node is not installed")
 CASES = [(spec, model.name) for spec in SPECS.values() for model in spec.models]
 NAMES = [f"{spec.name}/{model}" for spec, model in CASES]
-
-
-def called(*calls: tuple[str, list[Any]]) -> list[Any]:
-    """What the functions return, each of (name, arguments)."""
-    program = f"""
-{REQUIRE}
-const calls = JSON.parse(require("fs").readFileSync(0));
-console.log(JSON.stringify(calls.map(([name, given]) => kinora[name](...given))));
-"""
-    ended = subprocess.run(
-        [str(NODE), "-e", program], input=json.dumps(calls), capture_output=True, text=True, check=False, timeout=60
-    )
-    assert ended.returncode == 0, ended.stderr
-    return json.loads(ended.stdout)
 
 
 def text(html: str) -> str:
@@ -85,12 +65,21 @@ def test_every_length_is_told_as_python_tells_it(spec: EngineSpec, model: str) -
 
 @needs_node
 def test_every_length_can_be_reached_by_the_steps_of_the_slider() -> None:
-    for (spec, model), fps in itertools.product(CASES, (8, 12, 16, 24)):
-        rules, lengths = duration.rules(spec), spec.model(model).geometry.lengths
-        ((slider, _),) = called(("secondsFromFrames", [rules, None, fps, model, lengths[0]]))
-        stops = [slider["minimum"] + slider["step"] * number for number in range(len(lengths))]
-        made = called(*(("framesFromSeconds", [rules, stop, fps, model, 1]) for stop in stops))
-        assert [frames for frames, _ in made] == [*lengths]
+    asked = [
+        (duration.rules(spec), fps, model, spec.model(model).geometry.lengths)
+        for (spec, model), fps in itertools.product(CASES, (8, 12, 16, 24))
+    ]
+    sliders = called(
+        *(("secondsFromFrames", [rules, None, fps, model, lengths[0]]) for rules, fps, model, lengths in asked)
+    )
+    stops = [
+        (rules, slider["minimum"] + slider["step"] * number, fps, model)
+        for (rules, fps, model, lengths), (slider, _) in zip(asked, sliders, strict=True)
+        for number in range(len(lengths))
+    ]
+    made = iter(called(*(("framesFromSeconds", [*stop, 1]) for stop in stops)))
+    for *_, lengths in asked:
+        assert [next(made)[0] for _ in lengths] == [*lengths]
 
 
 @needs_node
@@ -226,13 +215,9 @@ def test_what_python_calls_is_there() -> None:
     for path in (ROOT / "studio" / "page").glob("*.py"):
         names |= set(re.findall(r'script\(\s*"(\w+)"', path.read_text(encoding="utf-8")))
     assert len(names) >= 5
-    program = f"{REQUIRE} console.log(JSON.stringify(Object.keys(kinora)))"
-    ended = subprocess.run([str(NODE), "-e", program], capture_output=True, text=True, check=True, timeout=60)
-    assert names <= set(json.loads(ended.stdout))
+    assert names <= set(evaluated("Object.keys(kinora)"))
     call = script("constant", {"a": "</script>"})
-    program = f"{REQUIRE} console.log(JSON.stringify(({call})(1)))"
-    ended = subprocess.run([str(NODE), "-e", program], capture_output=True, text=True, check=True, timeout=60)
-    assert json.loads(ended.stdout) == {"a": "</script>"}
+    assert evaluated(f"({call})(1)") == {"a": "</script>"}
 
 
 def test_python_holds_no_javascript() -> None:

@@ -14,7 +14,7 @@ from studio.page import controls, start_from, tab
 from studio.page.form import Form
 from studio.service import Studio
 from tests.studio.conftest import LOOPS_LEFT_OPEN
-from tests.studio.test_page_js import called, needs_node
+from tests.studio.node import called, needs_node
 
 SPEC = SPECS["pyramid-flow"]
 pytestmark = LOOPS_LEFT_OPEN
