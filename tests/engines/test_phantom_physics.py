@@ -203,7 +203,7 @@ def sentences(**values: Any) -> dict[str, str]:
 
 
 def test_bad_requests_get_one_sentence_each(picture: Path, bounce: Path, tmp_path: Path) -> None:
-    assert "not both" in sentences(picture={"path": picture}, clip={"path": bounce})["clip"]
+    assert "a picture or a clip" in sentences(picture={"path": picture}, clip={"path": bounce})["picture"]
     assert sentences(clip={"path": bounce, "frames": 8})["clip"].endswith("choose 5 or 9.")  # P14
     assert "at least 5" in sentences(frames=1, picture={"path": picture})["frames"]
     assert "Write a prompt" in sentences(prompt=" ")["prompt"]

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from engines.errors import IncompatibleCheckpoint, InvalidRequest
 from engines.events import Note, Stage
 from engines.memory import activations, offload
-from engines.pyramid_flow import engine, generation, keys
+from engines.pyramid_flow import generation, keys, sizes
 from engines.pyramid_flow.attention import Visibility, prefix_attention
 from engines.pyramid_flow.coding import StreamingDecoder, encode
 from engines.pyramid_flow.components import FAMILIES, PyramidModel
@@ -307,7 +307,7 @@ def test_the_longest_call_is_within_what_is_reserved() -> None:
         finished = torch.zeros(1, 1, units, 16, 16)
         past = generation.past_of(finished, generation.PyramidScheduler())[-1]
         lengths.append(sum(clip.shape[2:].numel() for clip in past) / 16**2 + 1)
-    assert max(lengths) <= engine.LONGEST_CALL
+    assert max(lengths) <= sizes.LONGEST_CALL
 
 
 @pytest.mark.parametrize("family", ["miniflux", "sd3"])
