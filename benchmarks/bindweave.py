@@ -97,7 +97,7 @@ def write_starter(folder: Path) -> None:
 
 def pictures() -> tuple[np.ndarray, ...]:
     """Two pictures that the project ships."""
-    names = ("green_ball.png", "red_star.png")
+    names = ("orange_ball.png", "red_star.png")
     return tuple(np.asarray(Image.open(ASSETS / "examples" / name).convert("RGB").resize((96, 96))) for name in names)
 
 

@@ -72,7 +72,7 @@ def run(folder: Path, *, layers: int | None, memory_bytes: int) -> np.ndarray:
     size = write_model(folder, model, layers=layers)
     print(f"files of {size / 1e9:.1f} GB; {memory_bytes / 1e9:.1f} GB may be used", flush=True)
     session = Session("cpu", store=Store(models=folder), memory_bytes=memory_bytes)
-    examples = [str(ASSETS / "examples" / name) for name in ("green_ball.png", "red_star.png")]
+    examples = [str(ASSETS / "examples" / name) for name in ("orange_ball.png", "red_star.png")]
     values = {"prompt": "a ball and a star jump", "width": 64, "height": 64, "frames": 5, "steps": 1, "seed": 1}
     references = [{"path": path, "keep_background": True} for path in examples]
     request = build_request(spec, {"model": model.name, "references": references, **values})

@@ -48,9 +48,9 @@ def told(studio: Studio, engine: str = "flashi2v", **values: Any) -> estimating.
 def test_green_amber_and_red_are_said_in_words(idle: Studio) -> None:
     green, amber, red = (told(on(idle, state)) for state in (LARGE, SMALL, TINY))
     assert [one.colour for one in (green, amber, red)] == ["green", "amber", "red"]
-    assert green.sentence.startswith("Takes 12.") and "on the Large" in green.sentence
+    assert green.sentence.startswith("Takes 17.") and "on the Large" in green.sentence
     assert "of RAM" in green.sentence and "time not known yet" in green.sentence and "To fit" not in green.sentence
-    assert "the text encoder takes turns block by block" in amber.sentence and "frame by frame" in amber.sentence
+    assert "the text encoder takes turns block by block" in amber.sentence and "in 4 strips" in amber.sentence
     assert red.sentence.startswith("Does not fit on the Tiny: for the ") and "may be used" in red.sentence
     assert green.disk_bytes > 17 * 10**9 and "17.6 GB of disk" in green.sentence, "what must be downloaded first"
     built_in = told(on(idle, LARGE), "phantom-wan", model="starter")
@@ -63,7 +63,7 @@ def test_the_smaller_clip_that_is_offered_fits(idle: Studio) -> None:
     assert found.colour == "red"
     if found.smaller is not None:
         assert told(studio, "phantom-wan", model="14B", **found.smaller).colour != "red" and found.offer
-    medium = on(idle, replace(LARGE, title="Medium", free_bytes=15 * GIB, total_bytes=16 * GIB))
+    medium = on(idle, replace(LARGE, title="Medium", free_bytes=19 * GIB, total_bytes=20 * GIB))
     large = told(medium, "phantom-wan", width=1280, height=720)
     assert (large.colour, large.offer) == ("amber", "832x480")
     assert told(medium, "phantom-wan", **large.smaller).colour == "green"
@@ -96,7 +96,7 @@ def test_what_was_measured_corrects_what_is_reckoned(idle: Studio) -> None:
 
 @pytest.fixture
 def drawn(idle: Studio) -> Iterator[tuple[Studio, controls.Controls]]:
-    studio = on(idle, replace(LARGE, title="Medium", free_bytes=15 * GIB, total_bytes=16 * GIB))
+    studio = on(idle, replace(LARGE, title="Medium", free_bytes=19 * GIB, total_bytes=20 * GIB))
     with gr.Blocks(analytics_enabled=False):
         column = controls.render(studio, SPECS["phantom-wan"])
     yield studio, column
@@ -111,7 +111,7 @@ def test_the_line_on_the_page_and_its_button(drawn: tuple[Studio, controls.Contr
     raw = [value.get("value") if isinstance(value, dict) else value
            for control in part.controls for value in control.show(held, part.spec.model("1.3B"))]  # fmt: skip
     said = estimate.look(studio, part, shown, *raw)
-    assert "amber" in said[shown.line] and "frame by frame" in said[shown.line]
+    assert "amber" in said[shown.line] and "the autoencoder works in" in said[shown.line]
     assert said[shown.smaller]["value"] == "Use 832x480" and said[shown.smaller]["visible"]
     changes = estimate.shrink(part, said[shown.changes], *raw)
     assert changes[column.form.component("width")]["value"] == "832x480"
