@@ -47,8 +47,13 @@ def use(studio: Studio, spec: EngineSpec, model: ModelSpec, text: str) -> str:
         studio.files.more = (*known, folder)
         studio.executor.look_in(studio.files.more)
     missing = studio.files.state(spec.name, model).missing
-    left = f" {len(missing)} of its files are still missing." if len(missing) > 1 else ""
-    left = f" {missing[0]} is still missing." if len(missing) == 1 else left
+    match len(missing):
+        case 0:
+            left = ""
+        case 1:
+            left = f" {missing[0]} is still missing."
+        case count:
+            left = f" {count} of its files are still missing."
     return f'{gigabytes(bytes_)} of {model.title} are used from "{printable(folder.name)}".{left}'
 
 

@@ -120,16 +120,14 @@ class Network:
         """
         able = _able(context)
         tried = self._forms(able)
-        narrow = self._narrow(able)
-        ways, narrower = self._ways(able, manners), self._ways(able, manners, narrow)
-        if able.wanted == planning.INT8:
-            ways, narrower, narrow = [*narrower, *ways], [], []
+        usual, narrow = self._ways(able, manners), self._ways(able, manners, self._narrow(able))
+        ways, narrow = planning.as_wanted(usual, narrow, able)
         room = context.room(beside=beside).of(self.role)
         lower = context.lower.get(self.role, 0)
-        decision = planning.plan(ways, room, narrow=narrower, turns_first=tried.turns_first, lower=lower)
+        decision = planning.plan(ways, room, narrow=narrow, turns_first=tried.turns_first, lower=lower)
         component = self.component(PRECISIONS[decision.way.form])
         notes = component.notes
-        if decision.way.form in narrow:
+        if decision.way.form in {way.form for way in narrow}:
             notes += (
                 f"There was not the memory for {tried.names[0]}: the weights of {self.architecture.title} were made "
                 "8 bits wide, so fine details may differ.",

@@ -19,7 +19,7 @@ from typing import Any
 
 from engines.errors import IncompatibleCheckpoint
 from engines.loading import integrity
-from engines.memory.planning import INT8, NOTHING, Abilities, Counted, Forms, Share, Way, forms
+from engines.memory.planning import NOTHING, Abilities, Counted, Forms, Share, Way, as_wanted, forms
 from engines.types import ModelSpec, Weights
 
 FILE = Path(__file__).with_name("outlines.json")
@@ -71,7 +71,7 @@ class Outline:
         ]
         if able.is_ram:
             narrow = [replace(way, turn_bytes=None) for way in narrow]
-        return ([*narrow, *ways], []) if able.wanted == INT8 else (ways, narrow)
+        return as_wanted(ways, narrow, able)
 
 
 def outlines(model: ModelSpec, *, assets: Path) -> dict[str, Outline]:

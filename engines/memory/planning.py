@@ -291,6 +291,11 @@ class Forms(NamedTuple):
     turns_first: bool = False
 
 
+def as_wanted(ways: list[Way], narrow: list[Way], able: Abilities) -> tuple[list[Way], list[Way]]:
+    """The ways to try, best first, and those that are a last resort: weights 8 bits wide are none where wanted."""
+    return ([*narrow, *ways], []) if able.wanted == INT8 else (ways, narrow)
+
+
 def forms(able: Abilities, right: Sequence[str], *, float32_bytes: int) -> Forms:
     """In which precisions a network runs on a device.
 

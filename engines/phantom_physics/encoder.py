@@ -119,9 +119,8 @@ def in_statistics(levels: torch.Tensor) -> torch.Tensor:
 
 def _squashed(frames: np.ndarray, size: int) -> torch.Tensor:
     """The whole frames as squares in [0,1], bilinear with antialiasing: [3,T,size,size]."""
-    return squashed(torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 255, size).transpose(
-        0, 1
-    )
+    levels = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 255
+    return squashed(levels, size).transpose(0, 1)
 
 
 def squashed(levels: torch.Tensor, size: int) -> torch.Tensor:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.errors import IncompatibleCheckpoint, StudioError
-from engines.media.output import media_error
+from engines.media.output import media_error, whole_file
 
 _SAMPLED = 2**20  # bytes at the beginning, in the middle and at the end of a file, which tell it from others
 
@@ -93,12 +93,10 @@ def write(files: Sequence[Path], ratios: Sequence[float]) -> Path:
     """Keep the ratios of a checkpoint beside it; raises MediaError where they cannot be written."""
     path = place(files)
     text = json.dumps({"checkpoint": fingerprint(files), "ratios": [round(ratio, 5) for ratio in ratios]}, indent=1)
-    unfinished = path.with_suffix(".part")
     try:
-        unfinished.write_text(f"{text}\n", encoding="utf-8")
-        unfinished.replace(path)
+        with whole_file(path) as part:
+            part.write_text(f"{text}\n", encoding="utf-8")
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise media_error(error) from error
     return path
 

@@ -114,7 +114,12 @@ def to_unit(frames: np.ndarray) -> torch.Tensor:
 
 def to_levels(video: torch.Tensor) -> np.ndarray:
     """float [...,3,T,H,W] in [-1,1] -> uint8 [...,T,H,W,3]."""
-    return video.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8).movedim(-4, -1).contiguous().numpy()
+    return whole_levels(video).to(torch.uint8).movedim(-4, -1).contiguous().numpy()
+
+
+def whole_levels(video: torch.Tensor) -> torch.Tensor:
+    """Values in [-1,1] -> the whole numbers 0..255 that stand for them in a file, in the same type."""
+    return video.clamp(-1, 1).add(1).mul(127.5).round()
 
 
 def _components(blocks: torch.Tensor, weights: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:

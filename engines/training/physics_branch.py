@@ -14,6 +14,8 @@ from engines.phantom_physics.encoder import in_statistics, squashed
 from engines.phantom_physics.latents import TUBELET, PhysicsSpace, Statistics, normalised, passes
 from engines.phantom_physics.network import ChannelStatistics, PhysicsBranch
 
+from .latents import whole_levels
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BranchSettings:
@@ -100,7 +102,7 @@ class Targets:
 
     def features(self, clips: torch.Tensor) -> torch.Tensor:
         """[B,C,N,h,w] of clips [B,3,T,H,W] in [-1,1], each seen alone, not yet normalised."""
-        levels = clips.clamp(-1, 1).add(1).mul(127.5).round().div(255)  # as of frames in bytes
+        levels = whole_levels(clips) / 255
         shown = torch.cat([levels[:, :, :1], levels], 2).transpose(1, 2)
         squares = squashed(shown.flatten(0, 1), self.space.size).unflatten(0, shown.shape[:2]).transpose(1, 2)
         return passes(self.eyes, in_statistics(squares), self.space)

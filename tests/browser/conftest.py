@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -52,19 +53,26 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture
-def page(browser, server: Server) -> Iterator[object]:
-    """The studio's page in a fresh profile, ready for use; no error of the page's own goes unnoticed."""
-    context = browser.new_context(viewport={"width": 1400, "height": 900})
+@contextmanager
+def fresh_page(browser, server: Server, *, width: int = 1400, height: int = 900) -> Iterator[object]:
+    """A studio's page in a fresh profile; no error of the page's own goes unnoticed."""
+    context = browser.new_context(viewport={"width": width, "height": height})
     page = context.new_page()
     page.set_default_timeout(PATIENCE_MS)
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(server.url)
-    page.get_by_role("button", name="Generate").wait_for()
     yield page
     context.close()
     assert not errors
+
+
+@pytest.fixture
+def page(browser, server: Server) -> Iterator[object]:
+    """The studio's page in a fresh profile, ready for use."""
+    with fresh_page(browser, server) as page:
+        page.get_by_role("button", name="Generate").wait_for()
+        yield page
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engines.media import metadata
-from tests.browser.conftest import PATIENCE_MS
+from tests.browser.conftest import fresh_page
 from tests.studio.server import Server
 
 pytestmark = pytest.mark.browser
@@ -34,19 +34,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
 @pytest.fixture
 def physics(browser, tiny: Tiny, picture: Path):
     """The Physics tab with a picture given."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE_MS)
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(tiny.url)
-    page.get_by_role("tab", name="Physics", exact=True).click()
-    page.locator(f"#{NAME}-picture-1 input[type=file]").set_input_files(picture)
-    page.locator(f"#{NAME}-picture .crop-view img").wait_for()
-    page.locator(f"#{NAME}-force-fold > button").click()
-    yield page
-    context.close()
-    assert not errors
+    with fresh_page(browser, tiny, width=1440) as page:
+        page.get_by_role("tab", name="Physics", exact=True).click()
+        page.locator(f"#{NAME}-picture-1 input[type=file]").set_input_files(picture)
+        page.locator(f"#{NAME}-picture .crop-view img").wait_for()
+        page.locator(f"#{NAME}-force-fold > button").click()
+        yield page
 
 
 def number(page, name: str) -> float:

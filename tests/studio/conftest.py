@@ -12,7 +12,7 @@ from engines import registry
 from studio.jobs.local import LocalExecutor
 from studio.jobs.store import Job
 from studio.service import Studio, open_studio
-from studio.settings import Settings
+from studio.settings import SOURCES, Settings
 from tests.studio import stand_in
 from tests.studio.server import Server
 from tests.studio.stand_in_command import stand_in_command
@@ -33,6 +33,19 @@ def collected() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def nothing_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder, and an environment that says nothing."""
+    for name in (name for source in SOURCES for name in source.variables):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # which offline sets: put back afterwards
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
 
 
 @pytest.fixture

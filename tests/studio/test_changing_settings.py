@@ -15,7 +15,7 @@ from studio import changing
 from studio.page.machine import Machine
 from studio.page.settings_tab import SettingsTab
 from studio.service import Studio
-from studio.settings import SOURCES, BadSetting, from_environment
+from studio.settings import BadSetting, from_environment
 from tests.studio.conftest import LOOPS_LEFT_OPEN
 
 pytestmark = LOOPS_LEFT_OPEN
@@ -39,15 +39,10 @@ WRITTEN: dict[str, tuple[Any, Any]] = {
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder, and an environment that says nothing."""
-    for name in (name for source in SOURCES for name in source.variables):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # which offline sets: put back afterwards
-    monkeypatch.delenv("HF_HUB_OFFLINE")
-    (tmp_path / "here" / "models").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path / "here")
-    return tmp_path / "here"
+def folder(nothing_set: Path) -> Path:
+    """The working folder, with one for models."""
+    (nothing_set / "models").mkdir()
+    return nothing_set
 
 
 @pytest.fixture

@@ -43,15 +43,9 @@ ALLOWED = [source.setting for source in SOURCES if source.takes]
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder, and an environment that says nothing."""
-    for name in (name for source in SOURCES for name in source.variables):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # which offline sets: put back afterwards
-    monkeypatch.delenv("HF_HUB_OFFLINE")
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    return tmp_path / "here"
+def folder(nothing_set: Path) -> Path:
+    """The working folder."""
+    return nothing_set
 
 
 def write(path: Path, text: str) -> Path:
