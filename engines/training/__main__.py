@@ -15,6 +15,7 @@ import torch
 from . import arguments as given
 from .recipe import with_settings
 from .recipes import MODULES, recipe_module
+from .share import joined
 from .trainer import Trainer
 
 
@@ -63,10 +64,12 @@ def _main(arguments: list[str] | None) -> int:
         sys.stderr.write(f"There is no run in {folder.name} to go on with: leave out --resume.\n")
         return 2
     with given.refusing():
-        trainer = Trainer(recipe, module.build(recipe), folder, device=options.device)
+        share = joined(options.device)
+        trainer = Trainer(recipe, module.build(recipe), folder, device=options.device, share=share)
         if options.resume:
             trainer.resume()
     trainer.run()
+    share.leave()
     return 0
 
 

@@ -36,6 +36,7 @@ class BranchSettings:
     alpha_max: float = 1.0
     alpha_ramp: int = 1000
     alpha_limit: float = 1.0
+    takes_force: bool = False
 
     @property
     def space(self) -> PhysicsSpace:
@@ -162,6 +163,7 @@ def build_branch(settings: BranchSettings, visual: Any, *, channels: int) -> Phy
         coupling_layers=settings.coupling_layers,
         coupling_rope=settings.coupling_rope,
         coupling_head_dim=settings.coupling_head_dim,
+        takes_force=settings.takes_force,
         patch_size=(1, 1, 1),
         num_attention_heads=settings.physics_num_heads,
         attention_head_dim=settings.physics_dim // settings.physics_num_heads,
@@ -174,7 +176,7 @@ def build_branch(settings: BranchSettings, visual: Any, *, channels: int) -> Phy
         cross_attn_norm=visual.cross_attn_norm,
     )
     for name, layer in branch.named_modules():
-        if ".coupling." in name:
+        if ".coupling." in name or name.startswith("force."):
             continue
         if isinstance(layer, torch.nn.Linear | torch.nn.Conv3d):
             embeds = any(part in name for part in ("text_embedder", "time_embedder"))

@@ -18,6 +18,7 @@ from engines.phantom_physics.sampling import Latents, token_timesteps
 from engines.sampling.denoise import TRAINING_STEPS
 
 from .flow import noise_like
+from .share import ALONE, Share
 
 MOST_GIVEN = 45  # frames
 
@@ -90,6 +91,7 @@ def joint_losses(
     given_physics: list[torch.Tensor] | None = None,
     shift: float,
     control: tuple[torch.Tensor, torch.Tensor] | None = None,
+    share: Share = ALONE,
 ) -> Losses:
     """Both losses of one batch, with the same noise level and independent noise; without a branch the first alone.
 
@@ -100,18 +102,20 @@ def joint_losses(
         given_physics: for each clip its given tubelets [C',M,h',w'], encoded from the given frames alone; those of
             `clean` saw the future.
         text: padded states [B,text_len,D].
+        control: a drawn force: see PhysicsBranch.forward.
+        share: of a batch of several processes, of which these are some rows: the losses are their share of the whole's.
     """
-    count, device = len(given), clean.visual.device
-    sigmas = draw_sigmas(count, rng, shift=shift).to(device)
+    count, device = share.whole(len(given)), clean.visual.device
+    sigmas = share.rows(draw_sigmas(count, rng, shift=shift)).to(device)
     marks = [latent_frames(frames) for frames in given]
-    seen = _Part(clean.visual, sigmas, [frames for frames, _ in marks], rng, visual.config.patch_size)
+    seen = _Part(clean.visual, sigmas, [frames for frames, _ in marks], rng, visual.config.patch_size, share)
     if branch is None:
         made = visual(hidden_states=seen.noisy, timestep=seen.timesteps, encoder_hidden_states=text, return_dict=False)[
             0
         ]
         return Losses(seen.loss(made), None)
     assert clean.physics is not None
-    felt = _Part(clean.physics, sigmas, [tubelets for _, tubelets in marks], rng, branch.config.patch_size)
+    felt = _Part(clean.physics, sigmas, [tubelets for _, tubelets in marks], rng, branch.config.patch_size, share)
     for index, tubelets in enumerate(felt.clean):
         if tubelets and given_physics is None:
             raise ValueError("given frames need their own physics latents: those of the whole clip saw the future")
@@ -133,9 +137,16 @@ class _Part:
     """One branch's side of a batch: noisy latents with clean beginnings, timesteps, the target."""
 
     def __init__(
-        self, clean: torch.Tensor, sigmas: torch.Tensor, given: list[int], rng: torch.Generator, patch: Any
+        self,
+        clean: torch.Tensor,
+        sigmas: torch.Tensor,
+        given: list[int],
+        rng: torch.Generator,
+        patch: Any,
+        share: Share,
     ) -> None:
-        noise = noise_like(clean, rng)
+        whole = clean.new_empty((share.whole(len(clean)), *clean.shape[1:]))
+        noise, self.share = share.rows(noise_like(whole, rng)), share
         level = sigmas.view(-1, 1, 1, 1, 1)
         self.clean, self.target = given, noise - clean
         self.noisy = (1 - level) * clean + level * noise
@@ -151,6 +162,6 @@ class _Part:
         )
 
     def loss(self, made: torch.Tensor) -> torch.Tensor:
-        """Mean squared error over what is not given, all positions alike."""
+        """Mean squared error over what is not given, all positions of the whole batch alike."""
         errors = (made.float() - self.target).square() * self.weight
-        return errors.sum() / (self.weight.sum() * made.shape[1])
+        return errors.sum() / (self.share.total(self.weight.sum()) * made.shape[1])

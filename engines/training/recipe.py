@@ -94,7 +94,8 @@ class Task(Protocol):
     It may also have `after_backward() -> figures`, called with the gradients before they are clipped; `state()` and
     `load_state(state)` for plain values and tensors of its own that a resumed run needs; `weights_of(file)`, what it
     exported by the trainer's names, where that is not one network as it stands; and `adopted()`, called when weights
-    of a file were taken.
+    of a file were taken. A task with a `share` (engines.training.share) can be trained by several processes: its loss
+    is then given rows of a batch, draws for all of them, and gives its share of the whole batch's loss.
     """
 
     def networks(self) -> dict[str, nn.Module]:

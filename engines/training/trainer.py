@@ -25,6 +25,7 @@ from .clipping import AdaptiveClip
 from .files import read_facts, save_network
 from .recipe import Recipe, Task
 from .replay import Replay
+from .share import ALONE, Share
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +65,15 @@ class _Clock:
 class Trainer:
     """Runs a task in a folder."""
 
-    def __init__(self, recipe: Recipe, task: Task, folder: Path, *, device: str = "cpu", workers: int = 1) -> None:
-        self.recipe, self.task, self.folder, self.workers = recipe, task, folder, workers
-        self.device = torch.device(device)
+    def __init__(
+        self, recipe: Recipe, task: Task, folder: Path, *, device: str = "cpu", workers: int = 1, share: Share = ALONE
+    ) -> None:
+        self.recipe, self.task, self.folder, self.workers, self.share = recipe, task, folder, workers, share
+        self.device = share.device or torch.device(device)
+        if share.size > 1:
+            if not hasattr(task, "share"):
+                raise ValueError(f"{recipe.name} trains in one process: start it without several.")
+            task.share = share
         self.bfloat16 = recipe.bfloat16 and half_precision(self.device) is not None
         if recipe.bfloat16 and not self.bfloat16:
             log.info("This processor does not compute in bfloat16: training in float32.")
@@ -127,6 +134,8 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint; a crash leaves the previous one."""
+        if not self.share.first:
+            return
         wall_s, core_s = self.clock.read()
         tensors = dict(self.parameters) | {f"average.{name}": value for name, value in self.average.items()}
         save_network(self.folder / "checkpoint.safetensors", tensors, facts=self.record(), dtype=None)
@@ -157,6 +166,8 @@ class Trainer:
 
     def export(self) -> None:
         """Starter files of the averaged weights."""
+        if not self.share.first:
+            return
         weights: dict[str, dict[str, torch.Tensor]] = {name: {} for name in self.networks}
         for name, value in self.average.items():
             network, _, key = name.partition(".")
@@ -180,16 +191,20 @@ class Trainer:
             prefetch_factor=4 if self.workers else None,
             worker_init_fn=_worker_start,
         )
-        return iter(loader) if self.device.type == "cpu" else Replay(iter(loader), self.device)
+        if self.device.type == "cpu" or self.share.size > 1:  # all must see the same batch at the same step
+            return iter(loader)
+        return Replay(iter(loader), self.device)
 
-    def _update(self, batch: dict[str, torch.Tensor]) -> None:
+    def _update(self, batch: dict[str, torch.Tensor], progress: float) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.recipe, self.step - self.first, self.progress())
-        batch = {name: value.to(self.device) for name, value in batch.items()}
+            group["lr"] = learning_rate(self.recipe, self.step - self.first, progress)
+        batch = {name: value.to(self.device) for name, value in self.share.batch(batch).items()}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             loss, figures = self.task.loss(batch, self.rng, step=self.step)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self.share.add_gradients([p for _, p in self.parameters])
+        figures = self.share.totals({"loss": float(loss.detach()), **figures})
         if observe := getattr(self.task, "after_backward", None):
             figures = figures | observe()
         norm = nn.utils.clip_grad_norm_(
@@ -206,7 +221,7 @@ class Trainer:
         with torch.no_grad():
             values = [self.average[name] for name, _ in self.parameters]
             torch._foreach_lerp_(values, [p.detach() for _, p in self.parameters], 1 - keep)
-        for name, value in {"loss": float(loss.detach()), **figures}.items():
+        for name, value in figures.items():
             self.figures[name] = value if name not in self.figures else 0.98 * self.figures[name] + 0.02 * value
 
     def run(self, *, save_every_s: float = 150.0, log_every: int = 50, export_every_s: float = 600.0) -> None:
@@ -217,11 +232,15 @@ class Trainer:
         batches = self._batches()
         try:
             with (self.folder / "log.jsonl").open("a", encoding="utf-8") as lines:
-                while self.step < self.recipe.steps and self.progress() < 1 and not self.stopping:
-                    self._update(next(batches))
+                while self.step < self.recipe.steps:
+                    # The first process's clock is everybody's; whoever is told to stop stops all.
+                    progress, stops = self.share.same(self.progress()), self.share.totals({"": float(self.stopping)})
+                    if progress >= 1 or stops[""]:
+                        break
+                    self._update(next(batches), progress)
                     self.step += 1
                     bar.update()
-                    if self.step % log_every == 0:
+                    if self.step % log_every == 0 and self.share.first:
                         wall_s, core_s = self.clock.read()
                         rate = self.optimizer.param_groups[0]["lr"]
                         row = {"step": self.step, "wall_s": wall_s, "core_s": core_s, "rate": rate, **self.figures}

@@ -127,7 +127,8 @@ class VideoDataset(torch.utils.data.Dataset):
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
         store, rng = self._open(), np.random.default_rng((self.seed, step))
         number = store[int(rng.integers(len(store)))]["bucket"]
-        clips, captions = zip(*(self._sample(store, number, rng) for _ in range(self.batch)), strict=True)
+        read = zip(*(self._sample(store, number, rng) for _ in range(self.batch)), strict=True)
+        clips, captions, *others = read
         rows = [tokenise(load_tokenizer(self.tokenizer), text, text_len=self.text_len)[0] for text in captions]
         ids, mask = pad_tokens(rows, longest=self.text_len)
         batch = {"video": torch.stack([to_unit(clip) for clip in clips]), "ids": ids, "mask": mask}
@@ -136,7 +137,11 @@ class VideoDataset(torch.utils.data.Dataset):
                 clip_tokens(load_clip_tokenizer(self.clip_tokenizer), text, length=CLIP_LEN)[0] for text in captions
             ]
             batch["clip_ids"], _ = pad_tokens(rows, longest=CLIP_LEN)  # the end token has the largest id
-        return batch
+        return batch | self._others(*others)
+
+    def _others(self, *read: tuple[Any, ...]) -> dict[str, torch.Tensor]:
+        """What `_read` of a subclass gives beside clip and caption, as tensors of the batch."""
+        return {}
 
     def _read(self, sample: dict[str, Any], bucket: Bucket, rng: np.random.Generator) -> tuple[Any, ...]:
         """A sample's clip and caption; raises as `decode_clip` does."""

@@ -10,42 +10,23 @@ import pytest
 import torch
 
 from engines.loading.checkpoints import load, open_checkpoint
-from engines.media.video import VideoWriter
 from engines.phantom_physics.checkpoint import SETTINGS, WEIGHTS, architecture, read_settings
 from engines.training.__main__ import main
 from engines.training.physics_branch import build_branch
 from engines.training.recipes import phantom_physics
 from engines.training.recipes.phantom_physics import RECIPE, PhysicsRecipe
 from engines.training.trainer import Trainer
-from engines.training.video_list import Bucket, write_samples
-from engines.training.world.physics import make_scene
-from tests.engines import tiny_physics, tiny_wan
-
-BUCKET = Bucket(width=32, height=32, frames=9, fps=24.0, min_area=1)
+from tests.engines import tiny_physics
+from tests.training import tiny_physics_run
+from tests.training.tiny_physics_run import small
 
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> PhysicsRecipe:
     """Tiny networks of Wan 2.2's kind, two simulated clips, a recipe over them."""
     folder = tmp_path_factory.mktemp("start")
-    tiny_wan.write_model(folder)
-    tiny_wan.write(folder / "transformer.safetensors", tiny_physics.visual(), tiny_physics.VISUAL)
-    tiny_wan.write(folder / "vae.safetensors", tiny_wan.vae(tiny_physics.VAE), tiny_physics.VAE)
-    tiny_wan.write(folder / "encoder.safetensors", tiny_physics.encoder(), tiny_physics.ENCODER)
-    samples = []
-    for name in ("bounce", "incline"):
-        writer = VideoWriter(folder / f"{name}.mp4", fps=24, tags={})
-        writer.write(make_scene(name, 1).frames())
-        writer.close()
-        samples.append({"path": str(folder / f"{name}.mp4"), "cap": "a red circle falls", "fps": 24,
-                        "num_frames": 33, "resolution": {"height": 64, "width": 64}, "bucket": 0})  # fmt: skip
-    write_samples(folder / "clips.lmdb", samples)
-    return dataclasses.replace(
-        RECIPE, steps=6, warmup=1, samples=str(folder), start=str(folder), buckets=(BUCKET,), batch=2,
-        encoder=str(folder / "encoder.safetensors"), text_len=tiny_wan.TEXT_LEN, physics_dim=32, physics_ffn_dim=48,
-        physics_num_heads=2, coupling_head_dim=16, crop=64, max_frames=8, statistics_clips=2, alpha_ramp=4,
-        alpha_limit=1e9, given_share=0.8, bfloat16=False, learning_rate=1e-3,
-    )  # fmt: skip
+    tiny_physics_run.write(folder)
+    return small(RECIPE, folder)
 
 
 def train(recipe: PhysicsRecipe, folder: Path, *, resume: bool = False) -> Trainer:

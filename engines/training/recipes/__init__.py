@@ -16,6 +16,7 @@ MODULES = {
     "flashi2v-1.3b": "flashi2v_full",
     "bindweave-14b": "bindweave_full",
     "phantom-physics": "phantom_physics",
+    "phantom-force": "phantom_force",
     "physics-encoder": "physics_encoder",
     "phantom-physics-starter": "phantom_physics_starter",
 }

@@ -29,6 +29,7 @@ from engines.wan.vae_keys import VAE, WAN22_STATISTICS
 from .. import networks
 from ..physics_branch import BranchSettings, Targets, build_branch
 from ..physics_flow import LossWeight, draw_given, gradient_norm, joint_losses
+from ..share import ALONE
 from ..video_clips import VideoDataset, VideoRecipe
 from ..video_list import Bucket
 
@@ -106,6 +107,7 @@ class PhysicsTask:
         self.alpha = LossWeight(recipe.alpha_max, recipe.alpha_ramp, recipe.alpha_limit)
         self.targets = Targets(self.eyes, recipe.space, self.branch.physics_latents)
         self._data: VideoDataset | None = None
+        self.share = ALONE
 
     def networks(self) -> dict[str, torch.nn.Module]:
         """The branch with its couplings."""
@@ -129,17 +131,31 @@ class PhysicsTask:
         for frozen in (self.visual, self.vae, self.text_encoder):
             frozen.to(video.device)
         self.targets.measure(self.dataset(), recipe.statistics_clips)
-        given = draw_given(len(video), video.shape[2], rng, share=recipe.given_share)
+        given = self.given(self.share.whole(len(video)), video.shape[2], rng)
+        given = self.share.rows(given)
         felt, alone = self.targets.of(video, given)
         with torch.no_grad():
             with torch.autocast(video.device.type, enabled=False):
                 clean = Latents(torch.cat([wan_vae.encode(self.vae, clip[None]) for clip in video]), felt)
             text = networks.text_states(self.text_encoder, batch["ids"], batch["mask"], text_len=recipe.text_len)
         made = joint_losses(
-            self.visual, self.branch, clean, text, rng, given=given, given_physics=alone, shift=recipe.shift
-        )
+            self.visual, self.branch, clean, text, rng, given=given, given_physics=alone, shift=recipe.shift,
+            control=self.control(batch), share=self.share,
+        )  # fmt: skip
         figures = {"loss_visual": float(made.visual.detach()), "loss_physics": float(made.physics.detach())}
         return made.visual + self.alpha.value * made.physics, figures
+
+    def given(self, count: int, frames: int, rng: torch.Generator) -> list[int]:
+        """How many frames of each clip are given."""
+        return draw_given(count, frames, rng, share=self.recipe.given_share)
+
+    def control(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """The drawn forces of a batch, for the two branches."""
+        return None
+
+    def described(self) -> dict[str, Any]:
+        """What else the checkpoint says of itself."""
+        return {}
 
     def after_backward(self) -> dict[str, float]:
         """Moves alpha on by the gradient's norm."""
@@ -168,6 +184,7 @@ class PhysicsTask:
             encoder=recipe.encoder_settings(self.branch.config.in_channels),
             training={"frames": bucket.frames, "height": bucket.height, "width": bucket.width}
             | recipe.told(seed=recipe.seed, step=record.get("step", 0)),
+            **self.described(),
         )
         write_folder(folder / "phantom-physics", tensors, settings)
 

@@ -1,0 +1,112 @@
+"""One run by several processes: each takes its rows of every batch, and all make the same step.
+
+Random numbers are drawn for the whole batch by everybody, from the same generator, and gradients are added up: a run of
+two processes has the numbers of one with the same batch, up to the order of sums. Weights and the optimizer's state are
+whole on every process. Started with `accelerate launch`; a process alone is a share of one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+T = TypeVar("T")
+
+
+class Share:
+    """What one process does of a run.
+
+    Args:
+        accelerator: of the library, where there are several; None for a process alone.
+    """
+
+    def __init__(self, accelerator: Accelerator | None = None) -> None:
+        self._accelerator = accelerator
+        self.rank = accelerator.process_index if accelerator else 0
+        self.size = accelerator.num_processes if accelerator else 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    @property
+    def device(self) -> torch.device | None:
+        """The device of this process; None where the caller chooses."""
+        return self._accelerator.device if self._accelerator else None
+
+    def whole(self, rows: int) -> int:
+        """Rows of the whole batch where this process has `rows`."""
+        return rows * self.size
+
+    def rows(self, whole: Any) -> Any:
+        """This process's rows of a tensor or list with those of the whole batch.
+
+        Raises:
+            ValueError: it cannot be shared evenly.
+        """
+        count, rest = divmod(len(whole), self.size)
+        if rest:
+            raise ValueError(f"A batch of {len(whole)} cannot be shared by {self.size} processes: choose a multiple.")
+        return whole[self.rank * count : (self.rank + 1) * count]
+
+    def batch(self, whole: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The same of every tensor of a batch."""
+        return {name: self.rows(value) for name, value in whole.items()}
+
+    def total(self, part: torch.Tensor) -> torch.Tensor:
+        """The sum of the processes' tensors of one shape; no gradient flows through it."""
+        return self._accelerator.reduce(part.detach(), reduction="sum") if self._accelerator else part
+
+    def totals(self, figures: Mapping[str, float]) -> dict[str, float]:
+        """The same of every figure."""
+        if self.size == 1 or not figures:
+            return dict(figures)
+        device = self.device or torch.device("cpu")
+        found = self.total(torch.tensor([*figures.values()], dtype=torch.float64, device=device))
+        return dict(zip(figures, found.tolist(), strict=True))
+
+    def same(self, value: T) -> T:
+        """What the first process has for `value`, for all of them."""
+        if self.size == 1:
+            return value
+        from accelerate.utils import broadcast_object_list
+
+        return broadcast_object_list([value], from_process=0)[0]
+
+    def add_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        """Every parameter's gradient becomes the sum of all processes'; one that nobody has stays without."""
+        if self.size == 1:
+            return
+        there = torch.tensor([float(one.grad is not None) for one in parameters], device=self.device)
+        for parameter, somewhere in zip(parameters, self.total(there).tolist(), strict=True):
+            if somewhere:
+                parameter.grad = self.total(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
+
+    def leave(self) -> None:
+        """Part from the others, when the run is over."""
+        if self._accelerator:
+            self._accelerator.wait_for_everyone()
+            self._accelerator.end_training()
+
+
+ALONE = Share()
+
+
+def joined(device: str) -> Share:
+    """This process's share of the run that `accelerate launch` started; the whole where nobody did.
+
+    Args:
+        device: "cpu" computes there whatever else there is.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return ALONE
+    from accelerate import Accelerator
+
+    return Share(Accelerator(cpu=device == "cpu"))
