@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-T = TypeVar("T")
 
 
 class Share:
@@ -72,13 +70,9 @@ class Share:
         found = self.total(torch.tensor([*figures.values()], dtype=torch.float64, device=device))
         return dict(zip(figures, found.tolist(), strict=True))
 
-    def same(self, value: T) -> T:
-        """What the first process has for `value`, for all of them."""
-        if self.size == 1:
-            return value
-        from accelerate.utils import broadcast_object_list
-
-        return broadcast_object_list([value], from_process=0)[0]
+    def sum(self, value: float) -> float:
+        """The same of one number."""
+        return self.totals({"": value})[""]
 
     def add_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
         """Every parameter's gradient becomes the sum of all processes'; one that nobody has stays without."""

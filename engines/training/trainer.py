@@ -73,6 +73,7 @@ class Trainer:
         if share.size > 1:
             if not hasattr(task, "share"):
                 raise ValueError(f"{recipe.name} trains in one process: start it without several.")
+            share.rows(range(recipe.batch))  # refuses a batch that cannot be shared
             task.share = share
         self.bfloat16 = recipe.bfloat16 and half_precision(self.device) is not None
         if recipe.bfloat16 and not self.bfloat16:
@@ -179,7 +180,7 @@ class Trainer:
         done = self.step / self.recipe.steps
         if self.recipe.minutes:
             done = max(done, self.clock.read()[0] / 60 / self.recipe.minutes)
-        return min(done, 1.0)
+        return self.share.sum(min(done, 1.0) if self.share.first else 0.0)  # the first one's clock is everybody's
 
     def _batches(self):
         dataset = self.task.dataset()
@@ -195,9 +196,9 @@ class Trainer:
             return iter(loader)
         return Replay(iter(loader), self.device)
 
-    def _update(self, batch: dict[str, torch.Tensor], progress: float) -> None:
+    def _update(self, batch: dict[str, torch.Tensor]) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.recipe, self.step - self.first, progress)
+            group["lr"] = learning_rate(self.recipe, self.step - self.first, self.progress())
         batch = {name: value.to(self.device) for name, value in self.share.batch(batch).items()}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             loss, figures = self.task.loss(batch, self.rng, step=self.step)
@@ -228,16 +229,13 @@ class Trainer:
         """Train to the end of the recipe; an interrupt or a termination signal saves and stops."""
         handlers = {s: signal.signal(s, self._stop) for s in (signal.SIGINT, signal.SIGTERM)}
         saved = exported = time.monotonic()
-        bar = tqdm(total=self.recipe.steps, initial=self.step, desc=self.recipe.name, mininterval=5, disable=None)
+        quiet = None if self.share.first else True
+        bar = tqdm(total=self.recipe.steps, initial=self.step, desc=self.recipe.name, mininterval=5, disable=quiet)
         batches = self._batches()
         try:
             with (self.folder / "log.jsonl").open("a", encoding="utf-8") as lines:
-                while self.step < self.recipe.steps:
-                    # The first process's clock is everybody's; whoever is told to stop stops all.
-                    progress, stops = self.share.same(self.progress()), self.share.totals({"": float(self.stopping)})
-                    if progress >= 1 or stops[""]:
-                        break
-                    self._update(next(batches), progress)
+                while self.step < self.recipe.steps and self.progress() < 1 and not self._told_to_stop():
+                    self._update(next(batches))
                     self.step += 1
                     bar.update()
                     if self.step % log_every == 0 and self.share.first:
@@ -261,6 +259,10 @@ class Trainer:
                 signal.signal(number, handler)
         self.save()
         self.export()
+
+    def _told_to_stop(self) -> bool:
+        """Whoever is told to stop stops all."""
+        return self.share.sum(float(self.stopping)) > 0
 
     def _stop(self, *_: object) -> None:
         self.stopping = True

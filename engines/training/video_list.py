@@ -4,7 +4,7 @@ A list is JSON: objects with `path`, `cap` (text or several), `resolution` {heig
 optionally `cut` [start, end] and `motion`. A text file names "folder,list.json" a line. Records are stored as JSON:
 a pickle from elsewhere could run code. Source of the rules: FlashI2V's dataset filter (configs of the 1.3B model).
 
-python -m engines.training.video_list LISTS.txt --out filtered.lmdb
+python -m engines.training.video_list LISTS.txt --out filtered.lmdb [--recipe phantom-physics] [--set NAME=VALUE]
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from . import arguments as given
 
 log = logging.getLogger(__name__)
 
@@ -95,9 +97,14 @@ def read_lists(path: Path) -> Iterator[dict[str, Any]]:
         folder, comma, name = line.partition(",")
         if not comma:
             raise ValueError(f'{path.name}, line {number}: write "folder,list.json".')
-        samples = json.loads((path.parent / name.strip()).read_text(encoding="utf-8"))
-        if not isinstance(samples, list):
-            raise ValueError(f"{name.strip()} is no list of samples.")
+        try:
+            samples = json.loads((path.parent / name.strip()).read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{name.strip()} is no JSON (line {error.lineno}).") from None
+        if not isinstance(samples, list) or any(
+            not isinstance(sample, dict) or "path" not in sample for sample in samples
+        ):
+            raise ValueError(f"{name.strip()} is no list of objects with a path.")
         for sample in samples:
             yield {**sample, "path": str(path.parent / folder.strip() / sample["path"])}
 
@@ -155,18 +162,34 @@ class Samples:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Filter lists into a store and say what was left out."""
+    """Filter lists into a store for the sizes of a recipe and say what was left out; 2 for a bad request."""
     parser = argparse.ArgumentParser(prog="python -m engines.training.video_list", description=__doc__)
-    parser.add_argument("lists", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("lists", type=given.present)
+    parser.add_argument("--out", type=given.out_folder, required=True)
+    parser.add_argument("--recipe", default="flashi2v-1.3b", help="whose sizes, lengths and frame rates (%(default)s)")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a recipe setting")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    kept, left_out = filtered(read_lists(options.lists), (Bucket(),))
-    write_samples(options.out, kept)
+    try:
+        with given.refusing():
+            kept, left_out = filtered(read_lists(options.lists), _buckets(options.recipe, options.set))
+            write_samples(options.out, kept)
+    except given.Refused:
+        return 2
     log.info("Kept %d samples.", len(kept))
     for reason, count in left_out.most_common():
         log.info("Left out %d: %s.", count, reason)
     return 0
+
+
+def _buckets(name: str, settings: list[str]) -> tuple[Bucket, ...]:
+    from .recipe import with_settings
+    from .recipes import recipe_module
+
+    recipe = with_settings(recipe_module(name).RECIPE, settings)
+    if not hasattr(recipe, "buckets"):
+        raise ValueError(f"{name} is not trained on lists of videos.")
+    return recipe.buckets
 
 
 if __name__ == "__main__":

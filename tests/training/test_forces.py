@@ -5,26 +5,41 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from engines.flashi2v.engine import cover
 from engines.phantom_physics.checkpoint import SETTINGS, WEIGHTS, read_settings
 from engines.phantom_physics.description import forces
 from engines.phantom_physics.force import PointForce, Wind, felt_by
-from engines.training.forces import as_numbers, controls, kind_of
+from engines.training.forces import as_numbers, controls, kind_of, place_in
 from engines.training.recipes import phantom_force, phantom_physics
 from engines.training.trainer import Trainer
-from tests.training.tiny_physics_run import FORCES, small, write
+from tests.training.tiny_physics_run import BUCKET, FORCES, small, write
 
 
 def test_forces_are_read_by_the_names_of_the_published_tables() -> None:
     ranges = {"point": (1.0, 5.0), "wind": (2.0, 2.0)}
-    point, wind = ({"force": force} for force in FORCES.values())
-    assert as_numbers(point, ranges) == [0, 0.5, 0.8, 270, 0.5]
-    assert as_numbers(wind, ranges) == [1, 0.0, 0.0, 330, 0.5], "all alike are half as strong as can be"
-    for wrong in ({}, {"force": None}, {"force": {"angle": 3}}, {"force": {"wind_angle": 3}}):
-        with pytest.raises(ValueError, match="it has no force with angle"):
-            kind_of(wrong)
+    point, wind = ({"path": "clip.mp4", "force": force} for force in FORCES.values())
+    assert as_numbers(point, ranges, BUCKET) == [0, 0.5, 0.75, 270, 0.5]
+    assert as_numbers(wind, ranges, BUCKET) == [1, 0.0, 0.0, 330, 0.5], "all alike are half as strong as can be"
+    for wrong in ({}, {"force": None}, {"force": {"angle": 3}}, {"force": point["force"] | {"coordx": "left"}}):
+        with pytest.raises(ValueError, match=r"^clip.mp4 has no force in the list: numbers for force, angle, coordx"):
+            kind_of({"path": "/somewhere/clip.mp4", **wrong})
+
+
+def test_a_push_stays_where_it_is_when_a_frame_is_cut() -> None:
+    """A blob on a picture and the push on it come to the same place."""
+    wide = {"width": 96, "height": 48, "coordx": 56.5, "coordy": 48 - 12.5}  # the middle of column 56, row 12
+    picture = np.zeros((48, 96, 3), np.uint8)
+    picture[12, 56] = 255
+    shown = cover(picture, width=BUCKET.width, height=BUCKET.height).sum(-1)
+    row, column = np.unravel_index(shown.argmax(), shown.shape)
+    x, y = place_in(BUCKET, wide)
+    assert abs(x * BUCKET.width - (column + 0.5)) < 1 and abs((1 - y) * BUCKET.height - (row + 0.5)) < 1
+    with pytest.raises(ValueError, match="outside of what is cut out"):
+        place_in(BUCKET, wide | {"coordx": 10})
 
 
 def test_a_batch_of_forces_is_what_the_engine_draws() -> None:

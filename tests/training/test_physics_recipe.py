@@ -18,7 +18,7 @@ from engines.training.recipes.phantom_physics import RECIPE, PhysicsRecipe
 from engines.training.trainer import Trainer
 from tests.engines import tiny_physics
 from tests.training import tiny_physics_run
-from tests.training.tiny_physics_run import small
+from tests.training.tiny_physics_run import run, small, stopped_and_resumed
 
 
 @pytest.fixture(scope="module")
@@ -29,22 +29,12 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> PhysicsRecipe:
     return small(RECIPE, folder)
 
 
-def train(recipe: PhysicsRecipe, folder: Path, *, resume: bool = False) -> Trainer:
-    torch.manual_seed(0)
-    trainer = Trainer(recipe, phantom_physics.build(recipe), folder, workers=0)
-    if resume:
-        trainer.resume()
-    trainer.run(log_every=1)
-    trainer.task.dataset().close()
-    return trainer
-
-
 def rows(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def test_a_run_ends_in_a_checkpoint_that_the_engine_reads(recipe: PhysicsRecipe, tmp_path: Path) -> None:
-    trainer = train(recipe, tmp_path)
+    trainer = run(recipe, tmp_path)
     folder = tmp_path / "export" / "phantom-physics"
     settings = read_settings(folder / SETTINGS)
     assert settings.variant == "mirror" and settings.training["steps"] == 6 and settings.unknown == []
@@ -74,9 +64,8 @@ def test_frozen_networks_stay_frozen(recipe: PhysicsRecipe, tmp_path: Path) -> N
 
 def test_alpha_and_weights_go_on_exactly_where_they_stopped(recipe: PhysicsRecipe, tmp_path: Path) -> None:
     """P7 in a whole run: the same values of alpha, and the same bits, as a run that was never interrupted."""
-    whole = train(recipe, tmp_path / "whole")
-    train(dataclasses.replace(recipe, steps=3), tmp_path / "parts")
-    parts = train(recipe, tmp_path / "parts", resume=True)
+    whole = run(recipe, tmp_path / "whole")
+    parts = stopped_and_resumed(recipe, tmp_path / "parts")
     for (name, one), (_, other) in zip(whole.parameters, parts.parameters, strict=True):
         assert torch.equal(one, other), name
     assert whole.task.alpha == parts.task.alpha and whole.task.alpha.value == 1.0
@@ -86,7 +75,7 @@ def test_alpha_and_weights_go_on_exactly_where_they_stopped(recipe: PhysicsRecip
 
 
 def test_a_large_gradient_takes_alpha_back(recipe: PhysicsRecipe, tmp_path: Path) -> None:
-    trainer = train(dataclasses.replace(recipe, alpha_limit=1e-9), tmp_path)
+    trainer = run(dataclasses.replace(recipe, alpha_limit=1e-9), tmp_path)
     # The branch's own gradient is nothing only as long as alpha is 0 and its couplings are silent.
     assert trainer.task.alpha.resets >= 1 and trainer.task.alpha.value < 1
 

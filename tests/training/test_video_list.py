@@ -78,6 +78,42 @@ def test_lists_are_read_and_filtered_from_the_command_line(tmp_path: Path) -> No
         list(read_lists(tmp_path / "lists.txt"))
 
 
+def test_a_recipe_says_which_videos_it_can_use(tmp_path: Path) -> None:
+    upright = GOOD | {"resolution": {"height": 1920, "width": 1080}, "fps": 24}
+    (tmp_path / "meta.json").write_text(json.dumps([upright | {"num_frames": 120}, upright | {"num_frames": 121}]))
+    (tmp_path / "lists.txt").write_text("videos,meta.json\n")
+    words = [str(tmp_path / "lists.txt"), "--recipe", "phantom-physics", "--out"]
+    assert main([*words, str(tmp_path / "a.lmdb")]) == 0
+    kept = Samples(tmp_path / "a.lmdb")
+    assert len(kept) == 1 and kept[0]["bucket"] == 1 and kept[0]["num_frames"] == 121
+    kept.close()
+    assert main([*words, str(tmp_path / "b.lmdb"), "--set", 'buckets=[{"frames": 9, "max_ratio": 2}]']) == 0
+    kept = Samples(tmp_path / "b.lmdb")
+    assert len(kept) == 0
+    kept.close()
+
+
+@pytest.mark.parametrize(
+    ("lists", "meta", "words", "says"),
+    [
+        ("only a folder", "[]", [], "line 1"), ("videos,gone.json", "[]", [], '"gone.json" cannot be used'),
+        ("videos,meta.json", "[", [], "meta.json is no JSON"), ("videos,meta.json", "{}", [], "no list of objects"),
+        ("videos,meta.json", '[{"cap": "a"}]', [], "no list of objects"),
+        ("videos,meta.json", "[]", ["--recipe", "nothing"], "no recipe"),
+        ("videos,meta.json", "[]", ["--recipe", "vae"], "not trained on lists"),
+        ("videos,meta.json", "[]", ["--set", "buckets=3"], "buckets cannot be"),
+    ],
+)  # fmt: skip
+def test_a_bad_list_or_request_is_refused_in_one_sentence(
+    lists: str, meta: str, words: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "lists.txt").write_text(lists)
+    (tmp_path / "meta.json").write_text(meta)
+    assert main([str(tmp_path / "lists.txt"), "--out", str(tmp_path / "out.lmdb"), *words]) == 2
+    said = capsys.readouterr().err
+    assert says in said and said.count("\n") == 1 and str(tmp_path) not in said
+
+
 def test_captions_are_cleaned_as_for_the_published_weights() -> None:
     text = "A Fox &amp; 一只 狐狸 <b>RUNS</b> https://a.example/x by @me [at] 10.0.0.1, id 1234567890 clip_01.mp4"
     assert training_caption(text) == "a fox & runs by at , id"

@@ -1,6 +1,6 @@
-"""Networks, clips and a recipe for a tiny run of the physics trainer; and one such run, for a process of several.
+"""Networks, clips and a recipe for a tiny run of the physics trainer; and one such run by several processes.
 
-python -m tests.training.tiny_physics_run FOLDER OUT
+torchrun --nproc-per-node 2 -m tests.training.tiny_physics_run FOLDER OUT
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from engines.media.video import VideoWriter
 from engines.training.recipes import phantom_physics
 from engines.training.recipes.phantom_physics import RECIPE, PhysicsRecipe
-from engines.training.share import joined
+from engines.training.share import ALONE, Share, joined
 from engines.training.trainer import Trainer
 from engines.training.video_list import Bucket, write_samples
 from engines.training.world.physics import make_scene
@@ -23,7 +23,7 @@ from tests.engines import tiny_physics, tiny_wan
 
 BUCKET = Bucket(width=32, height=32, frames=9, fps=24.0, min_area=1)
 FORCES = {
-    "bounce": {"angle": 270, "force": 3.0, "coordx": 0.5, "coordy": 0.8},
+    "bounce": {"angle": 270, "force": 3.0, "coordx": 32, "coordy": 48, "width": 64, "height": 64},
     "incline": {"wind_angle": -30, "wind_speed": 2.0},
 }
 
@@ -54,15 +54,26 @@ def small(recipe: Any, folder: Path) -> Any:
     )  # fmt: skip
 
 
-def run(recipe: PhysicsRecipe, out: Path) -> Trainer:
-    """A whole run, of this process's share where there are several."""
+def run(recipe: PhysicsRecipe, out: Path, *, resume: bool = False, share: Share = ALONE) -> Trainer:
+    """A run of the recipe, or the rest of one."""
     torch.manual_seed(0)
-    trainer = Trainer(recipe, phantom_physics.build(recipe), out, workers=0, share=joined("cpu"))
+    trainer = Trainer(recipe, phantom_physics.build(recipe), out, workers=0, share=share)
+    if resume:
+        trainer.resume()
     trainer.run(log_every=1)
     trainer.task.dataset().close()
     return trainer
 
 
+def stopped_and_resumed(recipe: PhysicsRecipe, out: Path, share: Share = ALONE) -> Trainer:
+    """The same run in two halves, the second from what the first wrote."""
+    run(dataclasses.replace(recipe, steps=recipe.steps // 2), out, share=share)
+    share.sum(0.0)  # nobody reads before the first process has written
+    return run(recipe, out, resume=True, share=share)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    run(small(RECIPE, Path(sys.argv[1])), Path(sys.argv[2])).share.leave()
+    ours = joined("cpu")
+    stopped_and_resumed(small(RECIPE, Path(sys.argv[1])), Path(sys.argv[2]), ours)
+    ours.leave()

@@ -52,8 +52,8 @@ class ForceTask(PhysicsTask):
             path = Path(recipe.branch)
             trained = load(open_checkpoint([path]), architecture(settings_of([path])), dtype=torch.float32)
             _begin_from(self.branch, trained.state_dict(), path.name)
-            if self.branch.physics_latents is not None:
-                self.targets.set(self.branch.physics_latents.mean.clone(), self.branch.physics_latents.std.clone())
+            self.targets.measured = True  # with the trained branch
+        self.kinds = list(self.dataset().ranges)
 
     def given(self, count: int, frames: int, rng: torch.Generator) -> list[int]:
         """One frame of each clip: the one that the force is drawn on."""
@@ -74,7 +74,7 @@ class ForceTask(PhysicsTask):
 
     def described(self) -> dict[str, Any]:
         """The kinds of force that it learned."""
-        return {"force": {"kinds": self.dataset().kinds}}
+        return {"force": {"kinds": self.kinds}}
 
 
 def _begin_from(branch: torch.nn.Module, trained: dict[str, torch.Tensor], name: str) -> None:
