@@ -75,7 +75,13 @@ JOBS = (
         "pyramid_vae.safetensors",
     ),
     Job("physics-encoder", "physics_encoder.safetensors", ("physics-encoder",), 2),
-    Job("phantom-physics-starter", "phantom_physics.safetensors", ("phantom-physics",), 3, ("vae", "physics-encoder")),
+    Job(
+        "phantom-physics-starter",
+        "phantom_physics.safetensors",
+        ("phantom-physics",),
+        3,
+        ("text-to-video", "physics-encoder"),
+    ),
 )
 
 

@@ -26,6 +26,7 @@ from engines.training.world import WorldConfig
 from engines.training.world.physics import make_scene
 
 SMALL = {"steps": 4, "warmup": 1, "bfloat16": False, "stages": (Stage(until=10**9, batch=2, world=WorldConfig()),)}
+ALONE = {"start": "", "compiled": False}
 TINY = {"patch_size": [1, 2, 2], "num_attention_heads": 1, "attention_head_dim": 64, "ffn_dim": 64, "num_layers": 2}
 SPACE = PhysicsSpace(size=64, pool=1)
 
@@ -56,7 +57,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def recipe(files: Path) -> phantom_physics_starter.StarterRecipe:
     changes = {"files": str(files), "visual": TINY, "statistics_clips": 2, "alpha_ramp": 2, "alpha_limit": 1e9}
-    return dataclasses.replace(phantom_physics_starter.RECIPE, **SMALL, **changes)
+    return dataclasses.replace(phantom_physics_starter.RECIPE, **SMALL, **ALONE, **changes)
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,9 @@
 """The starter of Phantom-physics: both branches trained together on simulated clips.
 
-What is published is frozen at full size; here nothing is, for no small published network exists. `arm` and `frozen` are
-for the experiment (engines.evaluation.physics_experiment): no branch at all, or one that denoises random projections of
-the frames instead of features; a finished visual network that only the branch learns beside.
+The visual network begins as the text-to-video starter, as the paper's begins as the published base; unlike there it
+goes on learning, for that starter has never seen this world. `arm` and `frozen` are for the experiment
+(engines.evaluation.physics_experiment): no branch at all, or one that denoises random projections of the frames instead
+of features; a finished visual network that only the branch learns beside.
 """
 
 import dataclasses
@@ -35,14 +36,15 @@ from .flow_task import FlowRecipe, FlowTask, begin_from
 
 log = logging.getLogger(__name__)
 
-# A quarter of the tokens and half the width of the text-to-video starter: twelve times the clips in the same time, and
-# this world has six scenes. `--set start=assets/starter --set visual={}` begins from that starter instead.
-VISUAL_SIZE: dict[str, Any] = {"patch_size": [1, 2, 2], "num_attention_heads": 3, "ffn_dim": 768, "num_layers": 5}
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StarterRecipe(FlowRecipe, BranchSettings):
-    """Settings of the run. `visual` changes the visual network's configuration; `base` is a file of a finished one."""
+    """Settings of the run.
+
+    Attributes:
+        visual: what is different in the visual network's configuration.
+        base: file of a finished visual network to begin with, instead of the text-to-video starter.
+    """
 
     physics_dim: int = 64
     physics_ffn_dim: int = 256
@@ -54,7 +56,6 @@ class StarterRecipe(FlowRecipe, BranchSettings):
     shift: float = 2.0
     given_share: float = 0.7
     alpha_ramp: int = 300
-    compiled: bool = False
     visual: dict[str, Any] = dataclasses.field(default_factory=dict)
     arm: Literal["encoder", "projection", "none"] = "encoder"
     frozen: bool = False
@@ -66,8 +67,8 @@ RECIPE = StarterRecipe(
     steps=20_000,
     minutes=120.0,
     stages=(Stage(until=10**9, batch=8, world=WorldConfig(width=64, height=64)),),
-    learning_rate=6e-4,
-    visual=VISUAL_SIZE,
+    learning_rate=3e-4,
+    start="assets/starter",
     transformer_file=FILE,
 )
 
@@ -92,7 +93,8 @@ class StarterTask(FlowTask):
         """The visual network: a finished one, or the text-to-video starter where there is one, or fresh."""
         recipe = self.recipe
         if recipe.base:
-            return load(open_checkpoint([Path(recipe.base)]), VISUAL, dtype=torch.float32).train().requires_grad_(True)
+            finished = load(open_checkpoint([Path(recipe.base)]), VISUAL, dtype=torch.float32)
+            return widened(finished, recipe.visual.get("ffn_dim", finished.config.ffn_dim)).train().requires_grad_(True)
         transformer = networks.build_transformer(networks.TRANSFORMER | recipe.visual)
         base = Path(recipe.start) / "wan_t2v.safetensors"
         if recipe.start and base.is_file():
@@ -200,6 +202,22 @@ class StarterTask(FlowTask):
             )
             facts[FACT] = settings.model_dump()
         save_network(folder / FILE, tensors, facts=facts, dtype=None)
+
+
+@torch.no_grad()
+def widened(network: WanTransformer3DModel, ffn_dim: int) -> WanTransformer3DModel:
+    """The same network with wider feed-forwards, whose new channels say nothing until they have learned to."""
+    own = network.config.ffn_dim
+    if ffn_dim == own:
+        return network
+    wide = networks.build_transformer(_plain(network) | {"ffn_dim": ffn_dim})
+    names = [name for name in wide.state_dict() if ".ffn." in name]
+    wide.load_state_dict({n: v for n, v in network.state_dict().items() if n not in names}, strict=False)
+    for block, narrow in zip(wide.blocks, network.blocks, strict=True):
+        (up, _, down), (own_up, _, own_down) = block.ffn.net, narrow.ffn.net
+        up.proj.weight[:own], up.proj.bias[:own] = own_up.proj.weight, own_up.proj.bias
+        down.weight[:, :own], down.weight[:, own:], down.bias[:] = own_down.weight, 0, own_down.bias
+    return wide
 
 
 def eyes_of(recipe: StarterRecipe, channels: int) -> torch.nn.Module:
