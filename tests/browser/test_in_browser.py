@@ -231,6 +231,28 @@ def test_a_prompt_is_refined_accepted_and_taken_back(page) -> None:
     page.get_by_role("button", name="Undo").wait_for(state="hidden")
 
 
+def test_every_tab_refines_its_prompt(page) -> None:
+    said = "A crimson ball goes to the right on the lawn"
+    for tab, engine in (
+        ("Subject references", "bindweave"),
+        ("Image to video", "flashi2v"),
+        ("Physics", "phantom-physics"),
+        ("Long video", "pyramid-flow"),
+    ):
+        page.get_by_role("tab", name=tab).click()
+        if engine == "bindweave":  # the tab's second engine; its first has a test of its own
+            page.get_by_role("radio", name="BindWeave").check()
+        area, text = page.locator(f"#{engine}-area"), page.locator(f"#{engine}-prompt textarea")
+        text.fill(said)
+        area.get_by_role("button", name="Refine prompt").click()
+        page.locator(f"#{engine}-refinement ins").first.wait_for()
+        area.get_by_role("button", name="Use this").click()
+        area.get_by_role("button", name="Undo").wait_for()
+        assert text.input_value() != said
+        area.get_by_role("button", name="Undo").click()
+        page.wait_for_function(f"said => document.querySelector('#{engine}-prompt textarea').value == said", arg=said)
+
+
 def frames_field(page):
     return page.locator("#phantom-wan-frames input[type=number]")
 
