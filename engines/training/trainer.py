@@ -10,6 +10,7 @@ import math
 import os
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -235,7 +236,9 @@ class Trainer:
         try:
             with (self.folder / "log.jsonl").open("a", encoding="utf-8") as lines:
                 while self.step < self.recipe.steps and self.progress() < 1 and not self._told_to_stop():
-                    self._update(next(batches))
+                    if (batch := self._drawn(batches)) is None:
+                        break
+                    self._update(batch)
                     self.step += 1
                     bar.update()
                     if self.step % log_every == 0 and self.share.first:
@@ -259,6 +262,15 @@ class Trainer:
                 signal.signal(number, handler)
         self.save()
         self.export()
+
+    def _drawn(self, batches: Iterator[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor] | None:
+        """The next batch; None where the signal that stops this process has ended those that draw."""
+        try:
+            return next(batches)
+        except RuntimeError:
+            if self.stopping:
+                return None
+            raise
 
     def _told_to_stop(self) -> bool:
         """Whoever is told to stop stops all."""

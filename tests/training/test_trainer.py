@@ -1,6 +1,9 @@
 """The trainer with a tiny network: exact resume, files with their recipe inside, settings, schedule."""
 
 import dataclasses
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -80,6 +83,26 @@ def test_a_resumed_run_equals_an_unbroken_one(recipe, tmp_path):
     for (name, a), (_, b) in zip(whole.parameters, parts.parameters, strict=True):
         assert torch.equal(a, b), name
         assert torch.equal(whole.average[name], parts.average[name])
+
+
+def test_a_signal_to_the_drawing_processes_too_saves_what_there_is(recipe, tmp_path):
+    torch.manual_seed(0)
+    trainer = Trainer(dataclasses.replace(recipe, steps=1000), text_to_video.build(recipe), tmp_path, workers=1)
+    update = trainer._update
+
+    def signalled(batch):
+        update(batch)
+        if trainer.step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+            for child in multiprocessing.active_children():
+                child.terminate()
+            for child in multiprocessing.active_children():
+                child.join()
+            trainer._told_to_stop = lambda: False  # it came while a batch was awaited
+
+    trainer._update = signalled
+    trainer.run()
+    assert (tmp_path / "state.pt").is_file() and 2 <= trainer.step < 1000
 
 
 def test_exported_files_say_what_they_are(recipe, tmp_path):
