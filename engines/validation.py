@@ -50,7 +50,7 @@ def build_request(spec: EngineSpec, values: Mapping[str, Any], *, pixels: bool =
     problems += model.geometry.problems(width=request.width, height=request.height, frames=request.frames)
     problems += [*file_problems(request, pixels=pixels), *spec.check(request, model)]
     if problems:
-        raise InvalidRequest(problems)
+        raise InvalidRequest(list(dict.fromkeys(problems)))
     return request
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from engines.editing.request import Soundtrack
 from engines.editing.source import SOUND_RATE, Made, Source, fitted, read_sound
 from engines.errors import MediaError
+from engines.media.clips import picture_of
 
 _FRAME = 1024
 
@@ -68,9 +69,9 @@ def add(picture: Path, target: Path, sound: np.ndarray, *, tags: Mapping[str, st
         av.open(str(target), "w", format="mp4", options={"movflags": "faststart"}) as made,
     ):
         made.metadata.update(tags)
-        video = made.add_stream_from_template(given.streams.video[0])
+        video = made.add_stream_from_template(picture_of(given, picture))
         audio = encode(made, sound)
-        for packet in given.demux(given.streams.video[0]):
+        for packet in given.demux(picture_of(given, picture)):
             if packet.dts is not None:
                 packet.stream = video
                 made.mux(packet)

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from engines.errors import MediaError
-from engines.media.clips import look_at, open_container
+from engines.media.clips import look_at, open_container, picture_of
 from engines.media.files import shown_name
 from engines.media.video import rgb
 
@@ -82,7 +82,7 @@ class Source:
 
         try:
             with open_container(self.path) as container:
-                for frame in container.decode(container.streams.video[0]):
+                for frame in container.decode(picture_of(container, self.path)):
                     turned = frame.rotation % 360
                     pixels = rgb(frame)
                     yield np.rot90(pixels, turned // 90).copy() if turned else pixels
@@ -101,13 +101,13 @@ def open_source(path: Path) -> Source:
     facts = look_at(path)
     try:
         with open_container(path) as container:
-            stream = container.streams.video[0]
+            stream = picture_of(container, path)
             fps = stream.average_rate or Fraction(25)
             count = sum(1 for packet in container.demux(stream) if packet.size)
             sounds = bool(container.streams.audio)
             coded = stream.codec_context.name == "h264"
         with open_container(path) as container:
-            first = next(container.decode(container.streams.video[0]))
+            first = next(container.decode(picture_of(container, path)))
             turned = first.rotation % 180 != 0
     except (av.FFmpegError, OSError, ValueError, StopIteration) as error:
         raise damaged(path) from error

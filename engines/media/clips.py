@@ -8,6 +8,7 @@ from typing import Any
 
 from engines.errors import MediaError
 from engines.media.files import shown_name, usable_file
+from engines.media.pictures import MAX_ASPECT
 
 MAX_FILE_BYTES = 2_000_000_000
 MAX_SIDE = 8_192
@@ -50,20 +51,49 @@ def look_at(path: Path) -> ClipFacts:
     name = shown_name(path)
     try:
         with open_container(path) as container:
-            if not container.streams.video:
-                raise MediaError(f"{name} has sound but no picture: choose a video.")
-            stream = container.streams.video[0]
+            stream = picture_of(container, path)
             width, height = stream.codec_context.width, stream.codec_context.height
-            if max(width, height) > MAX_SIDE or min(width, height) < MIN_SIDE:
-                sides = f"sides of {MIN_SIDE} to {MAX_SIDE:,} pixels are possible"
-                raise MediaError(f"{name} is {width:,}x{height:,} pixels: {sides}, so save it at another size.")
+            _check_size(name, width, height, float(stream.sample_aspect_ratio or 1))
             first = next(container.decode(stream), None)
             facts = ClipFacts(width, height, float(stream.average_rate or 0), _frame_count(container, stream))
     except (av.FFmpegError, OSError, ValueError):
         first = None
     if first is None:
-        raise MediaError(f"{name} is damaged, or coded in a way that is not read here: save it as an MP4 (H.264).")
+        raise _unread(path)
     return facts
+
+
+def picture_of(container: Any, path: Path) -> Any:
+    """The stream of an opened video that is its picture; the cover of a recording is none.
+
+    Raises:
+        MediaError: there is none that can be read.
+    """
+    from av.stream import Disposition
+
+    streams = [one for one in container.streams.video if not one.disposition & Disposition.attached_pic]
+    if not streams and container.streams.audio:
+        raise MediaError(f"{shown_name(path)} has sound but no picture: choose a video.")
+    if not streams or streams[0].codec_context is None:  # a codec that this build of FFmpeg does not have
+        raise _unread(path)
+    return streams[0]
+
+
+def _check_size(name: str, width: int, height: int, aspect: float) -> None:
+    """Raises MediaError for a picture that is too small, too large or too narrow, as stored or as it is shown."""
+    for wide in (width, round(width * aspect) if aspect > 0 else width):
+        sides = sorted((wide, height))
+        size = f"{name} is {wide:,}x{height:,} pixels"
+        if sides[1] > MAX_SIDE or sides[0] < MIN_SIDE:
+            possible = f"sides of {MIN_SIDE} to {MAX_SIDE:,} pixels are possible"
+            raise MediaError(f"{size}: {possible}, so save it at another size.")
+        if sides[1] > MAX_ASPECT * sides[0]:
+            raise MediaError(f"{size}: one side may be {MAX_ASPECT} times the other, so cut it first.")
+
+
+def _unread(path: Path) -> MediaError:
+    said = "is damaged, or coded in a way that is not read here"
+    return MediaError(f"{shown_name(path)} {said}: save it as an MP4 (H.264).")
 
 
 def open_container(path: Path) -> Any:

@@ -12,12 +12,16 @@ import numpy as np
 from PIL import Image
 
 from engines.errors import MediaError
-from engines.media.clips import ClipFacts, look_at, open_container
+from engines.media.clips import look_at, open_container, picture_of
 from engines.media.files import shown_name
 from engines.media.video import rgb
 
 _CLOCK_S = 0.002  # containers round times to milliseconds
 _SAME_RATE = 0.02  # of the rate: frames of 23.976 a second are taken for 24
+_LONGEST_S = 24 * 3600
+_LARGE = 3840  # pixels; larger sides are halved as they are read, for no clip is as large
+_FAR_S = 5.0  # what lies farther into a clip is sought, not decoded up to
+_EXACT = ("mov", "matroska")  # containers with an index of their frames
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,6 @@ class Excerpt:
     told: str
 
 
-def frames_at(facts: ClipFacts, fps: float) -> int:
-    """How many frames a clip has when it is shown at `fps`, as its header tells: it may be wrong."""
-    return max(1, round(facts.frames * fps / facts.fps)) if facts.fps else facts.frames
-
-
 def fitting(there: int, wanted: int, *, stride: int) -> int:
     """The most frames, stride * n + 1 of them, that a clip of `there` has and that are not more than `wanted`."""
     return (min(there, wanted) - 1) // stride * stride + 1
@@ -82,12 +81,20 @@ def choose(path: Path, *, most: int, fewest: int, stride: int, fps: int, moment:
     look_at(path)
     try:
         times = _times(path)
-        shown = _on_grid(times, fps)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise _damaged(path) from error
+    if len(times) == 0:
+        raise _damaged(path)
+    if times[-1] - times[0] > _LONGEST_S:
+        raise MediaError(
+            f"{shown_name(path)} says that it lasts for days: cut the part out that is to be gone on from."
+        )
+    shown = _on_grid(times, fps)
     count = fitting(len(shown), most, stride=stride)
     if count < fewest:
-        raise too_short(path, len(shown), fewest)
+        have = "only 1 frame" if len(shown) == 1 else f"only {len(shown)} frames"
+        need = f"at least {fewest} are needed; or give one of them as a picture"
+        raise MediaError(f"{shown_name(path)} has {have}: {need}.")
     start = round(moment * (len(shown) - count))
     return Choice(times, shown, start, count, _told(path, times, shown, start, count, fps))
 
@@ -104,7 +111,10 @@ def read_excerpt(path: Path, *, fit: Callable[[Image.Image], Image.Image], **rul
         MediaError: as `choose`.
     """
     choice = choose(path, **rules)
-    return Excerpt(np.stack(frames_of(path, choice.times, choice.chosen, fit=fit)), choice.told)
+    frames = frames_of(path, choice.times, choice.chosen, fit=fit)
+    if len({frame.shape for frame in frames}) > 1:
+        raise MediaError(f"{shown_name(path)} changes its size midway: save it again as an MP4 (H.264) of one size.")
+    return Excerpt(np.stack(frames), choice.told)
 
 
 def frames_of(
@@ -126,16 +136,10 @@ def frames_of(
     return frames
 
 
-def too_short(path: Path, frames: int, fewest: int) -> MediaError:
-    """What to say of a clip with fewer frames than an engine needs."""
-    have = "only 1 frame" if frames == 1 else f"only {frames} frames"
-    return MediaError(f"{shown_name(path)} has {have}: at least {fewest} are needed; or give one of them as a picture.")
-
-
 def _times(path: Path) -> np.ndarray:
     """When each frame is shown, in seconds, sorted; from the container alone, nothing is decoded."""
     with open_container(path) as container:
-        stream = container.streams.video[0]
+        stream = picture_of(container, path)
         base = stream.time_base or Fraction(1, 1000)
         stamps = [packet.pts for packet in container.demux(stream) if packet.size]
         if any(stamp is None for stamp in stamps):  # containers without times: AVI, raw streams
@@ -167,10 +171,10 @@ def _steady(times: np.ndarray) -> bool:
 def _decoded(path: Path, times: np.ndarray, chosen: Sequence[int]) -> Iterator[Image.Image]:
     """The frames with these numbers, not falling; one may be asked for again and again."""
     with open_container(path) as container:
-        stream = container.streams.video[0]
+        stream = picture_of(container, path)
         stream.thread_type = "AUTO"
         wanted, number = list(chosen), -1
-        for frame in container.decode(stream):
+        for frame in _from_before(container, stream, times, wanted[0]):
             number = number + 1 if frame.pts is None else _number(frame, times, after=number)
             if not wanted:
                 return
@@ -182,6 +186,18 @@ def _decoded(path: Path, times: np.ndarray, chosen: Sequence[int]) -> Iterator[I
                     yield image
 
 
+def _from_before(container: Any, stream: Any, times: np.ndarray, number: int) -> Iterator[Any]:
+    """Decoded frames up to the end, from the begin or from somewhere before frame `number`."""
+    if times[number] - times[0] > _FAR_S and container.format.name.startswith(_EXACT):
+        container.seek(int(times[number] / stream.time_base), stream=stream)
+        first = next(container.decode(stream), None)
+        if first is not None and first.pts is not None and first.pts * first.time_base <= times[number] + 1e-6:
+            yield first
+        else:  # the index is wrong
+            container.seek(int(times[0] / stream.time_base), stream=stream)
+    yield from container.decode(stream)
+
+
 def _number(frame: Any, times: np.ndarray, *, after: int) -> int:
     found = int(np.searchsorted(times, float(frame.pts * frame.time_base) - 1e-6))
     return max(after + 1, found) if found < len(times) else after + 1
@@ -189,7 +205,8 @@ def _number(frame: Any, times: np.ndarray, *, after: int) -> int:
 
 def _as_seen(frame: Any, aspect: Fraction | None) -> Image.Image:
     """RGB of one frame, its pixels square, turned upright."""
-    image = Image.fromarray(rgb(frame))
+    smaller = -(-max(frame.width, frame.height) // _LARGE)
+    image = Image.fromarray(rgb(frame, smaller=smaller))
     if aspect and aspect > 0 and aspect != 1:
         image = image.resize((max(1, round(image.width * float(aspect))), image.height), Image.Resampling.LANCZOS)
     turned = frame.rotation % 360

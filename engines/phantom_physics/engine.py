@@ -51,20 +51,20 @@ class PhantomPhysics:
         for warning in model.warnings:
             yield Note(message=warning)
 
-        yield Stage(name="Reading the prompt")
-        texts = {"prompt": request.prompt, "negative prompt": request.negative_prompt}
-        states = {label: model.wan.text(context, text) for label, text in texts.items()}
-        yield from cut_notes({label: text.cut for label, text in states.items()}, length=model.wan.text_len)
-
         begin, notes = None, []
         if request.picture or request.clip:
             yield Stage(name="Reading the picture" if request.picture else "Reading the clip")
-            begin, notes = beginning(request)
+            begin, notes = beginning(request)  # before anything is loaded: a file may be worse than it looked
         for note in notes:
             yield Note(message=note)
         height, width = (request.height, request.width) if begin is None else begin.shape[1:3]
         decoding = model.wan.decoder(context, width=width, height=height)
         given = None if begin is None else model.given(context, begin)
+
+        yield Stage(name="Reading the prompt")
+        texts = {"prompt": request.prompt, "negative prompt": request.negative_prompt}
+        states = {label: model.wan.text(context, text) for label, text in texts.items()}
+        yield from cut_notes({label: text.cut for label, text in states.items()}, length=model.wan.text_len)
 
         yield Stage(name="Making the video")
         shape = latent_shape(model.wan.vae.config, width=width, height=height, frames=request.frames)

@@ -13,8 +13,7 @@ from typing import Any, Literal
 from engines.errors import MediaError, Problem
 from engines.inputs import AdaptableRequest, GivenClip, Reference, media
 from engines.loading.store import ASSETS
-from engines.media.clips import look_at
-from engines.media.excerpt import frames_at, too_short
+from engines.media.excerpt import choose
 from engines.parameters import guidance_scale
 from engines.phantom_physics.description import SETTINGS, forces
 from engines.phantom_physics.picture import best_output_size
@@ -185,12 +184,12 @@ def _clip_problems(request: PhantomPhysicsRequest, clip: GivenClip) -> list[Prob
         below = (clip.frames - 1) // STRIDE * STRIDE + 1
         choices = either([str(below), str(below + STRIDE)])
         return [Problem("clip", f"{clip.frames} frames of a clip cannot be gone on from: choose {choices}.")]
-    try:
-        there = frames_at(look_at(clip.path), request.fps)
-    except MediaError:  # said of the file itself
+    if request.frames <= STRIDE:
         return []
-    if there < FEWEST_FRAMES:
-        return [Problem("clip", too_short(clip.path, there, FEWEST_FRAMES).message)]
+    try:
+        choose(clip.path, **excerpt_rules(clip, frames=request.frames, fps=request.fps))
+    except MediaError as error:
+        return [Problem("clip", error.message)]
     return []
 
 
