@@ -17,7 +17,11 @@ from studio.service import Studio
 from studio.settings import SOURCES, BadSetting, Given, Settings, Source, check_computing, check_models_folder, in_file
 
 _writing = threading.Lock()
-_WHEN = {"now": "from the next clip on", "restart": "once Kinora is started again"}
+_WHEN = {
+    "now": "from the next clip on",
+    "reload": "once the page is loaded again",
+    "restart": "once Kinora is started again",
+}
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ def change(studio: Studio, values: Mapping[str, Any]) -> list[str]:
         studio.executor.allow(read["memory_gb"])
     if "metadata" in read:
         studio.executor.describe(read["metadata"])
+    if "language" in read:
+        studio.language.setting = read["language"]
     said = [f'Saved in "{printable(place(settings).name)}".']
     for counts, when in _WHEN.items():
         if titles := [source.title for source in sources.values() if source.page == counts]:

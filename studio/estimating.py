@@ -83,7 +83,7 @@ class Outlook:
         parts.append(f"about {time_span(self.seconds)}" if self.seconds is not None else "time not known yet")
         words = f"Takes {', '.join(parts)}."
         unusual = [*dict.fromkeys(map(_told, made.unusual))]
-        return f"{words} To fit, {both(unusual)}." if unusual else words
+        return " ".join((words, f"To fit, {both(unusual)}.")) if unusual else words
 
     @property
     def offer(self) -> str:

@@ -26,6 +26,7 @@ from studio.jobs.assign import Candidate, Needs, assign
 from studio.jobs.executor import Executor
 from studio.jobs.shelf import Shelf
 from studio.jobs.store import Job, JobStore
+from studio.language import Language
 from studio.limits import KEPT_S, Limits
 from studio.settings import Settings
 
@@ -44,6 +45,10 @@ class Studio:
     files: Store
     downloads: Downloads
     limits: Limits = field(default_factory=Limits)
+    language: Language = field(default_factory=Language)
+
+    def __post_init__(self) -> None:
+        self.language.setting = self.settings.language
 
     def submit(
         self, engine: str, values: Mapping[str, Any], *, owner: str = "", connection: str = "", variations: int = 1

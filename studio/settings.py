@@ -24,7 +24,7 @@ from engines.runtime import compiling
 from engines.runtime.attention import AUTO, CHOICES, unusable
 from engines.runtime.settings import MachineSettings
 from engines.wording import either, given, printable
-from studio import adapters, settings_file
+from studio import adapters, language, settings_file
 from studio.paths import absolute, reason
 
 PICTURES, FOR_BROWSERS = "pictures", ".browser"
@@ -61,6 +61,7 @@ class Settings(MachineSettings):
         queue_limit: most jobs that may wait at once.
         refiner: who refines prompts: a name of engines/prompting/tasks.py.
         metadata: clips carry the settings that made them inside; the JSON file beside them does in any case.
+        language: what the page speaks: of studio.language.CHOICES.
         config: the settings file that was read; None if there is none.
         origins: setting -> the flag, the variable or the name of the file that gave it; the others have their default.
     """
@@ -83,6 +84,7 @@ class Settings(MachineSettings):
     queue_limit: int = 200
     refiner: str = "rules"
     metadata: bool = True
+    language: str = language.AUTO
     config: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     open_browser: bool = False
@@ -256,8 +258,8 @@ def _root_path(text: str) -> str:
     return path
 
 
-Counts = Literal["", "now", "restart"]
-"""When a change on the page counts: from the next clip on, or from the next start; "" where the page only shows it."""
+Counts = Literal["", "now", "reload", "restart"]
+"""When a change on the page counts: from the next clip, load or start on; "" where the page only shows it."""
 
 
 @dataclass(frozen=True)
@@ -267,7 +269,7 @@ class Source:
     Attributes:
         takes: the kinds of values that it may have in the settings file; none keeps it out of there.
         title: what it is called on the page.
-        choices: all that it may be, if these are few.
+        choices: all that it may be, if these are few; `names` what people read of them, where that is another word.
         page: whether the page changes it too, and when that counts.
     """
 
@@ -281,6 +283,7 @@ class Source:
     takes: tuple[type, ...] = (str,)
     title: str = ""
     choices: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
     page: Counts = ""
 
 
@@ -330,6 +333,9 @@ SOURCES = (
     Source("metadata", "--metadata", ("KINORA_METADATA",), _switch, "1|0",
            "clips carry the settings that made them, prompt included; the JSON file beside them does in any case", "1",
            takes=(bool,), title="Settings inside clips", page="now"),
+    Source("language", "--language", ("KINORA_LANGUAGE",), _one_of(language.CHOICES), "NAME",
+           "language of the page: auto (what each browser asks for), en or zh", language.AUTO, title="Language",
+           choices=language.CHOICES, names=tuple(language.TITLES.values()), page="reload"),
     Source("preload", "", ("KINORA_PRELOAD",), _switch, "", "import heavy libraries before the first clip is asked for",
            takes=(bool,), title="Load ahead", page="restart"),
     Source("offline", "--offline", ("KINORA_OFFLINE", "HF_HUB_OFFLINE"), _switch, "",

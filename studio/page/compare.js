@@ -1,6 +1,8 @@
 // Clips in step: `<kinora-compare data-shown="...">` plays two to nine of them on one clock, frame by frame if wanted,
 // and shows where they differ. The data are those of compare.py; every text is set as text.
 (() => {
+  const say = (...given) => globalThis.kinora.say(...given);
+
   // ---- one clock for clips of any length and rate: `frame` counts the steps of the quickest clip, 0 is the first
 
   const clock = (clips) => {
@@ -14,7 +16,8 @@
 
   const frameAt = ({ fps, frames }, seconds) => Math.min(frames - 1, Math.max(0, Math.floor(seconds * fps)));
 
-  const position = ({ fps, frames }, frame) => `frame ${frame + 1} of ${frames} · ${((frame + 1) / fps).toFixed(2)} s`;
+  const position = ({ fps, frames }, frame) =>
+    say("frame {frame} of {frames} · {seconds} s", { frame: frame + 1, frames, seconds: ((frame + 1) / fps).toFixed(2) });
 
   globalThis.kinora = Object.assign(globalThis.kinora ?? {}, { clock, secondsAt, frameAt, position });
   if (typeof HTMLElement === "undefined") return;
@@ -68,13 +71,13 @@
         ),
       );
       const button = (name, label, press) => {
-        const one = made("button", { type: "button", textContent: name, onclick: press });
-        one.setAttribute("aria-label", label);
+        const one = made("button", { type: "button", textContent: say(name), onclick: press });
+        one.setAttribute("aria-label", say(label));
         return one;
       };
       this.play = button("Play", "Play all", () => this.toggle());
       this.slider = made("input", { type: "range", min: 0, max: this.clock.frames - 1, step: 1, value: 0 });
-      this.slider.setAttribute("aria-label", "Frame");
+      this.slider.setAttribute("aria-label", say("Frame"));
       this.slider.oninput = () => this.show(Number(this.slider.value));
       this.told = made("output", { className: "position" });
       this.differ = button("Difference", "Show where each clip differs from A", () => this.toggleDifference());
@@ -95,11 +98,11 @@
 
     // What was set differently, a column for each clip; a line where nothing was.
     settings(differing) {
-      if (!differing.length) return made("p", { className: "same", textContent: "All settings are the same." });
+      if (!differing.length) return made("p", { className: "same", textContent: say("All settings are the same.") });
       const row = ({ label, values }) =>
         made("tr", {}, made("th", { scope: "row", textContent: label }), ...values.map((text) => made("td", { textContent: text })));
       const letters = this.clips.map((_, index) => made("th", { scope: "col", textContent: "ABCDEFGHI"[index] }));
-      const head = made("tr", {}, made("th", { scope: "col", textContent: "What differs" }), ...letters);
+      const head = made("tr", {}, made("th", { scope: "col", textContent: say("What differs") }), ...letters);
       return made("table", { className: "facts differing" }, made("thead", {}, head), made("tbody", {}, ...differing.map(row)));
     }
 
@@ -123,8 +126,8 @@
     toggle() {
       if (this.playing) return this.show(this.frame);
       this.playing = true;
-      this.play.textContent = "Pause";
-      this.play.setAttribute("aria-label", "Pause all");
+      this.play.textContent = say("Pause");
+      this.play.setAttribute("aria-label", say("Pause all"));
       if (this.frame >= this.clock.frames - 1) this.frame = 0;
       this.began = performance.now() - (this.frame / this.clock.fps) * 1000;
       this.videos.forEach((video) => video.play().catch(() => {}));
@@ -134,8 +137,8 @@
     pause() {
       this.playing = false;
       cancelAnimationFrame(this.next);
-      this.play.textContent = "Play";
-      this.play.setAttribute("aria-label", "Play all");
+      this.play.textContent = say("Play");
+      this.play.setAttribute("aria-label", say("Play all"));
       this.videos.forEach((video) => video.pause());
     }
 

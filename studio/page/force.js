@@ -59,7 +59,7 @@
     const sheet = document.createElementNS(SVG, "svg");
     sheet.setAttribute("class", "force");
     sheet.setAttribute("role", "img");
-    sheet.setAttribute("aria-label", `The force: ${force.force_angle} degrees, strength ${force.force_strength}`);
+    sheet.setAttribute("aria-label", globalThis.kinora.say("The force: {force_angle} degrees, strength {force_strength}", force));
     sheet.dataset.picture = picture;
     sheet.setAttribute("viewBox", `0 0 ${wide} ${high}`);
     Object.assign(sheet.style, {

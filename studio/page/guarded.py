@@ -14,6 +14,8 @@ from gradio_client.utils import is_file_obj_with_meta, is_http_url_like
 
 from engines.errors import StudioError
 from studio.jobs.executor import OUR_FAULT
+from studio.language import ENGLISH, Language
+from studio.page import spoken
 from studio.page.uploads import received
 
 log = logging.getLogger(__name__)
@@ -23,28 +25,48 @@ _MOST_DEPTH = 50
 
 
 class Page(gr.Blocks):
-    """A page whose events answer odd values in one sentence and never carry a file that is no upload."""
+    """A page whose events answer odd values in one sentence and never carry a file that is no upload.
 
-    def __init__(self, **options: Any) -> None:
+    What it says to browsers is in the `language` of each; programs that call are told in English.
+    """
+
+    def __init__(self, language: Language | None = None, **options: Any) -> None:
+        self._language = language or Language()
         super().__init__(**options)
         self._told: set[str] = set()
 
-    async def process_api(self, block_fn: Any, inputs: list[Any], *rest: Any, **options: Any) -> dict[str, Any]:
+    @property
+    def config(self) -> Any:
+        """The page as gradio describes it, in the language that is asked for."""
+        return spoken.config(self._config, setting=self._language.setting)
+
+    @config.setter
+    def config(self, whole: Any) -> None:
+        self._config = whole
+
+    async def process_api(
+        self, block_fn: Any, inputs: list[Any], state: Any = None, request: Any = None, *rest: Any, **options: Any
+    ) -> dict[str, Any]:
         """One call of an event or API function, whichever way it came."""
+        block_fn = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
+        ours = block_fn.api_visibility == "private"
+        accepted = str(request.headers.get("accept-language", "")) if ours and request is not None else ""
+        spoken.asked(self._language.of(accepted) if ours else ENGLISH)
         try:
             if any(received(file) is None for file in _files(inputs) if not is_http_url_like(file["path"])):
                 raise gr.Error(
                     "Files must be uploads, each made by handle_file().", title="Not taken", print_exception=False
                 )
-            return await super().process_api(block_fn, inputs, *rest, **options)
+            answer = await super().process_api(block_fn, inputs, state, request, *rest, **options)
+            return answer | {"data": spoken.outputs(block_fn, answer["data"])}
         except gr.Error:
             raise
         except StudioError as error:
             # The page shows what its own events say as HTML, a program that calls shows text.
-            text = escape(str(error)) if block_fn.api_visibility == "private" else str(error)
+            text = escape(spoken.said(str(error))) if ours else str(error)
             raise gr.Error(text, print_exception=False) from None
         except Exception as error:
-            raise gr.Error(self._sentence(error), title="Not done", print_exception=False) from None
+            raise gr.Error(spoken.said(self._sentence(error)), title="Not done", print_exception=False) from None
 
     def _sentence(self, error: Exception) -> str:
         """Whose fault an unexpected error is: ours is logged in full, once for each place it comes from."""

@@ -27,7 +27,7 @@
     const video = [...(event.dataTransfer?.files ?? [])].find((file) => /^video\//.test(file.type));
     if (!video || !elsewhere(event)) return;
     event.preventDefault();
-    [...document.querySelectorAll("[role=tab]")].find((tab) => tab.textContent.trim() === "History")?.click();
+    document.querySelector("[role=tab][data-tab-id=history]")?.click();
     const fold = document.querySelector("#history-import");
     const given = new DataTransfer();
     given.items.add(video);

@@ -46,7 +46,7 @@
         break;
       } catch { /* of another version, or damaged: the page as it is drawn */ }
     }
-    tabs().find((tab) => tab.textContent.trim() === kept.tab)?.click();
+    tabs().find((tab) => tab.dataset.tabId === kept.tab)?.click();
     return { forms: kept.forms, engines: kept.engines };
   };
   // From here on what changes is a person's doing.
@@ -58,7 +58,7 @@
   document.addEventListener("click", (event) => {
     const tab = event.target.closest?.("#tabs > .tab-wrapper [role=tab]");
     if (!tab || !filled) return;
-    kept.tab = tab.textContent.trim();
+    kept.tab = tab.dataset.tabId;
     soon();
   });
 })();

@@ -1,5 +1,6 @@
 // The keyboard: Ctrl+Enter makes a clip, Esc ends one, Space plays, arrows step through frames, ? tells of all this.
 (() => {
+  const say = (...given) => globalThis.kinora.say(...given);
   const KEYS = [
     ["Ctrl + Enter", "Generate"],
     ["Esc", "End the clip that is being made (asks first)"],
@@ -37,15 +38,15 @@
     if (there) { there.remove(); return; }
     const dialog = document.createElement("dialog");
     dialog.className = "keys";
-    dialog.setAttribute("aria-label", "Keys");
+    dialog.setAttribute("aria-label", say("Keys"));
     const list = document.createElement("dl");
     for (const [key, does] of KEYS) {
-      for (const [tag, text] of [["dt", key], ["dd", does]]) list.append(Object.assign(document.createElement(tag), { textContent: text }));
+      for (const [tag, text] of [["dt", say(key)], ["dd", say(does)]]) list.append(Object.assign(document.createElement(tag), { textContent: text }));
     }
-    const close = Object.assign(document.createElement("button"), { textContent: "Close", type: "button" });
+    const close = Object.assign(document.createElement("button"), { textContent: say("Close"), type: "button" });
     close.addEventListener("click", () => dialog.remove());
     dialog.addEventListener("close", () => dialog.remove());
-    dialog.append(Object.assign(document.createElement("h2"), { textContent: "Keys" }), list, close);
+    dialog.append(Object.assign(document.createElement("h2"), { textContent: say("Keys") }), list, close);
     document.body.append(dialog);
     dialog.showModal();
   };
@@ -60,7 +61,7 @@
     generate: () => first("button.go")?.click(),
     end: () => {
       const cancel = first("button[id$='-cancel']");
-      if (cancel && confirm("End the clip that is being made?")) cancel.click();
+      if (cancel && confirm(say("End the clip that is being made?"))) cancel.click();
     },
     help,
     play: () => {

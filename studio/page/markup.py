@@ -1,4 +1,7 @@
-"""The HTML of the page, made in one place from data. Everything given is text and is shown as it is written."""
+"""The HTML of the page, made in one place from data. Everything given is text and is shown as it is written.
+
+What people wrote themselves stands in elements with `translate="no"`: no translator, ours or a browser's, touches it.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import Any, Literal
 from engines.errors import InvalidRequest, Problem, StudioError
 
 _LONG_SENTENCE = 240
+_OWN = ' translate="no"'
 
 Kind = Literal["empty", "waiting", "running", "done", "failed", "cancelled"]
 Change = Literal["", "del", "ins"]
@@ -38,11 +42,12 @@ class Card:
 
 @dataclass(frozen=True)
 class Row:
-    """One fact: what it is called, its value, and perhaps the figure behind it."""
+    """One fact: what it is called, its value, perhaps the figure behind it, and whether it is what somebody wrote."""
 
     label: str
     value: str
     detail: str = ""
+    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ def card(shown: Card) -> str:
 def table(rows: Iterable[Row]) -> str:
     """Facts one below the other; "" without any."""
     cells = "".join(
-        f'<tr><th scope="row">{escape(row.label)}</th><td>{escape(row.value)}'
+        f'<tr><th scope="row">{escape(row.label)}</th><td{_OWN if row.own else ""}>{escape(row.value)}'
         f"{f'<small>{escape(row.detail)}</small>' if row.detail else ''}</td></tr>"
         for row in rows
     )
@@ -101,13 +106,13 @@ def chip(text: str, *, title: str = "") -> str:
 
 def being_written(text: str) -> str:
     """A suggestion that is not finished."""
-    return f"<div class='refinement' aria-busy='true'><p class='suggestion'>{escape(text.strip())} …</p></div>"
+    return f"<div class='refinement' aria-busy='true'><p class='suggestion'{_OWN}>{escape(text.strip())} …</p></div>"
 
 
 def suggestion(changes: Iterable[tuple[Change, str]], reasons: Iterable[str]) -> str:
     """A suggestion, where it changes something, with what goes and comes marked, and the reasons below."""
     marked = [f"<{tag}>{escape(text)}</{tag}>" if tag else escape(text) for tag, text in changes if text]
-    text = f"<p class='suggestion'>{' '.join(marked)}</p>" if marked else ""
+    text = f"<p class='suggestion'{_OWN}>{' '.join(marked)}</p>" if marked else ""
     why = "".join(f"<li>{_folded(reason)}</li>" for reason in reasons)
     return f"<div class='refinement' role='status'>{text}<ul>{why}</ul></div>"
 
@@ -143,12 +148,13 @@ def component(name: str, shown: Any) -> str:
 
 def made_of(text: str, pictures: Sequence[bytes], *, made_by: str) -> str:
     """What a clip is made of: its words, its pictures as small PNG files, and who made it."""
-    shown = "".join(
-        f'<img src="data:image/png;base64,{base64.b64encode(one).decode()}" alt="Picture {number} of the clip">'
-        for number, one in enumerate(pictures, start=1)
-    )
-    said = f"<p>{escape(text)}</p>" if text else ""
+    shown = "".join(_given(one, f"Picture {number} of the clip") for number, one in enumerate(pictures, start=1))
+    said = f"<p{_OWN}>{escape(text)}</p>" if text else ""
     return f'<div class="made-of">{shown}<div>{said}<p class="quiet">{escape(made_by)}</p></div></div>'
+
+
+def _given(png: bytes, alt: str) -> str:
+    return f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" alt="{escape(alt)}">'
 
 
 def refused(error: StudioError) -> str:

@@ -1,5 +1,6 @@
 // A cut-out is mended with a brush: strokes over its picture, written as text into its slot (see engines/media/brush.py).
 (() => {
+  const say = (...given) => globalThis.kinora.say(...given);
   const MOST_CHARACTERS = 20000;
   const percent = (share) => Number((100 * Math.min(1, Math.max(0, share))).toFixed(1));
 
@@ -22,19 +23,19 @@
     return element;
   };
   const choice = (name, value, words, checked) =>
-    made("label", {}, made("input", { type: "radio", name, value, checked }), words);
+    made("label", {}, made("input", { type: "radio", name, value, checked }), say(words));
 
   class Mending {
     constructor(slot) {
       this.slot = slot;
       this.canvas = made("canvas", { tabIndex: 0 });
-      this.canvas.setAttribute("aria-label", "The picture; what is cut off is faint");
+      this.canvas.setAttribute("aria-label", say("The picture; what is cut off is faint"));
       this.size = made("input", { type: "range", min: 1, max: 12, step: 0.5, value: 4 });
-      this.size.setAttribute("aria-label", "Size of the brush");
+      this.size.setAttribute("aria-label", say("Size of the brush"));
       this.said = made("span", { className: "quiet" });
       this.said.setAttribute("role", "status");
       const button = (words, act, classes = "") => {
-        const one = made("button", { type: "button", textContent: words, className: classes });
+        const one = made("button", { type: "button", textContent: say(words), className: classes });
         one.addEventListener("click", act);
         return one;
       };
@@ -43,14 +44,14 @@
         { className: "tools" },
         choice("mend", "+", "Belongs to the subject", true),
         choice("mend", "-", "Is background", false),
-        made("label", {}, "Brush", this.size),
+        made("label", {}, say("Brush"), this.size),
         button("Undo", () => this.write(withoutLast(this.text))),
         button("Start over", () => this.write("")),
         button("Done", () => this.dialog.close(), "done"),
         this.said,
       );
-      this.dialog = made("dialog", { className: "keys mending" }, made("h2", { textContent: "Mend the cut-out" }), this.canvas, tools);
-      this.dialog.setAttribute("aria-label", "Mend the cut-out");
+      this.dialog = made("dialog", { className: "keys mending" }, made("h2", { textContent: say("Mend the cut-out") }), this.canvas, tools);
+      this.dialog.setAttribute("aria-label", say("Mend the cut-out"));
       this.dialog.addEventListener("close", () => { this.watch.disconnect(); this.dialog.remove(); });
       this.watch = new MutationObserver(() => this.draw());
       this.watch.observe(slot, { childList: true, subtree: true, attributes: true });
@@ -108,7 +109,7 @@
       if (!this.points) return;
       const text = withStroke(this.text, strokeText(this.adds, Number(this.size.value), this.points));
       this.points = null;
-      if (text === null) { this.said.textContent = "That is as many strokes as there can be: start over with a larger brush."; return; }
+      if (text === null) { this.said.textContent = say("That is as many strokes as there can be: start over with a larger brush."); return; }
       this.write(text);
     }
 

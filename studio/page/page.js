@@ -3,7 +3,8 @@
 (() => {
   // ---- data in, values out
 
-  const fill = (sentence, values) => sentence.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+  const say = (...given) => globalThis.kinora.say(...given);
+  const sayName = (name) => globalThis.kinora.sayName(name);
   const escaped = (text) => String(text).replace(/[&<>"']/g, (sign) => `&#${sign.codePointAt(0)};`);
   const quiet = (text) => `<span class="count">${escaped(text)}</span>`;
   const exact = (frames, fps) => (frames / fps).toFixed(2);
@@ -14,7 +15,7 @@
 
   const constant = (value) => value;
 
-  const promptCount = (sentence, text) => quiet(fill(sentence, { count: (text || "").length.toLocaleString("en-US") }));
+  const promptCount = (sentence, text) => quiet(say(sentence, { count: (text || "").length.toLocaleString("en-US") }));
 
   // A seed is typed, or drawn anew for every clip: then its field only says so.
   const seedField = (most, random, seed) => {
@@ -25,10 +26,10 @@
   // What is set, on the line that opens to set it: "Starter · Wide · 2.75 s · Standard · random seed".
   const settingsLine = ({ models, sentences }, model, size, frames, fps, quality, steps, random, seed, clips) => {
     const { title, shapes } = models[model] ?? { title: model, shapes: {} };
-    const said = [title, shapes[size] ?? String(size).replace("x", " × "), `${(frames / fps).toFixed(2)} s`];
-    said.push(quality ?? fill(sentences.steps, { steps }));
-    said.push(random ? sentences.random : fill(sentences.seed, { seed }));
-    if (clips > 1) said.push(fill(sentences.clips, { clips }));
+    const said = [sayName(title), shapes[size] ? sayName(shapes[size]) : String(size).replace("x", " × "), say("{seconds} s", { seconds: (frames / fps).toFixed(2) })];
+    said.push(quality ? say(quality) : say(sentences.steps, { steps }));
+    said.push(random ? say(sentences.random) : say(sentences.seed, { seed }));
+    if (clips > 1) said.push(say(sentences.clips, { clips }));
     return { __type__: "update", label: said.join(" · ") };
   };
 
@@ -43,8 +44,8 @@
     const { first, last } = models[model];
     const [least, most, made] = [first, last, frames].map((count) => exact(count, fps));
     const wrong = seconds > Number(most) ? sentences.tooLong : seconds < Number(least) ? sentences.tooShort : "";
-    const remark = wrong && `<span class="remark" role="status">${escaped(fill(wrong, { asked: seconds, seconds: made }))}</span> `;
-    return remark + quiet(`${fill(sentences.length, { frames, fps, seconds: made })}, ${fill(sentences.most, { seconds: most })}`);
+    const remark = wrong && `<span class="remark" role="status">${escaped(say(wrong, { asked: seconds, seconds: made }))}</span> `;
+    return remark + quiet([say(sentences.length, { frames, fps, seconds: made }), say(sentences.most, { seconds: most })].join(say(", ")));
   };
 
   const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
@@ -74,8 +75,8 @@
 
   // How the result stands, for the button that leads there; nothing where there is none.
   const resultWords = (kind, percent) => {
-    if (/\brunning\b/.test(kind)) return percent ? `${percent} %` : "Making";
-    return /\bwaiting\b/.test(kind) ? "Waiting" : /\bfailed\b/.test(kind) ? "Not made" : /\bempty\b/.test(kind) ? "" : "Clip";
+    if (/\brunning\b/.test(kind)) return percent ? `${percent} %` : say("Making");
+    return /\bwaiting\b/.test(kind) ? say("Waiting") : /\bfailed\b/.test(kind) ? say("Not made") : /\bempty\b/.test(kind) ? "" : say("Clip");
   };
 
   // ---- what gradio's events do to the page
@@ -102,15 +103,25 @@
   const visible = (element) => element.offsetParent !== null;
   const onPhone = () => innerWidth <= 768;
 
+  // What gradio calls its own buttons in English, whatever the language.
+  const GRADIOS = ["Remove Image", "Upload file", "Capture from camera", "Paste from clipboard", "Gradio footer navigation"];
+
   // Buttons that need their context in their name.
   const label = () => {
+    for (const name of GRADIOS) {
+      if (say(name) !== name) document.querySelectorAll(`[aria-label="${name}"]`).forEach((one) => one.setAttribute("aria-label", say(name)));
+    }
     document.querySelectorAll(".slots").forEach((board) =>
       board.querySelectorAll(".slot").forEach((slot, index) => {
-        const name = `picture ${index + 1}`;
-        const words = { "button.left": `Move ${name} left`, "button.right": `Move ${name} right`, ".icon-button-wrapper button": `Clear ${name}` };
+        const number = index + 1;
+        const words = {
+          "button.left": say("Move picture {number} left", { number }),
+          "button.right": say("Move picture {number} right", { number }),
+          ".icon-button-wrapper button": say("Clear picture {number}", { number }),
+        };
         for (const [kind, word] of Object.entries(words)) slot.querySelector(kind)?.setAttribute("aria-label", word);
-        slot.querySelector(".keep input")?.setAttribute("aria-label", `Keep the background of ${name}`);
-        slot.querySelector("input[type=file]")?.setAttribute("aria-label", `Choose ${name}`);
+        slot.querySelector(".keep input")?.setAttribute("aria-label", say("Keep the background of picture {number}", { number }));
+        slot.querySelector("input[type=file]")?.setAttribute("aria-label", say("Choose picture {number}", { number }));
       }),
     );
   };
@@ -125,7 +136,7 @@
     if (!spoken.isConnected && document.body) document.body.append(spoken);
     const card = currentCard();
     const parts = card?.matches(".failed") ? ".stage, p" : ".stage";
-    const words = [...(card?.querySelectorAll(parts) ?? [])].map((part) => part.textContent).join(". ");
+    const words = [...(card?.querySelectorAll(parts) ?? [])].map((part) => part.textContent).join(say(". "));
     if (!card?.matches(".empty") && spoken.textContent !== words) spoken.textContent = words;
   };
 

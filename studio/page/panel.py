@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from engines.types import EngineSpec
 from studio import models, queue
@@ -160,7 +161,7 @@ def facts(spec: EngineSpec | None, job: Job) -> list[Row]:
     request = dict(job.result.request if job.result else job.request)
     models_ = {model.name: model.title for model in spec.models} if spec else {}
     model = str(request.get("model", ""))
-    rows = [Row("Prompt", str(request.get("prompt") or "")), Row("Model", models_.get(model, model))]
+    rows = [Row("Prompt", str(request.get("prompt") or ""), own=True), Row("Model", models_.get(model, model))]
     if {"width", "height", "fps"} <= request.keys():
         size = frame_size(request["width"], request["height"])
         rows.append(Row("Size", f"{size}, {clip_length(job.frames, request['fps'])}"))
@@ -173,7 +174,8 @@ def facts(spec: EngineSpec | None, job: Job) -> list[Row]:
         known = name in declared
         title = (declared[name].title if known else None) or name.replace("_", " ").capitalize()
         is_file = name == earlier or (not known and Path(str(value)).is_absolute())
-        rows.append(Row(title, Path(str(value)).name if is_file else _readable(value)))
+        own = is_file or (isinstance(value, str) and not (known and get_args(declared[name].annotation)))
+        rows.append(Row(title, Path(str(value)).name if is_file else _readable(value), own=own))
     if job.result is not None:
         rows.append(Row("Made in", time_span(job.result.seconds.get("total", 0.0))))
         rows += [Row(name.capitalize(), f"{value:.3f}") for name, value in job.result.figures.items()]

@@ -12,6 +12,8 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import Block
 
+from studio.page import spoken
+
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 HIDDEN: dict[str, Any] = PRIVATE | {"show_progress": "hidden", "queue": False}
 
@@ -56,4 +58,4 @@ def script(name: str, *data: Any) -> str:
 
 def warn(sentence: str) -> None:
     """A sentence over the page, shown as it is written: gradio would read it as HTML."""
-    gr.Warning(escape(sentence))
+    gr.Warning(escape(spoken.said(sentence)))

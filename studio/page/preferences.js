@@ -1,6 +1,7 @@
 // What one browser prefers, kept by it alone: light or dark, how much of the page is shown, what is told when a clip is
 // done. `<kinora-preferences>` draws it for the Settings tab; other parts of the page draw single switches of it.
 (() => {
+  const say = (...given) => globalThis.kinora.say(...given);
   const CHOICES = {
     theme: { label: "Theme", options: [["", "As the system"], ["light", "Light"], ["dark", "Dark"]] },
     view: { label: "Show", options: [["", "Everything"], ["simple", "Only what a clip needs"]] },
@@ -80,20 +81,20 @@
     const { label, allowed } = SWITCHES[name];
     const box = made("input", { type: "checkbox" });
     box.onchange = async () => remember(name, box.checked && (await allowed()) ? "yes" : "no");
-    return follow(made("label", {}, box, ` ${label}`), name, () => { box.checked = remembered(name) === "yes"; });
+    return follow(made("label", {}, box, ` ${say(label)}`), name, () => { box.checked = remembered(name) === "yes"; });
   };
 
   const choice = (name) => {
     const { label, options } = CHOICES[name];
-    const list = made("select", { name }, ...options.map(([value, text]) => made("option", { value, textContent: text })));
+    const list = made("select", { name }, ...options.map(([value, text]) => made("option", { value, textContent: say(text) })));
     list.onchange = () => remember(name, list.value);
-    return follow(made("label", {}, made("span", { textContent: label }), list), name, () => { list.value = remembered(name); });
+    return follow(made("label", {}, made("span", { textContent: say(label) }), list), name, () => { list.value = remembered(name); });
   };
 
   class Preferences extends HTMLElement {
     connectedCallback() {
       if (this.firstChild) return;
-      const done = made("fieldset", {}, made("legend", { textContent: "When a clip is done" }), option("notify"), option("sound"));
+      const done = made("fieldset", {}, made("legend", { textContent: say("When a clip is done") }), option("notify"), option("sound"));
       this.replaceChildren(...Object.keys(CHOICES).map(choice), done);
     }
   }

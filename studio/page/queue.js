@@ -3,17 +3,19 @@
 (() => {
   // ---- data in, words out
 
+  const say = (...given) => globalThis.kinora.say(...given);
+
   const pageTitle = ({ percent, waiting }, fresh) => {
-    const more = waiting ? ` · ${waiting} waiting` : "";
-    if (percent !== null && percent !== undefined) return `(${percent} %${more}) Kinora`;
-    return waiting ? `(${waiting} waiting) Kinora` : fresh ? "✓ Kinora" : "Kinora";
+    const more = waiting ? say("{count} waiting", { count: waiting }) : "";
+    if (percent !== null && percent !== undefined) return `(${[`${percent} %`, more].filter(Boolean).join(" · ")}) Kinora`;
+    return waiting ? `(${more}) Kinora` : fresh ? "✓ Kinora" : "Kinora";
   };
 
   // What has ended since the last look; everything is old at the first one.
   const ended = (known, news) => (known ? news.filter(({ id, state }) => known.get(id) !== state) : []);
 
   const announcement = ({ state, title }) =>
-    ({ done: ["Your clip is done", title], failed: ["A clip could not be made", title] })[state];
+    ({ done: [say("Your clip is done"), title], failed: [say("A clip could not be made"), title] })[state];
 
   globalThis.kinora = Object.assign(globalThis.kinora ?? {}, { pageTitle, ended, announcement });
   if (typeof HTMLElement === "undefined") return;
@@ -38,20 +40,20 @@
       if (this.drawer) return;
       this.rows = new Map();
       this.count = made("span", { className: "queue-count" });
-      this.chip = made("button", { type: "button", className: "queue-chip", onclick: () => this.open(!this.isOpen) }, "Queue", this.count);
+      this.chip = made("button", { type: "button", className: "queue-chip", onclick: () => this.open(!this.isOpen) }, say("Queue"), this.count);
       this.chip.setAttribute("aria-controls", "queue-drawer");
       this.summary = made("p", { className: "queue-summary" });
       this.pausing = made("div", { className: "queue-actions" });
       this.list = made("ol", { className: "queue-list" });
       this.ended = made("ol", { className: "queue-list" });
-      this.endedTitle = made("h3", { textContent: "Not made" });
+      this.endedTitle = made("h3", { textContent: say("Not made") });
       this.drawer = made("section", { id: "queue-drawer", className: "queue-drawer" },
-        made("header", {}, made("h2", { textContent: "Queue" }),
-          made("button", { type: "button", textContent: "Close", onclick: () => this.open(false) })),
+        made("header", {}, made("h2", { textContent: say("Queue") }),
+          made("button", { type: "button", textContent: say("Close"), onclick: () => this.open(false) })),
         this.summary, this.pausing, this.list, this.endedTitle, this.ended,
-        made("footer", {}, made("p", { textContent: "When a clip is done" }), option("notify"), option("sound")),
+        made("footer", {}, made("p", { textContent: say("When a clip is done") }), option("notify"), option("sound")),
       );
-      this.drawer.setAttribute("aria-label", "Queue");
+      this.drawer.setAttribute("aria-label", say("Queue"));
       this.drawer.addEventListener("keydown", (event) => {
         if (event.key !== "Escape") return;
         this.open(false);
@@ -113,7 +115,7 @@
         bar: made("div", { className: "bar" }, made("i")), actions: made("div", { className: "queue-actions" }),
       };
       row.bar.setAttribute("role", "progressbar");
-      row.bar.setAttribute("aria-label", "Progress");
+      row.bar.setAttribute("aria-label", say("Progress"));
       const text = made("div", { className: "queue-text" }, row.title, row.about, row.line, row.bar, row.actions);
       row.item = made("li", {}, made("div", { className: "queue-picture" }, row.picture), text);
       this.rows.set(id, row);

@@ -1,5 +1,6 @@
 // The table of scenes (see scenes.py). The text behind it is the truth: "0-2: what happens", one scene a line.
 (() => {
+  const say = (...given) => globalThis.kinora.say(...given);
   const LINE = /^\s*(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?)\s*:\s*(.*?)\s*$/;
   const rounded = (seconds) => Number(seconds.toFixed(2));
 
@@ -40,7 +41,9 @@
   // What stands below the table: how long the scenes are together, and what that means for the clip.
   const lengthOfScenes = (scenes, most) => {
     const sum = total(scenes);
-    return sum > most + 0.05 ? `${sum} s in all: this model makes at most ${most} s, the rest is left out` : `${sum} s in all`;
+    return sum > most + 0.05
+      ? say("{sum} s in all: this model makes at most {most} s, the rest is left out", { sum, most })
+      : say("{sum} s in all", { sum });
   };
 
   // The clip is as long as its scenes; without any, as it was.
@@ -86,14 +89,14 @@
       const last = this.scenes.length - 1;
       this.place.replaceChildren(...this.scenes.map((scene, index) => this.row(scene, index, last)));
       this.sum = made("span", { role: "status" });
-      const add = made("button", { type: "button", textContent: last < 0 ? "Split into scenes" : "Add a scene" });
+      const add = made("button", { type: "button", textContent: last < 0 ? say("Split into scenes") : say("Add a scene") });
       add.addEventListener("click", () => {
         const length = rounded(this.usual);
         if (last < 0) this.scenes = [{ text: "", seconds: length }, { text: "", seconds: length }];
         else this.scenes.push({ text: "", seconds: this.scenes[last].seconds });
         this.write(true, this.scenes.length - (last < 0 ? 2 : 1));
       });
-      const asText = made("button", { type: "button", textContent: "As text" });
+      const asText = made("button", { type: "button", textContent: say("As text") });
       asText.addEventListener("click", () => this.board.classList.toggle("written"));
       this.place.append(made("div", { className: "foot" }, ...(foreign ? [] : [add]), asText, this.sum));
       this.foot();
@@ -111,12 +114,12 @@
     }
 
     row(scene, index, last) {
-      const name = `scene ${index + 1}`;
-      const text = made("textarea", { value: scene.text, rows: 1, placeholder: "What happens" });
-      text.setAttribute("aria-label", `What happens in ${name}`);
+      const number = index + 1;
+      const text = made("textarea", { value: scene.text, rows: 1, placeholder: say("What happens") });
+      text.setAttribute("aria-label", say("What happens in scene {number}", { number }));
       text.addEventListener("input", () => { scene.text = text.value; this.write(false); });
       const seconds = made("input", { type: "number", min: 0.1, step: 0.5, value: scene.seconds });
-      seconds.setAttribute("aria-label", `Seconds of ${name}`);
+      seconds.setAttribute("aria-label", say("Seconds of scene {number}", { number }));
       seconds.addEventListener("input", () => {
         if (!(Number(seconds.value) > 0)) return;
         scene.seconds = rounded(Number(seconds.value));
@@ -132,9 +135,9 @@
       const moves = made(
         "div",
         { className: "moves" },
-        button("↑", `Move ${name} up`, index === 0, () => { this.scenes = moved(this.scenes, index, -1); this.write(true, index - 1); }),
-        button("↓", `Move ${name} down`, index === last, () => { this.scenes = moved(this.scenes, index, 1); this.write(true, index + 1); }),
-        button("✕", `Remove ${name}`, false, () => { this.scenes.splice(index, 1); this.write(true, Math.max(0, index - 1)); }),
+        button("↑", say("Move scene {number} up", { number }), index === 0, () => { this.scenes = moved(this.scenes, index, -1); this.write(true, index - 1); }),
+        button("↓", say("Move scene {number} down", { number }), index === last, () => { this.scenes = moved(this.scenes, index, 1); this.write(true, index + 1); }),
+        button("✕", say("Remove scene {number}", { number }), false, () => { this.scenes.splice(index, 1); this.write(true, Math.max(0, index - 1)); }),
       );
       return made("div", { className: "scene" }, made("b", { textContent: index + 1 }), text, made("div", { className: "seconds" }, seconds), moves);
     }

@@ -19,7 +19,7 @@ from studio.changing import Choice
 from studio.page import markup
 from studio.page.machine import Machine
 from studio.page.markup import Line, Row
-from studio.page.plumbing import HIDDEN, PRIVATE, Updates
+from studio.page.plumbing import HIDDEN, PRIVATE, Updates, script
 from studio.service import Studio
 from studio.settings import SOURCES
 
@@ -33,6 +33,7 @@ ELSEWHERE = "Who reaches this page, and what signs its clips, is set where it is
 _LONGEST = 500  # a path is of use only whole
 _GROUPS = (
     ("Making clips", ("memory_gb", "devices", "split", "precision", "attention", "preload")),
+    ("Page", ("language",)),
     ("Prompts, clips and network", ("refiner", "metadata", "offline")),
     ("Folders", ("outputs", "models", "adapters")),
 )
@@ -82,7 +83,8 @@ class SettingsTab:
             save = gr.Button("Save", variant="primary", size="lg", elem_id="settings-save")
         fields = [*self.fields.values()]
         opened.select(self.open, None, [self.said, self.shown, *fields], **HIDDEN)
-        save.click(self.save, fields, [self.said, *fields], **PRIVATE)
+        saved = save.click(self.save, fields, [self.said, *fields], **PRIVATE)
+        saved.then(None, [self.fields["language"], self.said], None, js=script("speak"), **PRIVATE)
 
     def open(self) -> Updates:
         """What the settings file says now, and what was given otherwise: folders stand in no page that is not asked."""
@@ -144,5 +146,6 @@ def _field(choice: Choice) -> Component:
     if isinstance(choice.value, bool):
         return gr.Checkbox(**shared)
     if source.choices:
-        return gr.Dropdown([*source.choices], **shared)
+        named = zip(source.names or source.choices, source.choices, strict=True)
+        return gr.Dropdown([*named], filterable=False, **shared)
     return gr.Textbox(placeholder=source.default, max_lines=1, **shared)

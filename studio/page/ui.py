@@ -20,7 +20,6 @@ from studio.page.queue_panel import QueuePanel
 from studio.page.settings_tab import SettingsTab
 from studio.page.theme import THEME
 from studio.service import Studio
-from studio.settings import Settings
 
 HERE = Path(__file__).parent
 # What gradio keeps of a browser, or of a program that calls, is half a megabyte: the oldest is forgotten first.
@@ -29,8 +28,8 @@ STYLES = (
     "page.css", "scenes.css", "start_from.css", "mend.css", "compare.css", "history.css", "queue.css", "settings.css",
 )  # fmt: skip
 SCRIPTS = (
-    "page.js", "kept_form.js", "scenes.js", "crop.js", "force.js", "mend.js", "keys.js", "compare.js", "history.js",
-    "preferences.js", "queue.js",
+    "language.js", "page.js", "kept_form.js", "scenes.js", "crop.js", "force.js", "mend.js", "keys.js", "compare.js",
+    "history.js", "preferences.js", "queue.js",
 )  # fmt: skip
 SHARED = "This studio is shared: clips are kept for an hour, so download those you want to keep."
 LOGO = (HERE / "logo.svg").read_text(encoding="utf-8")
@@ -38,7 +37,9 @@ LOGO = (HERE / "logo.svg").read_text(encoding="utf-8")
 
 def build(studio: Studio) -> gr.Blocks:
     """The page of a studio, not yet served."""
-    with Page(title="Kinora", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as page:
+    with Page(
+        studio.language, title="Kinora", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True
+    ) as page:
         api.expose(studio)  # first, so that its names are the plain ones
         # The secret only tells this page's entry from others in the browser: gradio ships it to every visitor.
         browser = gr.BrowserState({}, storage_key="kinora", secret="kinora")
@@ -77,13 +78,14 @@ def launch(studio: Studio, page: gr.Blocks) -> Any:
     Raises:
         OSError, ValueError, ImportError: gradio could not serve it.
     """
-    settings = studio.settings
     page.queue(default_concurrency_limit=8)
     with contextlib.redirect_stdout(io.StringIO()):  # gradio tells of MCP's address even where it is to be quiet
-        return _launch(page, settings)
+        return _launch(page, studio)
 
 
-def _launch(page: gr.Blocks, settings: Settings) -> Any:
+def _launch(page: gr.Blocks, studio: Studio) -> Any:
+    settings = studio.settings
+    gate = Middleware(Gate, settings=settings)
     return page.launch(
         server_name=f"[{settings.host}]" if ":" in settings.host else settings.host,
         server_port=settings.port,
@@ -100,7 +102,7 @@ def _launch(page: gr.Blocks, settings: Settings) -> Any:
         footer_links=["api"],
         max_file_size=MOST_UPLOAD_BYTES,
         state_session_capacity=MOST_SESSIONS,
-        app_kwargs={"middleware": [Middleware(Gate, settings=settings), Middleware(FrontPage, settings=settings)]},
+        app_kwargs={"middleware": [gate, Middleware(FrontPage, settings=settings, language=studio.language)]},
         # gradio would look for its own page and give up after 3 s, though it answers: a busy machine takes longer.
         _frontend=False,
         theme=THEME,

@@ -33,6 +33,7 @@ WRITTEN: dict[str, tuple[Any, Any]] = {
     "compile": ("auto", "auto"),
     "refiner": ("qwen-3b", "qwen-3b"),
     "metadata": (False, False),
+    "language": ("zh", "zh"),
     "preload": (False, False),
     "offline": (True, True),
 }
@@ -62,7 +63,8 @@ def test_every_setting_that_the_page_changes_gets_into_the_file_and_a_start_read
     said = changing.change(studio, {name: value for name, (value, _) in WRITTEN.items()})
     assert said[0] == 'Saved in "kinora.toml".'
     assert said[1] == "Memory (GB) and Settings inside clips: from the next clip on."
-    assert "Devices" in said[2] and said[2].endswith("once Kinora is started again.")
+    assert said[2] == "Language: once the page is loaded again."
+    assert "Devices" in said[3] and said[3].endswith("once Kinora is started again.")
     assert in_file(folder) == {name: value for name, (_, value) in WRITTEN.items()}
     now = from_environment()
     assert (now.devices, now.metadata, now.offline, now.refiner) == (("cpu", "cpu:1"), False, True, "qwen-3b")
@@ -75,6 +77,13 @@ def test_what_counts_at_once_is_told_to_the_executor(studio: Studio) -> None:
     assert studio.executor.limits() == {"": 6.5} and studio.executor._settings.metadata is False
     changing.change(studio, {"memory_gb": "", "metadata": True})
     assert studio.executor.limits() == {} and studio.executor._settings.metadata is True
+
+
+def test_the_language_holds_at_once(studio: Studio, folder: Path) -> None:
+    assert "Language: once the page is loaded again." in changing.change(studio, {"language": "zh"})
+    assert studio.language.of("en") == "zh" and in_file(folder) == {"language": "zh"}
+    changing.change(studio, {"language": "auto"})
+    assert studio.language.of("en") == "en" and in_file(folder) == {}
 
 
 def test_what_else_stands_in_the_file_stays_and_a_default_goes_out_of_it(studio: Studio, folder: Path) -> None:

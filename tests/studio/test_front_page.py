@@ -12,7 +12,7 @@ from tests.studio.server import Server
 from tests.studio.test_gate import ask
 
 
-def answers(page: FrontPage, *requests: dict[str, Any]) -> list[tuple[int, bytes]]:
+def answers(page: FrontPage, *requests: dict[str, Any], headers: int = 2) -> list[tuple[int, bytes]]:
     async def one(request: dict[str, Any]) -> tuple[int, bytes]:
         said: list[Any] = []
 
@@ -21,17 +21,17 @@ def answers(page: FrontPage, *requests: dict[str, Any]) -> list[tuple[int, bytes
             if "headers" in message:
                 message["headers"].append((b"added", b"by what stands outside"))
 
-        headers = [(name.encode(), value.encode()) for name, value in request.pop("headers", {}).items()]
+        given = [(name.encode(), value.encode()) for name, value in request.pop("headers", {}).items()]
         scope = {
             "type": "http",
             "method": "GET",
             "path": "/",
             "query_string": b"",
             "scheme": "http",
-            "headers": headers,
+            "headers": given,
         }
         await page(scope | request, None, send)
-        assert len(said[0]["headers"]) == 2
+        assert len(said[0]["headers"]) == headers
         return said[0]["status"], b"".join(message.get("body", b"") for message in said[1:])
 
     return [awaited(one(request)) for request in requests]
