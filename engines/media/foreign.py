@@ -1,7 +1,7 @@
 """The settings that a video of another program, or of Kinora, tells of its making. Untrusted: only values are taken.
 
-Wan2GP writes one JSON into the comment, ComfyUI its graph under "prompt", the nodes for videos (VHS) that graph in the
-comment, SD.Next a text in the manner of A1111. Nothing that is read is used as a path or as code.
+Wan2GP writes one JSON into the comment, ComfyUI its graph under "prompt" and "workflow" (comfy.py), its video nodes
+(VHS) that graph in the comment, SD.Next a text in the manner of A1111. Nothing of it is used as a path or as code.
 """
 
 from __future__ import annotations
@@ -9,18 +9,20 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from engines.errors import MediaError
-from engines.media import metadata
+from engines.media import comfy, metadata
 from engines.media.clips import open_container
 from engines.media.metadata import MAX_BYTES, Metadata
 
 _MOST_TEXT = 20_000
-_MOST_NODES = 2_000
+_PNG = b"\x89PNG\r\n\x1a\n"
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 # What others call a setting -> the name of ours.
@@ -29,11 +31,7 @@ _WAN2GP = {
     "video_length": "frames", "guidance_scale": "guidance_scale", "flow_shift": "shift",
 }  # fmt: skip
 _A1111 = {"steps": "steps", "seed": "seed", "cfg scale": "guidance_scale", "frames": "frames", "shift": "shift"}
-_COMFY = {
-    "seed": "seed", "noise_seed": "seed", "steps": "steps", "cfg": "guidance_scale", "shift": "shift", "width": "width",
-    "height": "height", "length": "frames", "num_frames": "frames",
-}  # fmt: skip
-_WHOLE = ("seed", "steps", "frames", "width", "height")
+_WHOLE = ("seed", "steps", "frames", "width", "height", "fps")
 
 
 @dataclass(frozen=True)
@@ -52,31 +50,52 @@ class Told:
 
 
 def read(path: Path) -> Told | None:
-    """The settings in a video's own metadata; None where there are none that are known here.
+    """The settings in a video's own metadata, or in a PNG file's; None where there are none that are known here.
 
     Raises:
-        MediaError: it is no video.
+        MediaError: it is no video, or damaged.
     """
-    import av
-
-    try:
-        with open_container(path) as container:
-            tags = {key.lower(): value for key, value in container.metadata.items() if len(value) <= MAX_BYTES}
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise MediaError("This video is damaged, so it tells nothing of its making.") from error
+    tags = _tags(path)
     comment = tags.get("comment", "")
     if own := metadata.parse(comment) or metadata.parse(tags.get("kinora", "")):
         return Told("Kinora", own=own)
     for text in (tags.get("prompt", ""), comment):
         values = _object(text)
-        if graph := _graph(values):
+        if graph := comfy.graph_of(values, _object):
             return Told("ComfyUI", _of_graph(graph))
         if values is not None and "prompt" in values and ("video_length" in values or "model_type" in values):
             return Told("Wan2GP", _of_wan2gp(values))
     for text in (comment, tags.get("description", ""), tags.get("parameters", "")):
         if re.search(r"\bSteps: \d", text):
             return Told("SD.Next", _of_infotext(text))
+    if graph := comfy.graph_of({"workflow": tags.get("workflow", "")}, _object):
+        return Told("ComfyUI", _of_graph(graph))
     return None
+
+
+def _tags(path: Path) -> dict[str, str]:
+    """What a video, or a PNG file, says of itself, by names in small letters."""
+    import av
+
+    with path.open("rb") as file:
+        is_png = file.read(len(_PNG)) == _PNG
+    try:
+        if is_png:  # ComfyUI and its nodes for videos keep the graph in a picture beside the clip
+            with Image.open(path) as picture:
+                said: dict[Any, Any] = dict(picture.info)
+        else:
+            with open_container(path) as container:
+                said = dict(container.metadata)
+    except (av.FFmpegError, OSError, ValueError, SyntaxError) as error:
+        raise MediaError("This video is damaged, so it tells nothing of its making.") from error
+    return {
+        str(name).lower(): value for name, value in said.items() if isinstance(value, str) and len(value) <= MAX_BYTES
+    }
+
+
+def _of_graph(graph: comfy.Graph) -> dict[str, str | int | float]:
+    found = comfy.settings(graph, text=_text, number=_number)
+    return {name: int(value) if name in _WHOLE else value for name, value in found.items()}
 
 
 def _object(text: Any) -> dict[str, Any] | None:
@@ -106,58 +125,6 @@ def _of_infotext(text: str) -> dict[str, str | int | float]:
         found |= {"width": int(size[1]), "height": int(size[2])}
     texts = {"prompt": prompt.strip().rstrip(","), "negative_prompt": negative.strip().rstrip(",")}
     return found | {name: plain for name, said in texts.items() if (plain := _text(said))}
-
-
-def _graph(values: Any) -> dict[str, Any] | None:
-    """A ComfyUI graph in its API form, alone or under "prompt"; None for anything else."""
-    for held in (values, _object(values.get("prompt")) if isinstance(values, Mapping) else None):
-        if isinstance(held, dict) and 0 < len(held) <= _MOST_NODES:
-            nodes = [node for node in held.values() if isinstance(node, dict) and "class_type" in node]
-            if nodes and len(nodes) >= len(held) / 2:
-                return held
-    return None
-
-
-def _of_graph(graph: Mapping[str, Any]) -> dict[str, str | int | float]:
-    """The first values of their names in a graph, and the texts that its sampler is given."""
-    found: dict[str, str | int | float] = {}
-    texts: dict[str, str] = {}
-    for node in graph.values():
-        inputs = node.get("inputs") if isinstance(node, dict) else None
-        if not isinstance(inputs, dict):
-            continue
-        found = _named(inputs, _COMFY) | found
-        for ours, theirs in (("prompt", "positive"), ("negative_prompt", "negative")):
-            if theirs in inputs and ours not in texts and (said := _followed(graph, inputs[theirs])):
-                texts[ours] = said
-    if "prompt" not in texts and (said := next(_texts(graph), "")):
-        texts["prompt"] = said
-    return found | texts
-
-
-def _followed(graph: Mapping[str, Any], link: Any, depth: int = 0) -> str:
-    """The text at the end of a link [node, output], through at most a few nodes."""
-    if isinstance(link, str):
-        return _text(link)
-    if not (isinstance(link, list) and link) or depth > 8:
-        return ""
-    node = graph.get(str(link[0]))
-    inputs = node.get("inputs") if isinstance(node, dict) else None
-    if not isinstance(inputs, dict):
-        return ""
-    for name in ("text", "prompt", "positive_prompt", "conditioning", "positive", "value", "string"):
-        if name in inputs and (said := _followed(graph, inputs[name], depth + 1)):
-            return said
-    return ""
-
-
-def _texts(graph: Mapping[str, Any]) -> Iterator[str]:
-    """Every text of a graph that may be a prompt, in order."""
-    for node in graph.values():
-        inputs = node.get("inputs") if isinstance(node, dict) else None
-        for name in ("text", "prompt", "positive_prompt"):
-            if isinstance(inputs, dict) and isinstance(inputs.get(name), str) and (said := _text(inputs[name])):
-                yield said
 
 
 def _named(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, str | int | float]:

@@ -18,8 +18,9 @@ from studio.page.plumbing import HIDDEN
 from studio.page.uploads import received
 from studio.service import Studio
 
-HELP = "A video of Kinora, Wan2GP, ComfyUI or SD.Next, of at most 50 MB. Drop it anywhere on the page."
+HELP = "A video of Kinora, Wan2GP, ComfyUI or SD.Next, or a PNG file of theirs. Drop a video anywhere on the page."
 NOTHING = "This video tells nothing of its making that is known here."
+NO_NODE = "It was made by ComfyUI, but none of its nodes is known here: write its settings yourself."
 _SHOWN = 300
 
 
@@ -37,7 +38,7 @@ def render(studio: Studio) -> Reader:
     """Draw the fold."""
     with gr.Accordion("Read the settings of a video", open=False, elem_id="history-import"):
         gr.HTML(markup.lines([Line(HELP)]), elem_classes="hint")
-        kinds = [".mp4", ".mkv", ".webm", ".mov"]
+        kinds = [".mp4", ".mkv", ".webm", ".mov", ".png"]
         file = gr.File(file_types=kinds, show_label=False, height=120, elem_id="history-import-file")
         said = gr.HTML(elem_id="history-import-said")
         with gr.Row(elem_classes="pills"):
@@ -117,7 +118,8 @@ class Importing:
         rows = [Row("Made with", told.program), Row("For", spec.title)]
         rows += [Row(titles[name], _short(value)) for name, value in found.values.items() if value not in ("", None)]
         pictures = "Pictures are not in the file: add them to the form." if told.own and told.own.inputs else ""
-        return markup.table(rows) + markup.lines([Line(found.sentence), Line(pictures)])
+        unknown = NO_NODE if told.own is None and not told.settings else ""
+        return markup.table(rows) + markup.lines([Line(found.sentence), Line(pictures), Line(unknown)])
 
 
 def _short(value: Any) -> str:

@@ -79,6 +79,12 @@
     return /\bwaiting\b/.test(kind) ? say("Waiting") : /\bfailed\b/.test(kind) ? say("Not made") : /\bempty\b/.test(kind) ? "" : say("Clip");
   };
 
+  // What became of the clip that is shown: it has "begun" to be made, or is "done" just now; else "".
+  const followed = (before, now) => {
+    const busy = (state) => state === "running" || state === "waiting";
+    return busy(now) && !busy(before) ? "begun" : now === "done" && busy(before) ? "done" : "";
+  };
+
   // ---- what gradio's events do to the page
 
   // The clip itself shows which frame is picked: its video stops there.
@@ -94,7 +100,7 @@
 
   globalThis.kinora = {
     ...globalThis.kinora, constant, startFrom, promptCount, presetSteps, framesFromSeconds, secondsFromFrames, seedField, settingsLine, enlargement, showFrame,
-    resultWords,
+    resultWords, followed,
   };
   if (typeof document === "undefined") return;
 
@@ -108,8 +114,10 @@
 
   // Buttons that need their context in their name.
   const label = () => {
-    for (const name of GRADIOS) {
-      if (say(name) !== name) document.querySelectorAll(`[aria-label="${name}"]`).forEach((one) => one.setAttribute("aria-label", say(name)));
+    for (const attribute of ["aria-label", "title"]) {
+      for (const name of GRADIOS.filter((one) => say(one) !== one)) {
+        document.querySelectorAll(`[${attribute}="${name}"]`).forEach((one) => one.setAttribute(attribute, say(name)));
+      }
     }
     document.querySelectorAll(".slots").forEach((board) =>
       board.querySelectorAll(".slot").forEach((slot, index) => {
@@ -140,14 +148,28 @@
     if (!card?.matches(".empty") && spoken.textContent !== words) spoken.textContent = words;
   };
 
-  // On a phone the result stands below the form: go there.
-  let wasActive = false;
+  // On a phone the result stands below the form. The page goes there when a clip begins, and once more when it is done,
+  // unless somebody writes, or has gone elsewhere since.
+  const FIELD = "textarea, input:not([type=checkbox], [type=radio], [type=button])";
+  let before = { place: "", state: "" };
+  let left = false;
+  const show = (element) => {
+    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    element.scrollIntoView({ block: "start", behavior: still ? "auto" : "smooth" });
+  };
   const follow = () => {
     const card = currentCard();
-    const active = card?.matches(".running, .waiting") ?? false;
-    if (active && !wasActive && onPhone()) card.scrollIntoView({ block: "start", behavior: "smooth" });
-    wasActive = active;
+    const now = {
+      place: card?.closest(".status")?.id ?? "",
+      state: ["running", "waiting", "done"].find((state) => card?.matches(`.${state}`)) ?? "",
+    };
+    const step = now.place === before.place ? followed(before.state, now.state) : ""; // another tab is no step
+    const elsewhere = left || document.activeElement?.matches(FIELD);
+    if (onPhone() && (step === "begun" || (step === "done" && !elsewhere))) show(card);
+    if (step === "begun") left = false;
+    before = now;
   };
+  for (const gesture of ["touchmove", "wheel"]) addEventListener(gesture, () => { left = true; }, { passive: true });
 
   // From then on a button beside Generate says how it stands, and leads there.
   const lead = () => {
@@ -157,7 +179,7 @@
     let button = dock.querySelector(".to-result");
     if (!button) {
       button = Object.assign(document.createElement("button"), { className: "to-result", type: "button" });
-      button.addEventListener("click", () => currentCard()?.scrollIntoView({ block: "start", behavior: "smooth" }));
+      button.addEventListener("click", () => currentCard() && show(currentCard()));
       dock.append(button);
     }
     const words = resultWords(card.className, card.querySelector("[role=progressbar]")?.getAttribute("aria-valuenow"));

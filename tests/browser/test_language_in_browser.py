@@ -24,7 +24,7 @@ SEEN = """() => {
   return [...said];
 }"""
 # What is written as it is in every language: keys and values of settings, sources of values, a mark of gradio's own.
-AS_IT_IS = re.compile(r"--\w+|KINORA_\w+|\w+_\w+|kinora\.toml|https?:\S+|/\S+")
+AS_IT_IS = re.compile(r"\bAPI\b|true|false|--\w+|KINORA_\w+|\w+_\w+|kinora\.toml|https?:\S+|/\S+")
 
 
 def english(page) -> list[str]:

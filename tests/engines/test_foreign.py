@@ -9,6 +9,8 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from engines.errors import MediaError
 from engines.media import foreign
@@ -76,6 +78,76 @@ def test_videos_of_other_programs_tell_their_settings(
 ) -> None:
     told = foreign.read(video(tmp_path / f"clip{suffix}", tags, custom=custom))
     assert (told.program, told.settings) == (program, settings)
+
+
+# The same graph as it was drawn, saved without the form that was run; and one whose numbers come through links.
+DRAWN = {
+    "nodes": [
+        {"id": 3, "type": "KSampler", "widgets_values": [42, "randomize", 20, 6.0, "uni_pc", "simple", 1],
+         "inputs": [{"name": "positive", "link": 4}, {"name": "negative", "link": 6}, {"name": "model", "link": None}]},
+        {"id": 6, "type": "CLIPTextEncode", "widgets_values": ["a robot dances"]},
+        {"id": 7, "type": "CLIPTextEncode", "widgets_values": ["ugly"]},
+        {"id": 30, "type": "ImageResize", "widgets_values": [64, 64]},
+        {"id": 40, "type": "WanImageToVideo", "widgets_values": [832, 480, 33, 1]},
+        {"id": 48, "type": "ModelSamplingSD3", "widgets_values": [8]},
+        {"id": 50, "type": "VHS_VideoCombine", "widgets_values": {"frame_rate": 16, "filename_prefix": "/secret/clip"}},
+        {"id": 51, "type": "SomebodysOwn", "widgets_values": [1, 2]},
+    ],
+    "links": [[4, 6, 0, 3, 1, "CONDITIONING"], [6, 7, 0, 3, 2, "CONDITIONING"], ["odd"], None],
+}  # fmt: skip
+LINKED = GRAPH | {
+    "2": {"class_type": "LoadImage", "inputs": {"width": 9, "height": 9, "seed": 1}},
+    "3": {"class_type": "KSampler", "inputs": GRAPH["3"]["inputs"] | {"seed": ["60", 0], "steps": ["3", 0]}},
+    "50": {"class_type": "CreateVideo", "inputs": {"fps": ["61", 0]}},
+    "60": {"class_type": "PrimitiveInt", "inputs": {"value": 42}},
+    "61": {"class_type": "PrimitiveFloat", "inputs": {"value": 24.0}},
+    "62": {"class_type": "BasicScheduler", "inputs": {"steps": 20}},
+}
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".png"])
+@pytest.mark.parametrize(
+    ("tags", "settings"),
+    [
+        ({"workflow": json.dumps(DRAWN)}, COMFY | {"fps": 16}),
+        ({"prompt": "", "workflow": json.dumps(DRAWN)}, COMFY | {"fps": 16}),
+        ({"prompt": json.dumps(LINKED), "workflow": json.dumps(DRAWN)}, COMFY | {"fps": 24}),
+        ({"workflow": json.dumps({"nodes": [{"id": 1, "type": "SomebodysOwn", "widgets_values": [3]}]})}, {}),
+    ],
+    ids=["drawn", "empty", "linked", "unknown"],
+)
+def test_a_graph_is_read_as_it_was_run_or_drawn(tmp_path: Path, suffix: str, tags: dict, settings: dict) -> None:
+    path = tmp_path / f"clip{suffix}"
+    told = foreign.read(picture(path, tags) if suffix == ".png" else video(path, tags, custom=True))
+    assert told is not None and (told.program, told.settings) == ("ComfyUI", settings)
+    assert "secret" not in json.dumps(told.settings)
+
+
+def picture(path: Path, tags: dict[str, str]) -> Path:
+    """A small PNG file with these texts."""
+    texts = PngInfo()
+    for name, text in tags.items():
+        texts.add_text(name, text, zip=len(text) > 500)
+    Image.new("RGB", (8, 8)).save(path, pnginfo=texts)
+    return path
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        {"nodes": 3}, {"nodes": []}, {"nodes": [None, 3, {"type": 4}, {"id": 1}]},
+        {"nodes": [{"type": "KSampler"}] * 5000},
+        {"nodes": [{"id": 1, "type": "KSampler", "widgets_values": [[["x"]], {}, None, True]}], "links": {"a": 1}},
+        {"nodes": [{"id": 1, "type": "KSampler", "inputs": [{"name": "positive", "link": 1}]}], "links": [[1, 1, 0]]},
+    ],
+)  # fmt: skip
+def test_graphs_that_mean_no_good_tell_nothing(tmp_path: Path, drawn: Any) -> None:
+    for path in (picture(tmp_path / "a.png", {"workflow": json.dumps(drawn)}),):
+        told = foreign.read(path)
+        assert told is None or told.settings == {}
+    (tmp_path / "b.png").write_bytes(path.read_bytes()[:20])
+    with pytest.raises(MediaError, match="damaged"):
+        foreign.read(tmp_path / "b.png")
 
 
 def test_our_own_videos_tell_everything(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""The texts of the sources as a catalogue names them: literals as they are, f-strings with their values as {0}, {1}."""
+"""The texts of the sources as a catalogue names them: literals as they are, f-strings with their values as {0}, {1}.
+
+python -m tests.studio.sentences tells what a catalogue lacks, and what of it is of nothing any more.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+
+from studio.catalogue import FOLDER, bare, entries
 
 ROOT = Path(__file__).parents[2]
 # What never reaches the page: training and measuring, the command line's own words, what a language model is told, the
@@ -116,3 +121,18 @@ def titles_of_examples() -> set[str]:
     """What the shipped examples are called."""
     files = sorted((ROOT / "assets" / "examples").glob("*.json"))
     return {one["title"] for path in files for one in json.loads(path.read_text(encoding="utf-8"))}
+
+
+def main() -> None:
+    """Print what a catalogue lacks and what of it is of nothing, to be mended by hand."""
+    for path in sorted(FOLDER.glob("*.po")):
+        known = {bare(entry.msgid) for entry in entries(path)}
+        spoken = {text for one in spoken_modules() for text in texts(one) if is_sentence(text)} | said_by_scripts()
+        there = {bare(text) for one in modules() for text in texts(one)}
+        there |= {bare(text) for text in strings_of_scripts() | titles_of_examples()}
+        print(path.name, *(f"lacks   {text!r}" for text in sorted(spoken) if bare(text) not in known), sep="\n")
+        print(*(f"unused  {text!r}" for text in sorted(known - there)), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

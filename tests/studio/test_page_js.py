@@ -251,3 +251,11 @@ def test_a_click_moves_the_point_alone_and_nothing_leaves_its_range() -> None:
     click, far = called(("forceOf", [[0.2, 0.4], [0.21, 0.4], 1.0]), ("forceOf", [[-0.1, 1.2], [3.0, -4.0], 1.0]))
     assert click == {"force_x": 0.2, "force_y": 0.6}
     assert (far["force_x"], far["force_y"], far["force_strength"]) == (0, 0, 1) and 0 <= far["force_angle"] < 360
+
+
+@needs_node
+def test_the_page_follows_a_clip_when_it_begins_and_when_it_is_done() -> None:
+    steps = [("", "running"), ("", "waiting"), ("done", "waiting"), ("waiting", "running"), ("running", "done"),
+             ("", "done"), ("running", ""), ("done", "done")]  # fmt: skip
+    found = called(*(("followed", [*step]) for step in steps))
+    assert found == ["begun", "begun", "begun", "", "done", "", "", ""]
