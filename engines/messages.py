@@ -109,11 +109,16 @@ Command = Annotated[Allow | LookIn | Generate | Ask | Cancel | Hold | Free | Shu
 
 
 class Ready(_Message):
-    """The worker takes commands; nothing heavy is loaded yet."""
+    """The worker takes commands; nothing heavy is loaded yet.
+
+    `lacking` are the models ("engine/model") whose files are not there. Only a worker on another machine tells them,
+    also later: of this one the studio knows.
+    """
 
     message: Literal["ready"] = "ready"
     device: str
     pid: int
+    lacking: tuple[str, ...] = ()
 
 
 class JobEvent(_Message):
@@ -145,7 +150,10 @@ class Held(_Message):
 
 
 class Status(_Message):
-    """Who is where and how big; sent after every job and when memory was freed. Zeros until the device was used."""
+    """Who is where and how big; sent after every job and when memory was freed. Zeros until the device was used.
+
+    `half` is the half precision that a device of another machine multiplies itself, as in planning.Abilities.
+    """
 
     message: Literal["status"] = "status"
     device: str
@@ -153,6 +161,7 @@ class Status(_Message):
     budget_bytes: int = 0
     free_bytes: int = 0
     total_bytes: int = 0
+    half: str = ""
 
 
 class Leaving(_Message):

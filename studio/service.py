@@ -268,7 +268,8 @@ class Studio:
             return None
         device = next(one for one in devices if one.name == found.name)
         store = None if self.settings.public else self.store
-        told = {"files": self.files, "limits": self.executor.limits(), "workers": len(devices), "store": store}
+        beside = [one for one in devices if one.name.partition("@")[2] == device.name.partition("@")[2]]
+        told = {"files": self.files, "limits": self.executor.limits(), "workers": len(beside), "store": store}
         sharing = estimating.sharing(spec, request, device, devices, self.settings)
         return estimating.outlook(spec, request, device, **told, sharing=sharing, wanted=self.settings.precision)
 

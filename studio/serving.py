@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 import time
+from typing import Any
 
 from engines.errors import StudioError
 from engines.wording import printable
@@ -16,7 +17,14 @@ from studio import browser_files, speech
 from studio.jobs.worker_process import require_devices
 from studio.paths import reason
 from studio.service import Studio, open_studio
-from studio.settings import BadSetting, Settings, check_certificate, check_computing, check_models_folder
+from studio.settings import (
+    BadSetting,
+    Settings,
+    check_certificate,
+    check_cluster,
+    check_computing,
+    check_models_folder,
+)
 
 _LOOK_S = 0.5
 _SWEEP_S = 300.0
@@ -39,15 +47,16 @@ def run(settings: Settings) -> None:
         if os.path.lexists(folder) and not folder.is_dir():
             name = printable(folder.name)
             raise BadSetting(f'A file "{name}" stands where the studio keeps a folder.', hint="Move it elsewhere.")
-    if settings.devices and not settings.in_event:
+    if settings.cluster:
+        check_cluster(settings)
+    elif settings.devices and not settings.in_event:
         require_devices(settings.devices)
     speech.say("Kinora is starting.")
-    from studio.jobs.in_event import InEventExecutor
-    from studio.jobs.local import LocalExecutor
     from studio.page import ui
 
     try:
-        studio = open_studio(settings, InEventExecutor if settings.in_event else LocalExecutor)
+        executor, told = _executor(settings)
+        studio = open_studio(settings, executor, **told)
     except BadSetting:
         raise
     except StudioError as error:
@@ -80,6 +89,19 @@ def run(settings: Settings) -> None:
     finally:
         studio.executor.close()
         studio.store.close()
+
+
+def _executor(settings: Settings) -> tuple[type, dict[str, Any]]:
+    """Who makes the clips, and what it is told beside the settings; raises StudioError where it cannot be had."""
+    if settings.cluster:
+        from studio.cluster.executor import ClusterExecutor
+        from studio.cluster.watch import Watch
+
+        return ClusterExecutor, {"watch": Watch(settings.cluster)}
+    from studio.jobs.in_event import InEventExecutor
+    from studio.jobs.local import LocalExecutor
+
+    return (InEventExecutor if settings.in_event else LocalExecutor), {}
 
 
 def _sweep(studio: Studio) -> None:

@@ -50,6 +50,7 @@ class Settings(MachineSettings):
         outputs: where clips, their settings, uploaded pictures and the job list are kept.
         devices: names such as "cpu" or "cuda:0", one worker process each; empty finds them. A second process on the
             CPU is called "cpu:1".
+        cluster: the head of a Ray cluster whose machines make the clips, "host:port"; "" for this machine's devices.
         split: whether several devices make one clip together, and how: of engines.parallel.choosing.CHOICES.
         names: other names under which a proxy or the network knows this machine.
         root_path: where a proxy serves the page: a path, or a whole address.
@@ -69,6 +70,7 @@ class Settings(MachineSettings):
     outputs: Path = Path("outputs")
     adapters: Path | None = None
     devices: tuple[str, ...] = ()
+    cluster: str = ""
     split: str = choosing.NONE
     host: str = "127.0.0.1"
     port: int = 7860
@@ -188,6 +190,18 @@ def check_compiling(settings: Settings) -> None:
             raise BadSetting(why)
 
 
+def check_cluster(settings: Settings) -> None:
+    """Raise BadSetting where these settings cannot be had from a cluster."""
+    if settings.split != choosing.NONE:
+        raise BadSetting("Machines of a cluster do not make one clip together:", hint="leave --split out.")
+    if settings.devices:
+        raise BadSetting("--devices names what this machine has:", hint="leave it out with --cluster.")
+    if settings.certificate is not None:
+        raise BadSetting("A certificate's key does not leave this machine:", hint="leave --certificate out.")
+    if settings.in_event:
+        raise BadSetting("On ZeroGPU clips are made inside the visitor's call:", hint="leave --cluster out.")
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches what listens on `host`."""
     name = host.strip("[]").lower().rstrip(".")
@@ -215,6 +229,13 @@ def _devices(text: str) -> tuple[str, ...]:
     numbered = iter(processors)
     whole = (next(numbered) if name == "cpu" else "cuda:0" if name == "cuda" else name for name in names)
     return tuple(dict.fromkeys(whole))
+
+
+def _cluster(text: str) -> str:
+    host, _, port = text.strip().rpartition(":")
+    if not re.fullmatch(r"[\w.-]+|\[[\da-fA-F:]+\]", host) or not port.isdecimal() or not 0 < int(port[:9]) < 2**16:
+        raise ValueError("the address of a Ray cluster's head, such as 10.0.0.5:6379")
+    return text.strip()
 
 
 def _one_of(names: Collection[str]) -> Callable[[str], str]:
@@ -300,6 +321,9 @@ SOURCES = (
     Source("devices", "--devices", ("KINORA_DEVICES",), _devices, "NAME",
            "what makes clips: cpu, mps, cuda:0, ...; several with commas", "the best there is", takes=(str, list),
            title="Devices", page="restart"),
+    Source("cluster", "--cluster", ("KINORA_CLUSTER",), _cluster, "ADDRESS",
+           "the machines of a Ray cluster make the clips; the address of its head, such as 10.0.0.5:6379",
+           title="Cluster"),
     Source("split", "--split", ("KINORA_SPLIT",), _one_of(choosing.CHOICES), "HOW",
            f"several devices make one clip together: {', '.join(choosing.CHOICES)}", choosing.NONE,
            title="Several devices", choices=tuple(choosing.CHOICES), page="restart"),

@@ -116,12 +116,13 @@ def test_readme_front_matter_is_what_a_space_needs() -> None:
         "requirements-gpu.txt",
         "requirements-quantised.txt",
         "requirements-credentials.txt",
+        "requirements-cluster.txt",
     ],
 )
 def test_requirements_have_a_floor_and_all_but_torch_a_cap(name: str) -> None:
     lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
     for line in (line for line in lines if line and not line.startswith(("#", "-r "))):
-        assert re.fullmatch(r"torch>=[\d.]+|[\w-]+>=[\d.]+,<\d+", line), line
+        assert re.fullmatch(r"torch>=[\d.]+|[\w-]+(\[\w+\])?>=[\d.]+,<\d+", line), line
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/architecture.md"])

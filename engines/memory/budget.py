@@ -63,8 +63,8 @@ def limits_text(limits: Limits) -> str:
 
 
 def limit_of(limits: Limits, device: str) -> int | None:
-    """The most bytes of a device that may be used; None where nobody says."""
-    stated = limits.get(device, limits.get(""))
+    """The most bytes of a device that may be used; None where nobody says. "cuda:0@box" is "cuda:0" of a machine."""
+    stated = limits.get(device, limits.get(device.partition("@")[0], limits.get("")))
     return None if stated is None else int(stated * 1e9)
 
 

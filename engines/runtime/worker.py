@@ -207,7 +207,7 @@ class Worker:
         os._exit(0)
 
 
-def _protected_stdout() -> TextIO:
+def protected_stdout() -> TextIO:
     """The real stdout for messages alone: whatever libraries print goes to stderr from now on."""
     descriptor = os.dup(1)
     os.dup2(2, 1)
@@ -217,7 +217,7 @@ def _protected_stdout() -> TextIO:
 
 def main() -> int:
     """Serve the studio at the other end of stdin and stdout; returns the exit code."""
-    out = _protected_stdout()
+    out = protected_stdout()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     first = sys.stdin.readline()
     if not first:

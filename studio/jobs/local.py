@@ -40,7 +40,7 @@ _RETRY_S = 1.0
 
 
 @dataclass
-class _Device:
+class Device:
     """A device, the process that owns it now, and what that said of it last."""
 
     state: DeviceState
@@ -76,6 +76,8 @@ class _Question:
 class LocalExecutor:
     """One worker process per device. A worker that dies costs the job it ran and is started again when needed.
 
+    Where workers are is for `_look`, `_words` and `_again` to say, which the executor of a cluster says otherwise.
+
     Args:
         command: the words that start a worker; tests give their own.
         find: the devices of these names, or of the machine; tests give their own.
@@ -90,7 +92,7 @@ class LocalExecutor:
         find: Callable[[Sequence[str]], list[DeviceState]] = find_devices,
     ) -> None:
         self._settings, self._store, self._command, self._find = settings, store, command, find
-        self._devices: dict[str, _Device] = {}
+        self._devices: dict[str, Device] = {}
         self._crews: dict[WorkerProcess, Crew] = {}
         self._questions: dict[str, _Question] = {}
         self._unheard: Counter[str] = Counter()
@@ -100,6 +102,7 @@ class LocalExecutor:
         self._closing = False
         self._recovered = False
         self._hindrance = ""
+        self._changing = False
         self._thread = threading.Thread(target=self._dispatch, name="executor", daemon=True)
 
     def start(self) -> None:
@@ -239,19 +242,16 @@ class LocalExecutor:
 
     def _dispatch(self) -> None:
         """Hand waiting jobs to idle workers until closed. The only thread that begins jobs; nothing ends it."""
-        found = {state.name: _Device(state) for state in self._find(self._settings.devices)}
-        with self._condition:
-            self._devices = found
-            self._condition.notify_all()
         while True:
             with self._condition:
-                wait = _RETRY_S if self._hindrance or self._store.behind else None
+                wait = _RETRY_S if self._hindrance or self._store.behind or self._changing else None
                 self._condition.wait_for(lambda: self._pending or self._closing, timeout=wait)
                 self._pending = False
                 if self._closing:
                     return
             try:
-                for device in found.values():
+                self._look()
+                for device in list(self._devices.values()):
                     if not device.busy:
                         self._ensure_process(device)
                 if self._store.behind:
@@ -269,12 +269,31 @@ class LocalExecutor:
                 log.exception("no job could begin")
                 self._hindrance = OUR_FAULT
 
+    def _look(self) -> None:
+        """Find the devices; those of a machine stay the same."""
+        if not self._devices:
+            found = {state.name: Device(state) for state in self._find(self._settings.devices)}
+            with self._condition:
+                self._devices = found
+                self._condition.notify_all()
+
+    def _words(self, _device: str) -> Sequence[str]:
+        """The words that start the worker of a device."""
+        return self._command
+
+    def _again(self, _job: Job, _process: WorkerProcess) -> bool:
+        """Whether a job that its process began and did not end is to wait again."""
+        return False
+
+    def _candidates(self) -> list[Candidate]:
+        return [device.candidate for device in self._devices.values()]
+
     def _begin_one(self) -> bool:
         """Begin the first waiting job that some idle device should make; False if there is none."""
         with self._condition:
             if self._closing or self._store.paused:
                 return False
-            candidates = [device.candidate for device in self._devices.values()]
+            candidates = self._candidates()
             if all(candidate.busy for candidate in candidates):
                 return False
             found = self._first(self._store.queued(), candidates)
@@ -285,7 +304,7 @@ class LocalExecutor:
             devices = [self._devices[worker.name] for worker in team.workers]
             titles = [device.state.title for device in devices]
             try:
-                cold = _needs(job).model not in dict(team.workers[0].warm)
+                cold = needs_of(job).model not in dict(team.workers[0].warm)
                 job = self._active.begin(job, device=", ".join(titles), cold=cold)
             except WrongState:
                 return True
@@ -319,7 +338,7 @@ class LocalExecutor:
 
     def _needs(self, job: Job) -> Needs:
         """What a job asks; how many devices its weights take is asked only where that decides something."""
-        needs, settings = _needs(job), self._settings
+        needs, settings = needs_of(job), self._settings
         states = [device.state for device in self._devices.values()]
         spec = registry.SPECS.get(job.engine)
         if settings.split != AUTO or len(states) < 2 or spec is None:
@@ -330,7 +349,7 @@ class LocalExecutor:
         files, limits = settings.files(), settings.memory_gb
         return replace(needs, holders=estimating.holders(spec, request, states, files=files, limits=limits))
 
-    def _ensure_process(self, device: _Device) -> WorkerProcess | None:
+    def _ensure_process(self, device: Device) -> WorkerProcess | None:
         """The process of a device, a new one where there is none that takes commands; None if it cannot be started."""
         with self._condition:
             if device.process is not None and device.process.usable:
@@ -340,7 +359,7 @@ class LocalExecutor:
             try:
                 device.process = WorkerProcess(
                     self._settings.runtime(device.state.name, outputs=folder, log=name, workers=len(self._devices)),
-                    command=self._command,
+                    command=self._words(device.state.name),
                     log=BoundedLog(folder / name),
                     on_message=self._take,
                     on_exit=self._on_exit,
@@ -364,7 +383,9 @@ class LocalExecutor:
                 device = self._device(process)
                 if device is not None and message.total_bytes:
                     device.status = message
-                    device.state = replace(device.state, free_bytes=message.free_bytes, total_bytes=message.total_bytes)
+                    half = message.half or device.state.half
+                    free, total = message.free_bytes, message.total_bytes
+                    device.state = replace(device.state, free_bytes=free, total_bytes=total, half=half)
 
     def _take_event(self, process: WorkerProcess, job_id: str, event: Any) -> None:
         with self._condition:
@@ -404,9 +425,9 @@ class LocalExecutor:
             known = self._active.progress(job.id)
             if known is not None and known.cancelling:
                 self._end(job, Cancelled())
-            elif not heard and self._unheard[job.id] < 2 + len(self._devices):
+            elif (not heard and self._unheard[job.id] < 2 + len(self._devices)) or self._again(job, process):
                 with suppress(StudioError):
-                    self._active.put_back(job.id, untried=True)
+                    self._active.put_back(job.id, untried=not heard)
                 self.wake()
             else:
                 title = device.state.title if device is not None else "device"
@@ -423,7 +444,7 @@ class LocalExecutor:
         self._active.end(job.id, event)
         self.wake()
 
-    def _device(self, process: WorkerProcess) -> _Device | None:
+    def _device(self, process: WorkerProcess) -> Device | None:
         return next((device for device in self._devices.values() if device.process is process), None)
 
     def _put(self, question: Ask) -> _Question:
@@ -448,7 +469,7 @@ class LocalExecutor:
         return [process for process in processes if process is not None and process.usable]
 
 
-def _needs(job: Job) -> Needs:
+def needs_of(job: Job) -> Needs:
     """What a job asks of a device; nothing where engine or model are gone, for its worker will say so."""
     name = str(job.request.get("model", ""))
     spec = registry.SPECS.get(job.engine)

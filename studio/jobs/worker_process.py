@@ -141,6 +141,11 @@ class WorkerProcess:
         return self._process.pid
 
     @property
+    def code(self) -> int | None:
+        """The exit code of a process that has ended."""
+        return self._process.poll()
+
+    @property
     def usable(self) -> bool:
         """Whether it lives and takes commands."""
         return not self._leaving and self._process.poll() is None

@@ -1,12 +1,14 @@
 """A worker that speaks the protocol and makes nothing: for tests of processes, which need no network and no torch.
 
-The prompt says what it does: "steps=50" and "sleep=0.1" set its pace, "breaks" and "leaves" how it ends.
+The prompt says what it does: "steps=50" and "sleep=0.1" set its pace, "shows" that it shows something, "breaks" and
+"leaves" how it ends. The poster of its clip is the first picture that it was given.
 """
 
 from __future__ import annotations
 
 import os
 import queue
+import shutil
 import sys
 import threading
 import time
@@ -31,14 +33,23 @@ def help_with(group: messages.Membership) -> Any:
 
 
 def work(
-    job: str, request: dict[str, Any], settings: RuntimeSettings, cancelled: set[str], stopping: threading.Event
+    job: str,
+    request: dict[str, Any],
+    settings: RuntimeSettings,
+    cancelled: set[str],
+    kept: set[str],
+    stopping: threading.Event,
 ) -> Any:
     """Go through the steps; returns the last event. As in the true worker, an end of all cancels what is being made."""
     words = dict(word.split("=") for word in request["prompt"].split() if "=" in word)
     total = int(words.get("steps", 3))
     for index in range(total):
         say(messages.JobEvent(job=job, event=events.Step(index=index + 1, total=total, eta_s=1.0)))
+        if "shows" in request["prompt"]:
+            say(messages.JobEvent(job=job, event=events.Preview(image=b"RIFF")))
         time.sleep(float(words.get("sleep", 0.01)))
+        if job in kept:
+            break
         if job in cancelled or stopping.is_set():
             return events.Cancelled()
     if "breaks" in request["prompt"]:
@@ -46,6 +57,8 @@ def work(
     paths = {name: str(settings.outputs / f"{job}{suffix}") for name, suffix in SUFFIXES.items()}
     for path in paths.values():
         Path(path).write_bytes(b"")
+    if given := request.get("references"):
+        shutil.copyfile(given[0]["path"], paths["poster"])
     return events.Done(result=events.Clip(**paths, request=request, seconds={"total": 1.0}, peak_bytes=0))
 
 
@@ -56,13 +69,14 @@ def main() -> None:
     settings = RuntimeSettings.from_json(sys.stdin.readline())
     commands: queue.Queue[Any] = queue.Queue()
     cancelled: set[str] = set()
+    kept: set[str] = set()
     stopping = threading.Event()
 
     def read() -> None:
         for line in sys.stdin:
             match messages.parse_command(line):
-                case messages.Cancel(id=job):
-                    cancelled.add(job)
+                case messages.Cancel(id=job, keep=keep):
+                    (kept if keep else cancelled).add(job)
                 case messages.Generate() as order:
                     commands.put(order)
                 case messages.Shutdown():
@@ -77,7 +91,7 @@ def main() -> None:
         if order.group is not None and order.group.rank:
             say(messages.JobEvent(job=order.job, event=help_with(order.group)))
             continue
-        last = work(order.job, order.request, settings, cancelled, stopping)
+        last = work(order.job, order.request, settings, cancelled, kept, stopping)
         if order.group is not None:
             Path(order.group.meeting.removeprefix("file://")).touch()
         say(messages.JobEvent(job=order.job, event=last))

@@ -37,6 +37,7 @@ WRITTEN: dict[str, tuple[str, Any]] = {
     "metadata": ("false", False),
     "preload": ("false", False),
     "offline": ("true", True),
+    "cluster": ('"10.0.0.5:6379"', "10.0.0.5:6379"),
     "public": ("true", True),
 }
 ALLOWED = [source.setting for source in SOURCES if source.takes]
