@@ -183,6 +183,14 @@ def holders(spec: EngineSpec, request: Request, devices: Sequence[DeviceState], 
     return estimating.holders(spec, request, known, machine, most=len(devices))
 
 
+def reads_elsewhere(
+    spec: EngineSpec, request: Request, here: DeviceState, there: DeviceState, *, files: Store, limits: Limits
+) -> bool:
+    """Whether `there`, an idle device, had better read the prompts of a clip that `here` makes."""
+    known = outlines(spec.model(request.model), assets=files.assets)
+    return estimating.reads_elsewhere(spec, request, known, machine_of(here, limits), machine_of(there, limits))
+
+
 def sharing(
     spec: EngineSpec, request: Request, device: DeviceState, devices: Sequence[DeviceState], settings: Settings
 ) -> int:
@@ -197,7 +205,8 @@ def sharing(
 def machine_of(device: DeviceState, limits: Limits, *, workers: int = 1, wanted: str = planning.AUTO) -> Machine:
     """A device as the planner asks, with the memory that there is now; `wanted`: the precision that was chosen."""
     kind = device.name.partition(":")[0]
-    free, total = (device.free_bytes, device.total_bytes) if kind == "cuda" else ram()
+    told = kind == "cuda" or "@" in device.name  # another machine's RAM is known by what it says
+    free, total = (device.free_bytes, device.total_bytes) if told else ram()
     # Who asked a GPU for its free memory had a context on it, as the worker will have.
     memory = Memory(free, total, device.held_bytes + (budget.CONTEXT_BYTES if kind == "cuda" else 0))
     allowed = budget.allowed_bytes(kind, memory, budget.limit_of(limits, device.name))

@@ -52,10 +52,10 @@ def run(settings: Settings) -> None:
     elif settings.devices and not settings.in_event:
         require_devices(settings.devices)
     speech.say("Kinora is starting.")
+    executor, told = _executor(settings)  # before the page, which takes longest: nothing is waited for in vain
     from studio.page import ui
 
     try:
-        executor, told = _executor(settings)
         studio = open_studio(settings, executor, **told)
     except BadSetting:
         raise
@@ -92,12 +92,15 @@ def run(settings: Settings) -> None:
 
 
 def _executor(settings: Settings) -> tuple[type, dict[str, Any]]:
-    """Who makes the clips, and what it is told beside the settings; raises StudioError where it cannot be had."""
+    """Who makes the clips, and what it is told beside the settings; raises BadSetting where it cannot be had."""
     if settings.cluster:
         from studio.cluster.executor import ClusterExecutor
         from studio.cluster.watch import Watch
 
-        return ClusterExecutor, {"watch": Watch(settings.cluster)}
+        try:
+            return ClusterExecutor, {"watch": Watch(settings.cluster)}
+        except StudioError as error:
+            raise BadSetting(error.message, hint=error.hint) from error
     from studio.jobs.in_event import InEventExecutor
     from studio.jobs.local import LocalExecutor
 

@@ -16,6 +16,8 @@ from engines.memory.planning import Abilities, Plan, Room, least_bytes, plan
 from engines.request import Request
 from engines.types import EngineSpec, ModelSpec, Phase, Size
 
+_READERS = ("text_encoder", "mllm")
+
 Verdict = Literal["fits", "slower", "refused", "unknown"]
 """As it was published and whole; in another form, in parts or in turns; not at all; nothing is known of the model."""
 
@@ -145,6 +147,25 @@ def holders(spec: EngineSpec, request: Request, outlines: Mapping[str, Outline],
         if stepping and all(one.plan.mode == whole for one in stepping):
             return devices
     return 1
+
+
+def reads_elsewhere(
+    spec: EngineSpec, request: Request, outlines: Mapping[str, Outline], here: Machine, there: Machine
+) -> bool:
+    """Whether an idle device had better read a clip's prompts: `here` its text encoder cannot stay whole beside all
+    other networks, so one of them would come and go with every clip, and `there` it is as usual.
+    """
+    made = of_request(spec, request, outlines, here)
+    networks = [one for step in made.steps for one in step.networks]
+    if here.able.is_ram or not any(one.role in _READERS for one in networks):
+        return False
+    weights = {one.role: one.plan.device_bytes for one in networks}
+    running = max(sum(one.plan.way.working_bytes for one in step.networks) for step in made.steps)
+    whole = all(one.usual for one in networks if one.role in _READERS)
+    if whole and sum(weights.values()) + running <= here.room().budget_bytes:
+        return False
+    other = of_request(spec, request, outlines, there)
+    return all(one.usual for step in other.steps for one in step.networks if one.role in _READERS)
 
 
 def smaller(

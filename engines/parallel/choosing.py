@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Split = Literal["guidance", "sequence", "weights"]
+Split = Literal["guidance", "sequence", "weights", "reading"]
 NONE, AUTO = "none", "auto"  # jobs side by side, each on one device; what suits a clip and leaves no device idle
-CHOICES = (NONE, *get_args(Split), AUTO)
+READING: Split = "reading"  # one makes the clip, an idle one reads its prompt: nobody asks for that, the planner does
+CHOICES = (NONE, *(how for how in get_args(Split) if how != READING), AUTO)
 
 
 @dataclass(frozen=True)

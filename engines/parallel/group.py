@@ -45,11 +45,11 @@ class Group:
     def __init__(self, rank: int, size: int, device: torch.device) -> None:
         self.rank, self.size, self.device = rank, size, device
 
-    def same(self, value: T | None) -> T:
-        """What the first member has for `value`, for all of them."""
+    def same(self, value: T | None, *, by: int = 0) -> T:
+        """What one member has for `value`, by default the first one, for all of them."""
         box = [value]
         with noticed():
-            dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+            dist.broadcast_object_list(box, src=by, device=torch.device("cpu"))
         return box[0]  # type: ignore[return-value]
 
     def together(self) -> None:
@@ -87,8 +87,11 @@ class Group:
 
 
 @contextmanager
-def joined(member: Membership, device: torch.device) -> Iterator[Group]:
+def joined(member: Membership, device: torch.device, *, sharing: bool = True) -> Iterator[Group]:
     """The group of a job, for the length of the block: all members meet here first.
+
+    Args:
+        sharing: whether all compute at the same time, and so share the processor.
 
     Raises:
         Parted: the others did not come.
@@ -96,7 +99,7 @@ def joined(member: Membership, device: torch.device) -> Iterator[Group]:
     threads = torch.get_num_threads()
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    else:
+    elif sharing:
         torch.set_num_threads(max(1, threads // member.size))
     try:
         with noticed():

@@ -30,6 +30,10 @@ class _Ran(NamedTuple):
     notes: tuple[str, ...]
 
 
+Made = tuple[T, list[_Ran]]
+"""A result, and the networks behind it."""
+
+
 class WorkerContext:
     """The Context of engines/types.py over a component cache, a store and a memory of small tensors.
 
@@ -133,14 +137,24 @@ class WorkerContext:
     def remember(self, key: str, compute: Callable[[], T]) -> T:
         """`compute()`, or its earlier result for the same key; either way, the networks behind it are recorded."""
 
-        def computed() -> tuple[T, list[_Ran]]:
+        return self.adopt(key, self.made(key, compute))
+
+    def made(self, key: str, compute: Callable[[], T]) -> Made[T]:
+        """`compute()`, or its earlier result for the same key, and the networks behind it; nothing is recorded."""
+
+        def computed() -> Made[T]:
             outer, self._behind = self._behind, []
             try:
                 return compute(), self._behind
             finally:
                 self._behind = [*outer, *self._behind]
 
-        value, behind = self._remembered.get(key, computed)
+        found: Made[T] = self._remembered.get(key, computed)
+        return found
+
+    def adopt(self, key: str, made: Made[T]) -> T:
+        """A result that was made here, or by another process for this one: remembered, and recorded as used."""
+        value, behind = self._remembered.get(key, lambda: made)
         for ran in behind:
             self._record(ran)
         return value

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from engines.editing import spec as editing
 from engines.errors import DeviceError, OutOfMemory, StudioError
 from engines.events import TERMINAL, Answer, Cancelled, Failed, Helped, Stage
 from engines.messages import Ask, Generate, Membership, Status
+from engines.parallel.choosing import READING
 from engines.prompting.tasks import TASKS
 from engines.request import Request, seeds
 from engines.runtime.settings import RuntimeSettings
@@ -153,7 +155,17 @@ class DeviceService:
         request = request.model_copy(update={"seed": seeds(request.seed)[0]})
         from engines.runtime.second_try import second_try
 
-        if order.group is not None:
+        within: Callable[[Any], Any] = nullcontext
+        if order.group is not None and order.group.split == READING:
+            from engines.parallel import reading
+
+            if order.group.rank:
+                context = self.session.context(spec.name, spec.model(request.model))
+                reading.read(order.group, registry.implementation(spec), request, context)
+                yield Helped()
+                return
+            within = partial(reading.read_by_another, order.group)
+        elif order.group is not None:
             yield from self._together(order, order.group, spec, request, keep)
             return
         yield from second_try(
@@ -166,6 +178,7 @@ class DeviceService:
             inside=order.metadata,
             certificate=self.settings.certificate,
             ahead=order.ahead,
+            within=within,
         )
 
     def _together(

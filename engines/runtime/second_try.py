@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from engines.errors import OutOfMemory
 from engines.memory.devices import is_out_of_memory
 from engines.request import Request
 from engines.runtime.compiling import SHAPE, shape_of
+from engines.runtime.context import WorkerContext
 from engines.runtime.runner import pace_key, run
 from engines.runtime.session import Session
 from engines.types import EngineSpec
@@ -29,6 +31,7 @@ def second_try(
     inside: bool = True,
     certificate: Path | None = None,
     ahead: int = 0,
+    within: Callable[[WorkerContext], AbstractContextManager[Any]] = nullcontext,
 ) -> Generator[Any, None, None]:
     """The events of `runner.run`; where memory runs out, everything is freed and the run begins anew, once.
 
@@ -37,6 +40,7 @@ def second_try(
 
     Args:
         request: with its seed drawn, so that both runs make the same clip.
+        within: (context) -> the block in which the first try is made, and its context.
         ahead: steps of the clips of its shape that wait behind it: a network is compiled for all of them.
 
     Raises:
@@ -50,7 +54,8 @@ def second_try(
     compiles = session.compiling.wanted(shape, steps=request.steps + ahead, step_s=pace)
     context = session.context(spec.name, model, compiles=compiles)
     try:
-        yield from run(spec, request, context, **told)
+        with within(context) as given:
+            yield from run(spec, request, given, **told)
         if "blocks" in context.computed:
             session.compiling.made.add(shape)
         return

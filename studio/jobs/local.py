@@ -18,13 +18,13 @@ from engines.events import TERMINAL, Answer, Cancelled, Done, Failed, Words
 from engines.media.output import check_room, remove_leftovers
 from engines.memory.budget import Limits, limit_of
 from engines.messages import Allow, Ask, AskEvent, Cancel, Free, Generate, Hold, JobEvent, LookIn, Status
-from engines.parallel.choosing import AUTO, NONE
+from engines.parallel.choosing import AUTO, NONE, READING
 from engines.prompting.tasks import TASKS
 from engines.runtime.compiling import steps_alike
 from studio import estimating
 from studio.jobs import outputs
 from studio.jobs.asking import PATIENCE_S, NoAnswer, pieces
-from studio.jobs.assign import Candidate, Needs, Team, gather
+from studio.jobs.assign import Candidate, Needs, Team, gather, kind
 from studio.jobs.bounded_log import BoundedLog
 from studio.jobs.crew import Crew
 from studio.jobs.executor import OUR_FAULT
@@ -331,10 +331,23 @@ class LocalExecutor:
         for number, job in enumerate(jobs):
             team = gather(self._needs(job), candidates, split=split, waiting=len(jobs) - number)
             if team is not None:
-                return job, team
+                return job, team if len(jobs) > 1 else self._with_reader(job, team, candidates)
             if split != NONE:  # those that need one device would keep it from ever getting all of its own
                 return None
         return None
+
+    def _with_reader(self, job: Job, team: Team, candidates: Sequence[Candidate]) -> Team:
+        """An idle GPU that nobody else wants reads the prompts, where that leaves the text encoder on it for good."""
+        spec, (first, *others) = registry.SPECS.get(job.engine), team.workers
+        request = estimating.request_of(spec, job.request) if spec is not None else None
+        here, files, limits = self._devices[first.name].state, self._settings.files(), self.limits()
+        for one in candidates:
+            if spec is None or request is None or others or one is first or one.busy or kind(one.name) != "cuda":
+                continue
+            there = self._devices[one.name].state
+            if estimating.reads_elsewhere(spec, request, here, there, files=files, limits=limits):
+                return Team((first, one), READING, team.why)
+        return team
 
     def _needs(self, job: Job) -> Needs:
         """What a job asks; how many devices its weights take is asked only where that decides something."""

@@ -29,23 +29,27 @@ Finds = tuple[dict[str, Any], dict[str, Any]]
 @pytest.fixture(scope="module")
 def finds(tmp_path_factory: pytest.TempPathFactory) -> Finds:
     """What each of the two members found, by case."""
-    folder = tmp_path_factory.mktemp("members")
+    return members(tmp_path_factory.mktemp("members"))
+
+
+def members(folder: Path, *cases: str) -> Finds:
+    """What each of two processes of two_members.py found."""
     words = [sys.executable, "-m", "tests.engines.two_members", str(folder)]
     logs = [(folder / f"{rank}.log").open("w+") for rank in range(2)]
-    members = [
-        subprocess.Popen([*words, str(rank)], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+    started = [
+        subprocess.Popen([*words, str(rank), *cases], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
         for rank, log in enumerate(logs)
     ]
     try:
-        for member in members:
-            member.wait(timeout=500)
+        for one in started:
+            one.wait(timeout=500)
     finally:
-        for member, log in zip(members, logs, strict=True):
-            member.kill()
-            member.wait()
+        for one, log in zip(started, logs, strict=True):
+            one.kill()
+            one.wait()
             log.close()
     said = "\n".join((folder / f"{rank}.log").read_text()[-3000:] for rank in range(2))
-    assert [member.returncode for member in members] == [0, 0], said
+    assert [one.returncode for one in started] == [0, 0], said
     first, second = (json.loads((folder / f"{rank}.json").read_text()) for rank in range(2))
     return first, second
 

@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor
 
 from engines.messages import Membership
-from engines.parallel import member
+from engines.parallel import member, reading
+from engines.parallel.group import joined
 from engines.registry import SPECS, implementation
 from engines.types import Frames, LatentStep
 from tests.engines.test_contract import Bench, session
@@ -64,6 +65,33 @@ class Member:
         after = bench.clip(**values)
         return found | {"as it was": bool(np.array_equal(after, expected)), "frames": len(made)}
 
+    def read(self, engine: str, *, leaves: bool = False) -> dict[str, Any]:
+        """A clip whose prompts the second member reads: which networks each used, and how far it is from one's own."""
+        bench = self.benches[engine]
+        expected = bench.clip()
+        bench.session.remembered.clear()
+        found: dict[str, Any] = {"roles": [], "levels": []}
+        for _ in range(2):  # the second time nothing is left to read
+            meeting = f"file://{self.folder}/meeting-{next(self.meetings)}"
+            group = Membership(rank=self.rank, size=2, meeting=meeting, split="reading", devices=("CPU", "CPU"))
+            context = bench.session.context(engine, bench.spec.model("tiny"))
+            with used(bench) as roles:
+                if self.rank and leaves:
+                    with joined(group, context.device):
+                        pass
+                elif self.rank:
+                    reading.read(group, implementation(bench.spec), bench.request(), context)
+                else:
+                    with reading.read_by_another(group, context) as given:
+                        items = implementation(bench.spec).generate(bench.request(), given)
+                        made = [item.pixels for item in items if isinstance(item, Frames)]
+                    found["levels"].append(int(np.abs(np.concatenate(made).astype(int) - expected.astype(int)).max()))
+                    found["told"] = dict(context.precisions)
+            found["roles"].append(sorted(roles))
+            if self.rank:
+                bench.session.remembered.clear()  # it knows nothing: the first one remembers
+        return found
+
     def changed(self, how: str) -> dict[str, Any]:
         """A clip with shared weights of a network that is quantised, or that an adapter changes."""
         bench = self.benches["flashi2v"]
@@ -89,6 +117,25 @@ class Member:
             with closing(part.engine.generate(part.request, part.context)) as made:
                 next(item for item in made if isinstance(item, LatentStep))
         return {"ended": True}
+
+
+@contextmanager
+def used(bench: Bench) -> Iterator[set[str]]:
+    """The roles of the networks that are used inside the block."""
+    roles: set[str] = set()
+    use = bench.session.cache.use
+
+    @contextmanager
+    def watched(component: Any, **working: Any) -> Iterator[Any]:
+        roles.add(component.role)
+        with use(component, **working) as module:
+            yield module
+
+    bench.session.cache.use = watched
+    try:
+        yield roles
+    finally:
+        bench.session.cache.use = use
 
 
 @contextmanager
@@ -180,12 +227,18 @@ CASES: dict[str, Callable[[Member], dict[str, Any]]] = {
 }
 
 
+READING: dict[str, Callable[[Member], dict[str, Any]]] = {
+    **{name: lambda here, name=name: here.read(name) for name in SPECS},
+    "left": lambda here: here.read("phantom-wan", leaves=True),
+}
+
+
 def main() -> None:
-    """Run every case and write what was found."""
+    """Run every case, or with a third word those of reading, and write what was found."""
     folder, rank = Path(sys.argv[1]), int(sys.argv[2])
     torch.set_num_threads(1)
     here = Member(folder, rank)
-    found = {name: case(here) for name, case in CASES.items()}
+    found = {name: case(here) for name, case in (READING if sys.argv[3:] else CASES).items()}
     (folder / f"{rank}.json").write_text(json.dumps(found))
 
 

@@ -14,10 +14,13 @@ import pytest
 
 from engines.events import Cancelled, Done, Failed, Helped
 from engines.messages import Generate
+from engines.registry import SPECS
 from studio.jobs import crew as crew_module
 from studio.jobs.assign import Candidate, Needs, Team, gather
 from studio.jobs.crew import Crew
-from studio.jobs.local import LocalExecutor
+from studio.jobs.local import Device, LocalExecutor
+from studio.jobs.store import Job
+from studio.jobs.worker_process import DeviceState
 from studio.service import Studio, open_studio
 from studio.settings import BadSetting, Settings, from_environment
 from tests.studio.conftest import values, wait_for
@@ -207,3 +210,27 @@ def test_closing_the_studio_queues_the_job_of_both_once(pair: Studio, picture: P
     job, *_ = begun(pair, picture, SLOW)
     pair.executor.close()
     assert pair.store.get(job.id).state == "queued"
+
+
+def test_an_idle_gpu_reads_the_prompts_of_the_only_clip(settings: Settings) -> None:
+    """Where the first one cannot keep the text encoder beside the rest, and nobody else wants the second."""
+    studio = open_studio(replace(settings, devices=()), LocalExecutor)
+    spec = SPECS["phantom-wan"]
+    asked = spec.default_values("1.3B") | {"prompt": "A fox."}
+    jobs = studio.queue_values("phantom-wan", [asked, asked])
+    executor = studio.executor
+
+    def team(gigabytes: int, jobs: list[Job], *, other: str = "cuda:1", working: bool = False) -> tuple[list[str], Any]:
+        states = [DeviceState(name, name, gigabytes * 10**9, gigabytes * 10**9, half="bfloat16") for name in
+                  ("cuda:0", other)]  # fmt: skip
+        executor._devices = {state.name: Device(state) for state in states}
+        first, second = executor._candidates()
+        found = executor._first(jobs, [first, replace(second, busy=working)])[1]
+        return [one.name for one in found.workers], found.split
+
+    assert team(16, jobs[:1]) == (["cuda:0", "cuda:1"], "reading")
+    assert team(80, jobs[:1]) == (["cuda:0"], None)
+    assert team(16, jobs) == (["cuda:0"], None)
+    assert team(16, jobs[:1], working=True) == (["cuda:0"], None)
+    assert team(16, jobs[:1], other="cpu") == (["cuda:0"], None)
+    studio.store.close()
