@@ -346,6 +346,7 @@ class Component:
         shared: how several devices share it, where they do; None where each that needs it holds all of it.
         stays: whether it is built on its device and cannot be moved: to make room it is dropped.
         in_turns: whether its blocks take turns even where there is room for all of them, for memory ran out before.
+        adapts: whether adapters change it for the job.
         compiles: whether nothing but that is put on its blocks while it is used, so that they may be compiled.
         adapted: (module) -> the block in which the job's adapters are on it. They are no part of the key: what is kept
             warm is the network without them.
@@ -364,6 +365,7 @@ class Component:
     shared: Shared | None = None
     stays: bool = False
     in_turns: bool = False
+    adapts: bool = False
     compiles: bool = False
     adapted: Callable[[Any], AbstractContextManager[Any]] = nullcontext
     rung: int = 0

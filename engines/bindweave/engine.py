@@ -96,7 +96,11 @@ class BindWeave:
         noise = torch.randn(shape, generator=generator, dtype=torch.bfloat16).float()
         tokens = token_count(model.wan.transformer.config, *condition.shape[1:])
         component, room = model.wan.denoiser(context, tokens, count=len(readings))
-        with context.use(component, working_bytes=room) as network:
+        longest = max(len(reading.mllm) for reading in readings.values()) + len(clip)
+        with (
+            context.use(component, working_bytes=room) as network,
+            model.wan.kept_texts(context, component, network, rows=len(readings), beside=longest),
+        ):
             for state in sample(
                 network,
                 noise=noise.to(context.device),

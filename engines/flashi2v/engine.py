@@ -75,7 +75,10 @@ class FlashI2V:
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(request.seed))
         weights = guidance.text_weights(request.guidance)
         passes = model.passes(context, shape, len(guidance.needed(weights)))
-        with context.use(passes.component, working_bytes=passes.working_bytes) as network:
+        with (
+            context.use(passes.component, working_bytes=passes.working_bytes) as network,
+            model.kept_texts(context, passes.component, network, rows=len(weights)),
+        ):
             for state in sample(
                 network,
                 noise=noise.to(context.device),

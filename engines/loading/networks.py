@@ -235,6 +235,7 @@ class Network:
             streamed=Streamed(lambda: self._stream(precision), self.streamed_bytes(precision))
             if self.streams and not precision.weights
             else None,
+            adapts=bool(self.adapters),
             adapted=self._for_job,
         )
 

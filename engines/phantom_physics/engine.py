@@ -82,10 +82,12 @@ class PhantomPhysics:
             beside = felt[1] * felt[2] * felt[3] * passes if felt is not None else 0
             component, room = model.denoiser(context, seen * passes, felt=beside)
             visual = used.enter_context(context.use(component, working_bytes=room))
+            used.enter_context(model.wan.kept_texts(context, component, visual, rows=len(weights)))
             branch = None
             if model.physics is not None and felt is not None:
                 component, room = model.branch(context, beside)
                 branch = used.enter_context(context.use(component, working_bytes=room))
+                used.enter_context(model.wan.kept_texts(context, component, branch, rows=len(weights)))
                 used.enter_context(branch.joined(visual))
                 if given is not None and given.physics is not None:
                     given = Latents(given.visual, in_statistics(given.physics, branch, model.normalisation))

@@ -66,7 +66,10 @@ class PhantomWan:
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(request.seed))
         weights = guidance.subject(request.image_guidance, request.text_guidance)
         passes = model.passes(context, shape, len(guidance.needed(weights)))
-        with context.use(passes.component, working_bytes=passes.working_bytes) as network:
+        with (
+            context.use(passes.component, working_bytes=passes.working_bytes) as network,
+            model.kept_texts(context, passes.component, network, rows=len(weights), shared={"neg": "pos_i"}),
+        ):
             for state in sample(
                 network,
                 noise=noise.to(context.device),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +27,7 @@ from engines.wan.encoder_keys import TEXT_ENCODER
 from engines.wan.latents import preview_factors
 from engines.wan.phases import TOGETHER, manners_of, plus
 from engines.wan.text import PUBLISHED_TEXT_LEN, TextStates, encode_text
+from engines.wan.text_memory import kept_texts
 from engines.wan.transformer_keys import TRANSFORMER
 from engines.wan.vae_keys import VAE
 
@@ -144,6 +147,19 @@ class WanModel:
         manners = manners_of(self._pass_bytes, tokens, count, batched=transformer.BATCHED_TOKENS)
         found = self._planned(context, manners, tokens, count)
         return Passes(found.component, found.working_bytes, found.manner == TOGETHER)
+
+    def kept_texts(
+        self,
+        context: Context,
+        component: Component,
+        network: torch.nn.Module,
+        *,
+        rows: int,
+        beside: int = 0,
+        shared: Mapping[str, str] = MappingProxyType({}),
+    ) -> AbstractContextManager[None]:
+        """A transformer in use keeps what it makes of its texts, and of `beside` tokens more: see text_memory."""
+        return kept_texts(context, component, network, tokens=self.text_len + beside, rows=rows, shared=shared)
 
     def _planned(self, context: Context, manners: Mapping[str, Working], tokens: int, count: int) -> Planned:
         """The transformer as it is planned, with what its step cache keeps of `count` passes."""

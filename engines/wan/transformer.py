@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from diffusers import WanTransformer3DModel
 
 from engines.adapters.applying import at_step
 from engines.sampling.guidance import NetworkCall
+from engines.wan import text_memory
 from engines.wan.phases import BATCHED_TOKENS as BATCHED_TOKENS
 
 
@@ -46,19 +47,23 @@ def predict(
     return velocity.float()
 
 
-def told(network: WanTransformer3DModel, call: NetworkCall | None) -> AbstractContextManager[Any]:
-    """Tells the network's adapters and caches, where it has any, what it is called for.
+@contextmanager
+def told(network: WanTransformer3DModel, call: NetworkCall | None) -> Iterator[None]:
+    """Tells the network's adapters, caches and memory of texts, where it has any, what it is called for.
 
     A batch of passes is one pass of its own to caches.
     """
-    if call is not None:
-        at_step(network, call.step.index / call.step.total)
-    if call is None or not network.is_cache_enabled:
-        return nullcontext()
+    if call is None:
+        yield
+        return
     step = call.step
-    return network.cache_context(
-        "+".join(call.passes), step_index=step.index, num_inference_steps=step.total, sigma=step.sigma
-    )
+    at_step(network, step.index / step.total)
+    with ExitStack() as said:
+        said.enter_context(text_memory.reading(call.passes))
+        if network.is_cache_enabled:
+            facts = {"step_index": step.index, "num_inference_steps": step.total, "sigma": step.sigma}
+            said.enter_context(network.cache_context("+".join(call.passes), **facts))
+        yield
 
 
 def token_count(config: Mapping[str, Any], frames: int, height: int, width: int) -> int:
