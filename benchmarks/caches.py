@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -27,7 +27,7 @@ from engines.registry import SPECS, implementation
 from engines.request import Request
 from engines.runtime.calibrating import calibrate
 from engines.runtime.session import Session
-from engines.sampling.caches import CACHES, FIELD, NONE
+from engines.sampling.caches import FIELD, NONE, calibrates
 from engines.types import EngineSpec, Frames, LatentStep
 from engines.validation import build_request
 from studio import examples
@@ -70,6 +70,7 @@ def compared(spec: EngineSpec, folder: Path, values: dict[str, Any]) -> Iterator
         folder: where a copy of the model's transformer, and its calibration, are put.
     """
     model = spec.models[0]
+    names = [one for one in get_args(spec.request_type.model_fields[FIELD].annotation) if one != NONE]
     (file,) = Store().require(spec.name, model)["transformer"]
     copy = Path(shutil.copy(file, folder))
     session = Session("cpu", store=Store(overrides={(spec.name, model.name, "transformer"): copy}))
@@ -78,9 +79,10 @@ def compared(spec: EngineSpec, folder: Path, values: dict[str, Any]) -> Iterator
         example = examples.of(spec)[0].values
         return build_request(spec, spec.default_values(model.name) | example | values | {"seed": seed, FIELD: cache})
 
-    list(calibrate(spec, request(CALIBRATED_WITH, NONE), session))
+    if calibrates(spec.request_type):
+        list(calibrate(spec, request(CALIBRATED_WITH, NONE), session))
     whole = {seed: made(spec, request(seed, NONE), session) for seed in SEEDS}
-    for cache in (name for name in CACHES if name != NONE):
+    for cache in names:
         clips = {seed: made(spec, request(seed, cache), session) for seed in SEEDS}
         shares = [clips[seed].seconds / whole[seed].seconds for seed in SEEDS]
         yield cache, shares, [psnr(clips[seed].frames, whole[seed].frames) for seed in SEEDS]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from engines.phantom_physics.keys import VIDEO_ENCODER, VIDEO_PREDICTOR, VISUAL
 from engines.phantom_physics.latents import PhysicsSpace
 from engines.phantom_physics.sampling import Latents
 from engines.phantom_physics.surprise import surprise_of
+from engines.sampling import caches
 from engines.sampling.finite import finite
 from engines.types import Context
 from engines.wan import vae
@@ -56,7 +57,13 @@ class PhysicsModel:
 
     @classmethod
     def find(
-        cls, context: Context, *, with_physics: bool, surprised: bool = False, adapters: Sequence[Adapter] = ()
+        cls,
+        context: Context,
+        *,
+        with_physics: bool,
+        surprised: bool = False,
+        adapters: Sequence[Adapter] = (),
+        step_cache: str = caches.NONE,
     ) -> PhysicsModel:
         """The model's files as the context has them; nothing is loaded.
 
@@ -64,12 +71,15 @@ class PhysicsModel:
             with_physics: whether the branch is to run, where the model has one.
             surprised: whether the surprise of the clip is to be measured.
             adapters: of the pictures' transformer.
+            step_cache: which steps the sampling leaves out, for people; no network has it on itself, for where the
+                pictures' blocks are left out, the branch's are not called either.
 
         Raises:
             MissingWeights: a file is missing.
             IncompatibleCheckpoint: a file is damaged, of another network, or does not fit the others.
         """
         wan = WanModel.find(context, transformer_kind=VISUAL, adapters=adapters)
+        wan = replace(wan, transformer=replace(wan.transformer, cache=caches.CACHES[step_cache].beside))
         if "physics" not in {weights.role for weights in context.model.weights}:
             return cls(wan, None, None, PhysicsSettings(), "Made by the base model alone: it has no physics branch.")
         # Another role than the encoder's: the same file, but another network in memory.

@@ -45,7 +45,11 @@ class PhantomPhysics:
         """Yields Stage, Note, LatentStep and Frames; closing it leaves nothing behind."""
         check_file_choices(PHANTOM_PHYSICS, request, context.paths)
         model = PhysicsModel.find(
-            context, with_physics=request.physics_scale > 0, surprised=request.surprise, adapters=request.adapters
+            context,
+            with_physics=request.physics_scale > 0,
+            surprised=request.surprise,
+            adapters=request.adapters,
+            step_cache=request.step_cache,
         )
         yield Note(message=model.told)
         for warning in model.warnings:
@@ -114,6 +118,7 @@ class PhantomPhysics:
                 noise.to(context.device),
                 given=None if given is None else given.to(context.device),
                 scheduler=lambda: SOLVERS[request.solver](request.steps, shift=shift),
+                step_cache=request.step_cache,
             ):
                 clip = state.clean
                 yield LatentStep(state.index, state.total, lambda clip=clip: preview(clip, model.wan.rgb_factors))

@@ -13,8 +13,9 @@ from diffusers import WanTransformer3DModel
 
 from engines.errors import NotFinite
 from engines.phantom_physics.network import PhysicsBranch
-from engines.sampling import guidance
+from engines.sampling import caches, guidance
 from engines.sampling.denoise import SamplingStep
+from engines.sampling.extrapolated import Extrapolated
 from engines.sampling.finite import finite
 from engines.sampling.guidance import NetworkCall
 from engines.wan.transformer import predict, told
@@ -172,20 +173,32 @@ class Sampler:
 
 @torch.no_grad()
 def denoise(
-    sampler: Sampler, noise: Latents, *, given: Latents | None, scheduler: Callable[[], Any]
+    sampler: Sampler,
+    noise: Latents,
+    *,
+    given: Latents | None,
+    scheduler: Callable[[], Any],
+    step_cache: str = caches.NONE,
 ) -> Iterator[DenoisedPair]:
     """From noise to both latents, step by step; the given frames are clean from before the first step to the end.
 
     Args:
         scheduler: makes a solver; each of the latents gets one of its own, because its history has their shape.
+        step_cache: of engines.sampling.caches.EXTRAPOLATING, of both velocities.
     """
     solvers = [scheduler() for _ in range(1 if noise.physics is None else 2)]
     grid = solvers[0]
     latents = with_given(noise, given)
-    total = len(grid.timesteps)
+    total, memory = len(grid.timesteps), Extrapolated(step_cache)
     for index, timestep in enumerate(grid.timesteps):
         step = SamplingStep(index, total, grid.sigmas[index].item())
-        velocity = sampler.velocity(latents, timestep, given=given, step=step)
+
+        def computed(
+            now: Latents = latents, timestep: torch.Tensor = timestep, step: SamplingStep = step
+        ) -> Sequence[torch.Tensor]:
+            return [part for part in sampler.velocity(now, timestep, given=given, step=step) if part is not None]
+
+        velocity = Latents(*memory.at(index, computed))
         _check_finite(sampler, velocity, latents, timestep, when=f"at step {index + 1} of {total}")
         aim = latents.visual - step.sigma * velocity.visual
         stepped = [

@@ -18,7 +18,7 @@ from engines.parameters import guidance_scale
 from engines.phantom_physics.description import SETTINGS, forces
 from engines.phantom_physics.picture import best_output_size
 from engines.request import parameter
-from engines.sampling import guidance
+from engines.sampling import caches, guidance
 from engines.types import Branch, EngineSpec, FileChoice, Geometry, ModelSpec, Phase, Weights
 from engines.validation import prompt_problems
 from engines.wan import phases as wan
@@ -124,6 +124,7 @@ class PhantomPhysicsRequest(AdaptableRequest):
         step=0.5,
         advanced=True,
     )
+    step_cache: caches.EXTRAPOLATING = caches.step_cache(calibrated=False)
     solver: Literal["unipc", "dpm++"] = parameter(
         "unipc", label="Solver", help="How the steps are taken.", group="quality", advanced=True
     )
@@ -165,7 +166,7 @@ def check(request: PhantomPhysicsRequest, model: ModelSpec) -> list[Problem]:
         problems.append(Problem("frames", f"A clip that begins with given frames needs at least {STRIDE + 1}."))
     if request.clip:
         problems += _clip_problems(request, request.clip)
-    return problems + _force_problems(request, model.title if not has_branch else "")
+    return problems + caches.problems(request) + _force_problems(request, model.title if not has_branch else "")
 
 
 def _force_problems(request: PhantomPhysicsRequest, without_branch: str) -> list[Problem]:

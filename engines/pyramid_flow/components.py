@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -35,6 +35,7 @@ from engines.pyramid_flow.text import (
     load_clip_tokenizer,
     one,
 )
+from engines.sampling import caches
 from engines.types import Context, Size
 from engines.wan.encoder_keys import TEXT_ENCODER
 from engines.wan.latents import preview_factors
@@ -92,8 +93,11 @@ class PyramidModel:
     rgb_factors: Mapping[str, Any] | None
 
     @classmethod
-    def find(cls, context: Context, *, adapters: Sequence[Adapter] = ()) -> PyramidModel:
+    def find(cls, context: Context, *, adapters: Sequence[Adapter] = (), step_cache: str = caches.NONE) -> PyramidModel:
         """The model's files as the context has them, its transformer with adapters; nothing is loaded.
+
+        Args:
+            step_cache: which steps the loop leaves out, for people.
 
         Raises:
             MissingWeights: a file is missing.
@@ -113,7 +117,7 @@ class PyramidModel:
             **clips,
         }
         found = networks(context, roles, fits=_fits(tuple(clips) or ("text_encoder",), family), adapters=adapters)
-        transformer, vae = found["transformer"], found["vae"]
+        transformer, vae = replace(found["transformer"], cache=caches.CACHES[step_cache].beside), found["vae"]
         published_suffix = "" if transformer.checkpoint.metadata else PROMPT_SUFFIX
         return cls(
             family=family,

@@ -60,7 +60,7 @@ class PyramidFlow:
     @torch.no_grad()
     def generate(self, request: PyramidFlowRequest, context: Context) -> Iterator[Any]:
         """Yields Stage, Note, LatentStep and, unit by unit, Frames; closing it leaves nothing behind."""
-        model = PyramidModel.find(context, adapters=request.adapters)
+        model = PyramidModel.find(context, adapters=request.adapters, step_cache=request.step_cache)
         units = storyboard.units_of(request.frames)
         size = (request.height // SPACE, request.width // SPACE)
         making = model.denoiser(context, request.width, request.height)
@@ -107,6 +107,7 @@ class PyramidFlow:
                 texts={name: rows[number] for name, rows in texts.items()},
                 scale=request.video_guidance if number else request.guidance,
                 steps=later if number else first,
+                step_cache=request.step_cache,
             )
             with context.use(making.component, working_bytes=making.working_bytes) as network:
                 for step in make_unit(network, unit, past=past_of(finished, scheduler), scheduler=scheduler):

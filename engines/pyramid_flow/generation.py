@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -17,8 +18,9 @@ from engines.pyramid_flow.history import history, pyramid
 from engines.pyramid_flow.noise import block_noise, coarsest, next_stage
 from engines.pyramid_flow.packing import PATCH, Text, join
 from engines.pyramid_flow.scheduler import PyramidScheduler
-from engines.sampling import guidance
+from engines.sampling import caches, guidance
 from engines.sampling.denoise import SamplingStep
+from engines.sampling.extrapolated import Extrapolated
 from engines.sampling.finite import finite
 from engines.sampling.guidance import NetworkCall
 
@@ -36,6 +38,8 @@ class Unit:
         texts: the passes `cond` and `uncond`, B rows each.
         scale: of classifier-free guidance; 0 turns it off.
         steps: per stage.
+        step_cache: of engines.sampling.caches.EXTRAPOLATING; every stage begins anew, for what is found of one size
+            says nothing of another.
     """
 
     start: torch.Tensor
@@ -43,6 +47,7 @@ class Unit:
     texts: dict[str, Text]
     scale: float
     steps: tuple[int, ...]
+    step_cache: str = caches.NONE
 
 
 class UnitStep(NamedTuple):
@@ -79,6 +84,7 @@ def make_unit(
         clips = [clip.to(device, dtype) for clip in past[stage]]
         tokens = sum(clip.shape[2] * clip.shape[3] * clip.shape[4] for clip in (*clips, latents)) // PATCH**2
         schedule = scheduler.schedule(stage, unit.steps[stage])
+        memory = Extrapolated(unit.step_cache)
         batches: dict[tuple[str, ...], tuple[Text, list[torch.Tensor]]] = {}
         for index, timestep in enumerate(schedule.timesteps.to(device)):
 
@@ -95,7 +101,8 @@ def make_unit(
             at_step(network, (sum(unit.steps[:stage]) + index) / sum(unit.steps))
             step = SamplingStep(index, unit.steps[stage], schedule.sigmas[index].item())
             weights = guidance.off_at_zero(unit.scale)
-            velocity = guidance.guided(predict, texts, weights, batched=tokens <= BATCHED_TOKENS, step=step)
+            made = partial(guidance.guided, predict, texts, weights, batched=tokens <= BATCHED_TOKENS, step=step)
+            (velocity,) = memory.at(index, lambda made=made: [made()])
             velocity = finite(velocity, role="transformer", when=f"at step {index + 1} of stage {stage + 1}")
             latents = schedule.step(index, latents, velocity)
             yield UnitStep(stage, index, latents, stage_ends=index + 1 == unit.steps[stage])

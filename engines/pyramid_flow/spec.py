@@ -18,7 +18,7 @@ from engines.parameters import guidance_scale, presets, step_count
 from engines.pyramid_flow import storyboard
 from engines.pyramid_flow.phases import phases
 from engines.request import MAX_PROMPT_CHARACTERS, parameter
-from engines.sampling import guidance
+from engines.sampling import caches, guidance
 from engines.training.words import SENTENCE as STARTER_WORDS
 from engines.types import EngineSpec, Geometry, ModelSpec, Size, Weights
 from engines.validation import prompt_problems
@@ -76,6 +76,7 @@ class PyramidFlowRequest(AdaptableRequest):
         label="Steps of later frames",
         help="Denoising steps in each of the three resolutions, for every eight frames after the first.",
     )
+    step_cache: caches.EXTRAPOLATING = caches.step_cache(calibrated=False)
     guidance: float = guidance_scale(
         7.0,
         label="How strongly the first frame follows the prompt",
@@ -102,6 +103,7 @@ def check(request: PyramidFlowRequest, model: ModelSpec) -> list[Problem]:
         *_size_problems(request, model),
         *_prompt_problems(request),
         *_picture_problems(request, model),
+        *caches.problems(request, steps=max(request.steps, request.later_steps)),
         *(_continue_problems(request) if request.continues else ()),
     ]
 

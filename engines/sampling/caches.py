@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from engines.errors import Problem, StudioError
 from engines.memory.activations import width
@@ -20,6 +20,8 @@ from engines.request import MAX_STEPS, parameter
 from engines.sampling import calibration
 
 Name = Literal["none", "half", "third", "calibrated"]
+EXTRAPOLATING = Literal["none", "half", "third"]
+"""Those of loops of this project's own: see engines.sampling.extrapolated."""
 NONE: Name = "none"
 FIELD = "step_cache"  # of the requests of engines that have caches
 
@@ -42,6 +44,11 @@ class StepCache:
         if not self.title:
             return ""
         return f"Not every step was computed in full ({self.title}): the clip differs from one without a step cache."
+
+    @property
+    def beside(self) -> StepCache:
+        """What people are told of it where nothing is put on the network, for the loop around it leaves steps out."""
+        return StepCache(self.title, self.least_steps)
 
     def kept(self, config: Mapping[str, Any]) -> int:
         """Numbers that it keeps of each token of a pass, by the configuration of a Wan transformer."""
@@ -89,6 +96,10 @@ class Taylor(_Hooked):
     interval: int = 2
     full: int = 5
     order: int = 1
+
+    def computes(self, step: int) -> bool:
+        """Whether a step, counted from 0, is computed: diffusers' rule."""
+        return step < self.full or (step - self.full - 1) % self.interval == 0
 
     def kept(self, config: Mapping[str, Any]) -> int:
         return (self.order + 1) * int(config["out_channels"]) * math.prod(config["patch_size"])
@@ -160,28 +171,37 @@ CACHES: dict[str, StepCache] = {
 }
 
 
-def step_cache() -> Any:
-    """The field of a request; `problems` goes with it."""
+def step_cache(*, calibrated: bool = True) -> Any:
+    """The field of a request; `problems` goes with it. Without `calibrated` its type is EXTRAPOLATING, else Name."""
+    also = (
+        " calibrated leaves out the steps that the model can spare: that is measured once, by "
+        "`python -m studio calibrate`."
+    )
     return parameter(
         NONE,
         label="Step cache",
         help=(
             "Faster, but the clip changes: after the first steps only every second or third is computed, the others "
-            "follow from them. calibrated leaves out the steps that the model can spare: that is measured once, by "
-            "`python -m studio calibrate`."
+            f"follow from them.{also if calibrated else ''}"
         ),
         group="quality",
         advanced=True,
     )
 
 
-def problems(request: Any) -> list[Problem]:
-    """What is wrong with the step cache of a request."""
-    least = CACHES[request.step_cache].least_steps
-    if request.steps >= least:
+def calibrates(request_type: type[Any]) -> bool:
+    """Whether an engine's step caches include the one that needs a calibration."""
+    field = request_type.model_fields.get(FIELD)
+    return field is not None and "calibrated" in get_args(field.annotation)
+
+
+def problems(request: Any, *, steps: int | None = None) -> list[Problem]:
+    """What is wrong with the step cache of a request; `steps` are those of its longest run, if not all of them."""
+    least, steps = CACHES[request.step_cache].least_steps, request.steps if steps is None else steps
+    if steps >= least:
         return []
     sentence = (
-        f"The step cache {request.step_cache} never acts in a clip of {request.steps} steps: "
+        f"The step cache {request.step_cache} never acts in a clip of {steps} steps: "
         f"choose none, or at least {least} steps."
     )
     return [Problem(FIELD, sentence)]

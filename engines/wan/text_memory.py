@@ -53,8 +53,9 @@ def kept_texts(
     needed = rows * tokens * wide * (2 * layers + 1) * (2 if component.half else 4)
     room = context.room()
     spare = room.budget_bytes - room.busy_bytes - room.idle_bytes
-    # Shared weights are gathered anew for every call, and an adapter may change them from one step to the next.
-    if room.devices > 1 or component.adapts or needed > spare:
+    # Shared weights are gathered anew for every call, an adapter may change them from one step to the next, and what is
+    # compiled would be compiled anew for every clip.
+    if room.devices > 1 or component.adapts or "blocks" in context.computed or needed > spare:
         yield
         return
     memory = replace(component, role="", notes=(), shared=None, compiles=False, adapted=_as_it_is)
@@ -76,7 +77,7 @@ def _on(network: WanTransformer3DModel, shared: Mapping[str, str]) -> Iterator[N
 
         def forward(given: torch.Tensor) -> torch.Tensor:
             passes = _passes.get()
-            if not passes or torch.compiler.is_compiling():
+            if not passes:
                 return plain(given)
             key = of, tuple(shared.get(name, name) for name in passes)
             if key in kept:

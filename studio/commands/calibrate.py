@@ -11,7 +11,7 @@ from engines.events import Answer
 from engines.messages import Ask
 from engines.prompting.tasks import CALIBRATE
 from engines.registry import find
-from engines.sampling.caches import FIELD
+from engines.sampling.caches import calibrates
 from engines.validation import build_request
 from studio import one_answer, speech
 from studio.commands.asked import clip_flags, override, values_of
@@ -30,8 +30,10 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure, on the steps of one clip, which steps a model can spare; kept beside its file, for every later clip."""
     spec = find(options.engine)
-    if FIELD not in spec.request_type.model_fields:
-        raise InvalidRequest([Problem("engine", f"{spec.title} has no step cache: there is nothing to calibrate.")])
+    if not calibrates(spec.request_type):
+        raise InvalidRequest(
+            [Problem("engine", f"{spec.title} has no calibrated step cache: there is nothing to calibrate.")]
+        )
     request = build_request(spec, values_of(spec, options))
     overrides = tuple(override(spec, request.model, text) for text in options.weights)
     settings = settings_of(options, overrides=overrides)

@@ -19,13 +19,13 @@ from engines.media import metadata
 from engines.registry import SPECS, implementation
 from engines.runtime import calibrating
 from engines.sampling import calibration
-from engines.sampling.caches import CACHES, FIELD
+from engines.sampling.caches import CACHES, FIELD, calibrates
 from engines.sampling.calibration import NotCalibrated
 from tests.engines.test_contract import Bench, differ
 from tests.engines.tiny_models import TINY
 
 STEPS = 9
-ENGINES = [name for name, spec in SPECS.items() if FIELD in spec.request_type.model_fields]
+ENGINES = [name for name, spec in SPECS.items() if calibrates(spec.request_type)]
 # Five, then every second or third.
 COMPUTED = {"half": 7, "third": 6}
 

@@ -82,7 +82,7 @@ TINY: dict[str, Tiny] = {
             replace(tiny_pyramid.MODEL.geometry, sizes=((128, 64), (64, 64), (64, 128))),
             values=SMALL | {"width": 64, "height": 64, "later_steps": 2},
             batching="engines.pyramid_flow.generation.BATCHED_TOKENS",
-            others={"storyboard": {"storyboard": "0-9: blue circle"}},
+            others=CACHED | {"storyboard": {"storyboard": "0-9: blue circle"}},
         ),
         Tiny(
             "phantom-physics",
@@ -91,7 +91,8 @@ TINY: dict[str, Tiny] = {
             values=SMALL | {"width": 64, "height": 32, "fps": 24},
             batching="engines.wan.transformer.BATCHED_TOKENS",
             roles=("transformer", "vae", "text_encoder", "tokenizer", "physics", "encoder"),
-            others={"solver": {"solver": "dpm++"}, "force": {"force": "wind"}}
+            others=CACHED
+            | {"solver": {"solver": "dpm++"}, "force": {"force": "wind"}}
             | {f"force_{name}": {"force": "point", f"force_{name}": value} for name, value in PUSHED.items()},
         ),
         Tiny(
