@@ -156,7 +156,7 @@ class BindWeaveContext(CountingContext):
 
     @contextmanager
     def use(self, component: Component, *, working_bytes: int = 0) -> Iterator[Any]:
-        assert not self.in_use, f"{self.in_use} is still in use"
+        assert not (self.in_use and component.role), f"{self.in_use} is still in use"
         with super().use(component, working_bytes=working_bytes) as module:
             for path, name in self._COUNTED.get(component.role, {}).items():
                 part = module.get_submodule(path)

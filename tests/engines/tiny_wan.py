@@ -117,7 +117,8 @@ class CountingContext:
     def use(self, component: Component, *, working_bytes: int = 0) -> Iterator[Any]:
         assert working_bytes >= 0
         role = component.role
-        self.precisions[role] = component.precision
+        if role:  # not memory beside a network that is in use already
+            self.precisions[role] = component.precision
         self.notes += component.notes
         if component.key not in self.modules:
             module = component.build()
