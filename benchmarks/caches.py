@@ -76,7 +76,7 @@ def compared(spec: EngineSpec, folder: Path, values: dict[str, Any]) -> Iterator
     session = Session("cpu", store=Store(overrides={(spec.name, model.name, "transformer"): copy}))
 
     def request(seed: int, cache: str) -> Request:
-        example = examples.of(spec)[0].values
+        example = examples.of(spec)[0].values(model)
         return build_request(spec, spec.default_values(model.name) | example | values | {"seed": seed, FIELD: cache})
 
     if calibrates(spec.request_type):

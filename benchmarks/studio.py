@@ -70,7 +70,9 @@ def measured(engine: str, policy: str) -> dict[str, float]:
 def clip(studio: Studio, engine: str, seed: int) -> float:
     """Make the engine's first example, or a plain prompt, with its starter model; returns seconds."""
     shown = examples.of(SPECS[engine])
-    values: dict[str, Any] = dict(shown[0].values) if shown else {"prompt": "A red circle grows, sky background."}
+    values: dict[str, Any] = (
+        shown[0].values(SPECS[engine].model("starter")) if shown else {"prompt": "A red circle grows, sky background."}
+    )
     began = time.monotonic()
     (job,) = studio.submit(engine, values | {"model": "starter", "seed": seed})
     while (now := studio.store.get(job.id)) is not None and now.active:

@@ -7,22 +7,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engines.types import EngineSpec
+from engines.types import EngineSpec, ModelSpec
 
 FOLDER = Path(__file__).resolve().parent.parent / "assets" / "examples"
 
 
 @dataclass(frozen=True)
 class Example:
-    """One example: a short title, and request values whose pictures are named relative to the folder."""
+    """One example.
+
+    Attributes:
+        title: a word or two.
+        given: request values whose pictures are named relative to the folder.
+        in_few_words: the prompt for a model that understands only few words, where it is another.
+    """
 
     title: str
     given: dict[str, Any]
+    in_few_words: str = ""
 
-    @property
-    def values(self) -> dict[str, Any]:
-        """Its request values, pictures as paths of this machine."""
-        return {name: _with_paths(value) for name, value in self.given.items()}
+    def values(self, model: ModelSpec) -> dict[str, Any]:
+        """Its request values for a model, pictures as paths of this machine."""
+        values = {name: _with_paths(value) for name, value in self.given.items()}
+        return values | {"prompt": self.in_few_words} if self.in_few_words and model.words else values
 
 
 def of(spec: EngineSpec) -> list[Example]:
@@ -30,7 +37,8 @@ def of(spec: EngineSpec) -> list[Example]:
     listing = FOLDER / f"{spec.name}.json"
     if not listing.is_file():
         return []
-    return [Example(entry.pop("title"), entry) for entry in json.loads(listing.read_text(encoding="utf-8"))]
+    entries = json.loads(listing.read_text(encoding="utf-8"))
+    return [Example(entry.pop("title"), entry, entry.pop("in_few_words", "")) for entry in entries]
 
 
 def _with_paths(value: Any) -> Any:

@@ -19,6 +19,7 @@ from engines.phantom_physics.description import SETTINGS, forces
 from engines.phantom_physics.picture import best_output_size
 from engines.request import parameter
 from engines.sampling import caches, guidance
+from engines.training.scene_words import SENTENCE
 from engines.types import Branch, EngineSpec, FileChoice, Geometry, ModelSpec, Phase, Weights
 from engines.validation import prompt_problems
 from engines.wan import phases as wan
@@ -289,8 +290,7 @@ def starter(folder: Path = ASSETS / "starter") -> ModelSpec:
         geometry=dataclasses.replace(starter_geometry(STARTER_FILE, folder=folder), sizes=((64, 64), (96, 64))),
         defaults=STARTER_DEFAULTS | {"width": 64, "height": 64, "shift": 2.0, "guidance": 2.0},
         presets=STARTER_PRESETS,
-        words="a red or blue disc that falls to the floor and stays there, falls to the floor and bounces, is thrown "
-        "up to the right, swings on a rod, or meets another head on; or a ball that rolls down a slope",
+        words=SENTENCE,
     )
 
 

@@ -1,6 +1,6 @@
 """A richer prompt by plain rules: no language model, no network, no torch, the same answer every time.
 
-For the built-in models, whose world is small, the prompt is said in their own words instead: see small_world.py. For
+For the built-in models, whose world is small, the prompt is said in their own words instead: see worlds.py. For
 all others the rules only add. Every word of the prompt stays, nothing is said about people but what was written, and
 what is said about a picture was measured in it. The user sees the suggestion and its reasons, and accepts it or not.
 """
@@ -22,9 +22,8 @@ from engines.events import Answer
 from engines.media.framing import cut_out
 from engines.media.pictures import open_picture
 from engines.messages import Ask
-from engines.prompting import small_world
+from engines.prompting import worlds
 from engines.request import MAX_PROMPT_CHARACTERS
-from engines.training import words as world
 from engines.wording import both, either, some
 
 BY = "rules"
@@ -116,8 +115,10 @@ def remark(prompt: str, words: str) -> str:
     Args:
         words: ModelSpec.words of the model; one that names none understands free text.
     """
-    strange = small_world.unknown(prompt) if words else []
-    if not strange:
+    if not words:
+        return ""
+    world = worlds.of(words)
+    if not (strange := world.unknown(world.translated(prompt)[0])):
         return ""
     if not _is_english(prompt):
         return "This model reads English only, and few words of it: see what Refine prompt says."
@@ -126,7 +127,8 @@ def remark(prompt: str, words: str) -> str:
 
 def _in_its_words(prompt: str, words: str) -> Answer:
     """The prompt as a model of few words understands it, and what of it the model was never taught."""
-    text, replaced = small_world.translated(prompt.strip())
+    world = worlds.of(words)
+    text, replaced = world.translated(prompt.strip())
     reasons = []
     if replaced:
         reasons.append("This model was taught few words: yours became the ones that mean about the same.")
@@ -135,8 +137,8 @@ def _in_its_words(prompt: str, words: str) -> Answer:
         reasons.append("It reads English only.")
     elif strange:
         reasons.append(f"It was not taught {some(strange)}: say it in other words.")
-    if not any(motion in text for motion in world.MOTIONS) and "camera" not in text:
-        reasons.append(f"Say what the subject does: it {either(world.MOTIONS[:3])}, for example.")
+    if not world.acts(text):
+        reasons.append(f"Say what the subject does: it {either(world.actions)}, for example.")
     if strange or (not replaced and reasons):
         reasons.append(f"{WORDS_IT_KNOWS} {words}.")
     return Answer(text=text, reasons=tuple(reasons or ("This prompt is fine as it is.",)), by=BY)

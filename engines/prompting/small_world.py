@@ -104,11 +104,6 @@ def translated(prompt: str) -> tuple[str, list[tuple[str, str]]]:
     return re.sub(r"\b([Aa])n? (?=(\w))", _article, text), list(dict.fromkeys(found))
 
 
-def unknown(prompt: str) -> list[str]:
-    """The words of a prompt that the models were not taught and that no word of theirs stands for."""
-    return words.unknown(translated(prompt)[0])
-
-
 def _article(match: re.Match[str]) -> str:
     return f"{match[1]}{'n' if match[2].lower() in 'aeio' else ''} "
 

@@ -104,7 +104,8 @@ class _Fields:
 def render(studio: Studio, spec: EngineSpec) -> Controls:
     """Draw the column of `spec` and wire what needs nothing beyond it."""
     form, shown = Form(spec), examples.of(spec)
-    values = spec.default_values(model_list.first(studio, spec)) | (shown[0].values if shown else {})
+    first = spec.model(model_list.first(studio, spec))
+    values = spec.default_values(first.name) | (shown[0].values(first) if shown else {})
     put = _Fields(form, values, studio.settings.adapter_folder)
     put.put("picture")
     refine, tries = _prompt(studio, put, shown)
@@ -164,8 +165,9 @@ def _wire_examples(form: Form, tries: Sequence[tuple[examples.Example, gr.Button
     for example, button in tries:
 
         def fill(model: Any, example: examples.Example = example) -> Any:
-            known = model if model in {one.name for one in form.spec.models} else form.spec.models[0].name
-            return changed(form.show(form.spec.default_values(known) | example.values))
+            listed = {one.name: one for one in form.spec.models}
+            known = listed.get(model, form.spec.models[0])
+            return changed(form.show(form.spec.default_values(known.name) | example.values(known)))
 
         button.click(fill, chosen, form.components, **HIDDEN)
 

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from engines.prompting import small_world
-from engines.prompting.rules import main_colours, refine, remark
+from engines.prompting.rules import WORDS_IT_KNOWS, main_colours, refine, remark
 from engines.registry import SPECS
 from engines.request import MAX_PROMPT_CHARACTERS
+from engines.training import scene_words
 from engines.training import words as world
 from engines.types import EngineSpec
 from studio import examples
@@ -180,10 +181,40 @@ def test_a_model_of_few_words_is_spoken_to_in_them(prompt: str, said: str) -> No
     assert again.text == said
 
 
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("A rubber ball drops onto a wooden floor and bounces lower each time", "bounce"),
+        ("a tennis ball is thrown, flies in an arc and falls on the lawn", "projectile"),
+        ("a brass ball on a string goes to and fro", "pendulum"),
+        ("a white billiard ball rolls into a red one that lies still", "collision"),
+        ("a marble rolls down a tilted board", "incline"),
+        ("something falls down", "free fall"),
+    ],
+)
+def test_a_model_of_six_scenes_is_told_which_one_is_meant(prompt: str, said: str) -> None:
+    refined = refine(f"{prompt}, azure", words=scene_words.SENTENCE)
+    assert refined.text == scene_words.CAPTIONS[said].format(colour="red" if "red" in prompt else "blue")
+    assert remark(prompt, scene_words.SENTENCE) == ""
+
+
+def test_what_is_none_of_the_six_scenes_is_said() -> None:
+    for sentence in scene_words.SENTENCES:
+        refined = refine(sentence.rstrip("."), words=scene_words.SENTENCE)
+        assert refined.reasons == ("This prompt is fine as it is.",)
+        assert scene_words.unknown(scene_words.SENTENCE.replace("that", "").replace(" or ", " ")) == []
+    refined = refine("a dog sneezes", words=scene_words.SENTENCE)
+    assert (
+        refined.text == "a dog sneezes" and "It was not taught dog, sneezes: say it in other words." in refined.reasons
+    )
+    assert f"{WORDS_IT_KNOWS} {scene_words.SENTENCE}." in refined.reasons
+    assert "dog" in remark("a dog sneezes", scene_words.SENTENCE)
+
+
 @pytest.mark.parametrize("spec", [spec for spec in SPECS.values() if "starter" in spec.models[0].name])
 def test_every_shipped_example_is_fine_as_it_is(spec: EngineSpec) -> None:
     for example in examples.of(spec):
-        if prompt := example.values["prompt"]:
+        if prompt := example.values(spec.models[0])["prompt"]:
             refined = refine(prompt, words=spec.models[0].words)
             assert refined.text == prompt and refined.reasons == ("This prompt is fine as it is.",)
             assert remark(prompt, spec.models[0].words) == ""

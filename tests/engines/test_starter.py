@@ -18,7 +18,7 @@ from engines.phantom_wan.spec import PhantomWanRequest
 from engines.registry import SPECS
 from engines.training.files import save_network
 from engines.training.prepare import CODES
-from engines.training.recipes import pyramid_vae
+from engines.training.recipes import physics_encoder, pyramid_vae
 from engines.training.recipes import vae as wan_vae
 from engines.types import Frames
 from engines.wan.starter import FIRST_VAE, facts_of, starter_geometry, starter_weights
@@ -89,7 +89,7 @@ def test_long_video_s_networks_fit_the_autoencoder_that_they_name(name: str) -> 
 
 def test_every_file_in_the_assets_is_used_or_trained_with() -> None:
     used = {file for spec in SPECS.values() for model in spec.models for part in model.weights for file in part.files}
-    training = {*CODES, wan_vae.FILE, pyramid_vae.FILE}
+    training = {*CODES, wan_vae.FILE, pyramid_vae.FILE, physics_encoder.FILE}
     for path in (ASSETS / "starter").glob("*.safetensors"):
         assert f"starter/{path.name}" in used or path.name in training
         assert safetensors_header(path)[1] > 8

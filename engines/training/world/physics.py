@@ -13,6 +13,8 @@ from typing import Literal
 
 import numpy as np
 
+from ..scene_words import CAPTIONS
+
 SIDE, FRAMES, GIVEN = 64, 33, 5
 GRAVITY, FLOOR = 0.8, 58.0
 PIVOT = (32.0, 8.0)
@@ -97,7 +99,7 @@ def free_fall(rng: np.random.Generator, split: Split) -> Scene:
     """A disc falls and stays where it lands."""
     disc, x, y, speed = _thrown_up(rng, split)
     heights, contacts, rests = _flight(y, speed, restitution=0.0, floor=FLOOR - disc.radius)
-    caption = f"A {disc.colour} disc falls to the floor and stays there."
+    caption = CAPTIONS["free fall"].format(colour=disc.colour)
     return Scene("free fall", (disc,), _track(np.full(FRAMES, x), heights), caption, contacts, rests, lines=FLOOR_LINE)
 
 
@@ -106,7 +108,7 @@ def bounce(rng: np.random.Generator, split: Split) -> Scene:
     disc, x, y, speed = _thrown_up(rng, split)
     restitution = _draw(rng, split, (0.5, 0.9), ((0.35, 0.5), (0.9, 0.97)))
     heights, contacts, rests = _flight(y, speed, restitution=restitution, floor=FLOOR - disc.radius)
-    caption = f"A {disc.colour} disc falls to the floor and bounces."
+    caption = CAPTIONS["bounce"].format(colour=disc.colour)
     centres = _track(np.full(FRAMES, x), heights)
     return Scene("bounce", (disc,), centres, caption, contacts, rests, {"restitution": restitution}, FLOOR_LINE)
 
@@ -119,7 +121,7 @@ def projectile(rng: np.random.Generator, split: Split) -> Scene:
     highest = np.sqrt(2 * GRAVITY * (y - disc.radius - 1))
     up = rng.uniform(0.7, 0.98) * highest
     heights, contacts, rests = _flight(y, -up, restitution=0.75, floor=FLOOR - disc.radius)
-    caption = f"A {disc.colour} disc is thrown up to the right."
+    caption = CAPTIONS["projectile"].format(colour=disc.colour)
     centres = _track(x + across * np.arange(FRAMES), heights)
     return Scene("projectile", (disc,), centres, caption, contacts, rests, lines=FLOOR_LINE)
 
@@ -134,9 +136,8 @@ def pendulum(rng: np.random.Generator, split: Split) -> Scene:
             break
     angles = _swing(amplitude * rng.choice((-1, 1)), length)
     centres = _track(PIVOT[0] + length * np.sin(angles), PIVOT[1] + length * np.cos(angles))
-    return Scene(
-        "pendulum", (disc,), centres, f"A {disc.colour} disc on a rod is let go and swings.", law={"length": length}
-    )
+    caption = CAPTIONS["pendulum"].format(colour=disc.colour)
+    return Scene("pendulum", (disc,), centres, caption, law={"length": length})
 
 
 def collision(rng: np.random.Generator, split: Split) -> Scene:
@@ -157,7 +158,7 @@ def collision(rng: np.random.Generator, split: Split) -> Scene:
     after_x = np.array([left, right]) + speeds * meet + after * (times - meet)
     x = np.where(times < meet, before_x, after_x)
     centres = np.stack([x, np.full_like(x, y)], axis=-1)
-    caption = "A red disc and a blue disc collide head on."
+    caption = CAPTIONS["collision"]
     return Scene("collision", (red, blue), centres, caption, (float(meet),))
 
 
@@ -172,7 +173,7 @@ def incline(rng: np.random.Generator, split: Split) -> Scene:
     way = 0.5 * acceleration * np.arange(FRAMES) ** 2
     foot = start - normal * disc.radius
     ends = (*(foot - 80 * along), *(foot + 80 * along))
-    caption = f"A {disc.colour} ball rolls down a slope."
+    caption = CAPTIONS["incline"].format(colour=disc.colour)
     law = {"angle": angle, "acceleration": acceleration, "foot_x": foot[0], "foot_y": foot[1]}
     centres = (start + way[:, None] * along)[:, None]
     return Scene("incline", (disc,), centres, caption, law=law, lines=(ends,))
