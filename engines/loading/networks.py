@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -307,6 +308,23 @@ def counted(module: torch.nn.Module, architecture: Architecture) -> planning.Cou
     largest = max(blocks.values(), key=lambda share: share.size_bytes(2), default=planning.NOTHING)
     buffers = sum(buffer.numel() * buffer.element_size() for buffer in module.buffers())
     return planning.Counted(whole, outside if blocks else planning.NOTHING, largest, buffers)
+
+
+def outlined(module: torch.nn.Module, architecture: Architecture, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What is to be known of a network that is not opened: an entry of outlines.json, or of a built-in file's header.
+
+    Args:
+        config: what formulas ask of its configuration.
+    """
+    numbers = counted(module, architecture)
+    return {
+        "kind": architecture.class_name,
+        "whole": [*numbers.whole[:2]],
+        "outside": [*numbers.outside[:2]],
+        "block": [*numbers.block[:2]],
+        "buffer_bytes": numbers.buffer_bytes,
+        "config": json.loads(json.dumps(config, default=list)),
+    }
 
 
 Networks = Mapping[str, Network]

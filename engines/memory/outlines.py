@@ -91,7 +91,7 @@ def _outline(weights: Weights, assets: Path) -> Outline | None:
         return None if name is None else _read(known["networks"][name], known["kinds"])
     path = assets / weights.files[0]
     stamp = path.stat().st_mtime_ns if path.is_file() else 0
-    return _of_file(path, stamp) if stamp else None
+    return _of_file(path, weights.role, stamp) if stamp else None
 
 
 @lru_cache(maxsize=1)
@@ -109,13 +109,15 @@ def _read(entry: Mapping[str, Any], kinds: Mapping[str, Any]) -> Outline:
 
 
 @lru_cache(maxsize=32)
-def _of_file(path: Path, stamp: int) -> Outline | None:
-    """What the header of one of this project's own files says."""
+def _of_file(path: Path, role: str, stamp: int) -> Outline | None:
+    """What the header of one of this project's own files says; one that holds several networks tells of each."""
     try:
         header, _ = integrity.safetensors_header(path)
         facts = integrity.facts_of(header, path)
     except (OSError, IncompatibleCheckpoint):
         return None
+    if told := facts.get("outlines", {}).get(role):
+        return replace(_read(told, _known()["kinds"]), facts=facts)
     kind = _known()["kinds"].get(facts.get("class"))
     if kind is None or not isinstance(facts.get("config"), Mapping):
         return None

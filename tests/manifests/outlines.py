@@ -15,7 +15,7 @@ import torch
 from engines.loading import weight_only
 from engines.loading.checkpoints import Checkpoint, outline
 from engines.loading.key_rules import Architecture
-from engines.loading.networks import counted
+from engines.loading.networks import counted, outlined
 from engines.memory.outlines import FILE
 from engines.qwen.keys import QWEN
 from tests.manifests.run import ARCHITECTURES
@@ -73,20 +73,12 @@ def described(manifest: str) -> dict[str, Any]:
     tensors = {key: torch.empty(shape, device="meta") for key, shape in keys.items()}
     architecture = next(a for a in ARCHITECTURES if a.places(tensors))
     blueprint, empty = outline(Checkpoint(manifest, tensors), architecture)
-    numbers = counted(empty, architecture)
     config = dict(blueprint.config) or dict(empty.config if isinstance(empty.config, dict) else empty.config.to_dict())
     full = dict(empty.config) if not hasattr(empty.config, "to_dict") else empty.config.to_dict()
     kept = {name: full[name] for name in USED if full.get(name) is not None}
     if architecture is QWEN:
         kept = {part: {name: config[part][name] for name in ("hidden_size", "intermediate_size")} for part in PARTS}
-    entry = {
-        "kind": architecture.class_name,
-        "whole": [*numbers.whole[:2]],
-        "outside": [*numbers.outside[:2]],
-        "block": [*numbers.block[:2]],
-        "buffer_bytes": numbers.buffer_bytes,
-        "config": json.loads(json.dumps(kept, default=list)),
-    }
+    entry = outlined(empty, architecture, kept)
     if architecture.blocks:
         packed = counted(weight_only.outline(copy.deepcopy(empty), architecture.blocks, "int8"), architecture)
         entry["narrow"] = [[*packed.whole], [*packed.outside], [*packed.block]]

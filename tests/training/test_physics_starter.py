@@ -12,6 +12,7 @@ import torch
 from engines.evaluation.product import Product
 from engines.loading.checkpoints import load, open_checkpoint
 from engines.loading.store import ASSETS
+from engines.memory.outlines import outlines
 from engines.phantom_physics.keys import VIDEO_ENCODER, VIDEO_PREDICTOR, VISUAL
 from engines.phantom_physics.latents import PhysicsSpace, encode, normalised
 from engines.phantom_physics.spec import STARTER_FILE, models, starter
@@ -127,11 +128,14 @@ def test_surprise_is_of_the_clip_and_of_nothing_else(files: Path) -> None:
             surprise(network, wrong, SPACE)
 
 
-def test_one_file_holds_what_the_engine_needs(made: Trainer) -> None:
+def test_one_file_holds_what_the_engine_needs(made: Trainer, files: Path) -> None:
     opened = open_checkpoint([made.folder / "export" / STARTER_FILE])
     visual = load(opened, VISUAL, dtype=torch.float32)
     eyes = load(opened, VIDEO_ENCODER, dtype=torch.float32)
     assert visual.config.num_layers == 2 and eyes.config.hidden_size == physics_encoder.CONFIG["hidden_size"]
+    told = outlines(starter(files), assets=files.parent)
+    for role, network in (("transformer", visual), ("physics", made.task.branch), ("encoder", made.task.targets.eyes)):
+        assert told[role].counted.whole.numbers == sum(p.numel() for p in network.parameters()), role
     taken = made.task.weights_of(made.folder / "export" / STARTER_FILE)
     for name, value in made.average.items():
         torch.testing.assert_close(taken[name], value, rtol=1e-2, atol=1e-3)

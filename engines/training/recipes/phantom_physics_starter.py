@@ -15,6 +15,7 @@ import torch
 from diffusers import WanTransformer3DModel
 
 from engines.loading.checkpoints import load, open_checkpoint
+from engines.loading.networks import outlined
 from engines.phantom_physics.checkpoint import FACT, architecture, describe, settings_of
 from engines.phantom_physics.keys import VIDEO_PREDICTOR, VISUAL, native_name, native_visual_name
 from engines.phantom_physics.network import PhysicsBranch
@@ -184,7 +185,14 @@ class StarterTask(FlowTask):
         visual = dict(self.transformer.state_dict()) | weights["transformer"]
         tensors = {native_visual_name(name): value.bfloat16() for name, value in visual.items()}
         configs = {type(self.transformer).__name__: _plain(self.transformer)}
-        facts = {"configs": configs, "text_len": recipe.text_len, "vae": recipe.vae_file, "recipe": record}
+        outlines = {"transformer": outlined(self.transformer, VISUAL, configs[type(self.transformer).__name__])}
+        facts = {
+            "configs": configs,
+            "outlines": outlines,
+            "text_len": recipe.text_len,
+            "vae": recipe.vae_file,
+            "recipe": record,
+        }
         if branch is not None:
             own = dict(branch.state_dict()) | weights["branch"]
             kept = ("physics_latents.mean", "physics_latents.std")
@@ -193,6 +201,7 @@ class StarterTask(FlowTask):
             if recipe.arm == "encoder":
                 tensors |= {name: value.bfloat16() for name, value in self.targets.eyes.state_dict().items()}
                 configs["VideoEncoder"] = physics_encoder.CONFIG
+                outlines["encoder"] = outlined(self.targets.eyes, VIDEO_PREDICTOR, physics_encoder.CONFIG)
             settings = describe(
                 branch,
                 base_model=FILE,
@@ -201,6 +210,7 @@ class StarterTask(FlowTask):
                 training=recipe.told(seed=recipe.seed, step=record.get("step", 0)),
             )
             facts[FACT] = settings.model_dump()
+            outlines["physics"] = outlined(branch, architecture(settings), configs[type(branch).__name__])
         save_network(folder / FILE, tensors, facts=facts, dtype=None)
 
 
