@@ -173,17 +173,19 @@ CACHES: dict[str, StepCache] = {
 
 def step_cache(*, calibrated: bool = True) -> Any:
     """The field of a request; `problems` goes with it. Without `calibrated` its type is EXTRAPOLATING, else Name."""
-    also = (
-        " calibrated leaves out the steps that the model can spare: that is measured once, by "
+    extrapolated = (
+        "Faster, but the clip changes: after the first steps only every second or third is computed, the others "
+        "follow from them."
+    )
+    with_calibrated = (
+        "Faster, but the clip changes: after the first steps only every second or third is computed, the others "
+        "follow from them. calibrated leaves out the steps that the model can spare: that is measured once, by "
         "`python -m studio calibrate`."
     )
     return parameter(
         NONE,
         label="Step cache",
-        help=(
-            "Faster, but the clip changes: after the first steps only every second or third is computed, the others "
-            f"follow from them.{also if calibrated else ''}"
-        ),
+        help=with_calibrated if calibrated else extrapolated,
         group="quality",
         advanced=True,
     )
