@@ -58,7 +58,11 @@ def _viewport(size: str) -> dict[str, int]:
 
 
 def _open(page: Page, title: str) -> None:
-    """Show a tab; of History, the newest clip in it."""
+    """Show a tab; of History, the newest clip in it, which on a phone lies over the tabs until it is closed."""
+    close = page.locator(".opened .close")
+    if close.is_visible():
+        close.click()
+        close.wait_for(state="hidden")
     page.locator(_TABS).filter(has_text=re.compile(f"^{re.escape(title)}$")).click()
     page.wait_for_timeout(1500)
     card = page.locator("#history .grid-wrap button").first

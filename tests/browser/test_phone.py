@@ -12,7 +12,8 @@ pytestmark = pytest.mark.browser
 
 IN_VIEW = """() => {
   const card = [...document.querySelectorAll(".status .card.done")].find((one) => one.offsetParent);
-  return card && card.getBoundingClientRect().top >= -5 && card.getBoundingClientRect().top < 200;
+  const box = card?.getBoundingClientRect();
+  return box && box.top >= -5 && box.bottom <= innerHeight;
 }"""
 DONE = "() => [...document.querySelectorAll('.status .card.done')].some((one) => one.offsetParent)"
 
