@@ -67,16 +67,22 @@ class ComponentCache:
             self._bring(entry, working_bytes, in_turns=component.in_turns)
             entry.working_bytes += working_bytes
             try:
-                offload.reset(entry.module)
+                self._reset(entry)
                 yield entry.module
             finally:
                 entry.working_bytes -= working_bytes
-                offload.reset(entry.module)
+                self._reset(entry)
         finally:
             entry.locks -= 1
             entry.used = next(self._clock)
             if not entry.locks and entry.where == "grouped" and not self.device.is_ram:
                 entry.device_bytes = 0
+
+    @staticmethod
+    def _reset(entry: _Entry) -> None:
+        """Nothing of a run is left for the next one; what is booked beside a run is none of its own."""
+        if entry.locks == 1:
+            offload.reset(entry.module)
 
     def room(self, *, beside: int = 0) -> Room:
         """The memory that there is for one more network, with `beside` bytes left for others."""

@@ -28,6 +28,6 @@ def test_a_model_is_calibrated_from_the_command_line(
 
 def test_what_cannot_be_calibrated_is_refused_in_a_sentence(picture: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["calibrate", "pyramid-flow", "--prompt", "a star"]) == 2
-    assert "has no step cache" in capsys.readouterr().err
+    assert "has no calibrated step cache" in capsys.readouterr().err
     assert main(["calibrate", "phantom-wan", "--prompt", "a star", "--ref", str(picture), "--set", "steps=0"]) == 2
     assert "Steps must be between" in capsys.readouterr().err

@@ -36,6 +36,7 @@ WRITTEN: dict[str, tuple[str, Any]] = {
     "refiner": ('"qwen-3b"', "qwen-3b"),
     "metadata": ("false", False),
     "preload": ("false", False),
+    "language": ('"zh"', "zh"),
     "offline": ("true", True),
     "cluster": ('"10.0.0.5:6379"', "10.0.0.5:6379"),
     "public": ("true", True),
