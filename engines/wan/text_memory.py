@@ -59,7 +59,7 @@ def kept_texts(
         yield
         return
     memory = replace(component, role="", notes=(), shared=None, compiles=False, adapted=_as_it_is)
-    with context.use(memory, working_bytes=needed), _on(network, shared):
+    with context.use(memory, working_bytes=needed), kept_on(network, shared):
         yield
 
 
@@ -69,7 +69,8 @@ def _as_it_is(_: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _on(network: WanTransformer3DModel, shared: Mapping[str, str]) -> Iterator[None]:
+def kept_on(network: WanTransformer3DModel, shared: Mapping[str, str]) -> Iterator[None]:
+    """For the length of the block `network` keeps what it makes of texts, however much that is."""
     kept: dict[tuple[torch.nn.Module, tuple[str, ...]], torch.Tensor] = {}
 
     def remembering(module: torch.nn.Module, *, of: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
