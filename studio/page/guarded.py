@@ -64,9 +64,11 @@ class Page(gr.Blocks):
         except StudioError as error:
             # The page shows what its own events say as HTML, a program that calls shows text.
             text = escape(spoken.said(str(error))) if ours else str(error)
-            raise gr.Error(text, print_exception=False) from None
+            raise gr.Error(text, title=spoken.said("Error"), print_exception=False) from None
         except Exception as error:
-            raise gr.Error(spoken.said(self._sentence(error)), title="Not done", print_exception=False) from None
+            raise gr.Error(
+                spoken.said(self._sentence(error)), title=spoken.said("Not done"), print_exception=False
+            ) from None
 
     def _sentence(self, error: Exception) -> str:
         """Whose fault an unexpected error is: ours is logged in full, once for each place it comes from."""

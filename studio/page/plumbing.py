@@ -58,4 +58,4 @@ def script(name: str, *data: Any) -> str:
 
 def warn(sentence: str) -> None:
     """A sentence over the page, shown as it is written: gradio would read it as HTML."""
-    gr.Warning(escape(spoken.said(sentence)))
+    gr.Warning(escape(spoken.said(sentence)), title=spoken.said("Warning"))

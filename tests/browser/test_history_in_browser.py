@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from studio.jobs.store import JobStore
 from tests.browser.conftest import PATIENCE_MS
+from tests.engines.test_foreign import DRAWN, video
 from tests.studio.kept_clips import keep
 from tests.studio.server import Server
 
@@ -137,3 +139,28 @@ def test_on_a_phone_a_clip_opens_over_the_list_in_two_columns(phone, tmp_path: P
     page.locator("#history-close").click()
     video.wait_for(state="hidden")
     assert page.evaluate("scrollY") == scrolled, "back where one was in the list"
+
+
+DROP = """async ([bytes, name]) => {
+  const given = new DataTransfer();
+  given.items.add(new File([new Uint8Array(bytes)], name, { type: "video/mp4" }));
+  const place = document.querySelector(".brand");
+  for (const kind of ["dragover", "drop"]) {
+    place.dispatchEvent(new DragEvent(kind, { dataTransfer: given, bubbles: true, cancelable: true }));
+  }
+}"""
+
+
+def test_a_video_of_comfyui_dropped_anywhere_fills_a_form(wide, tmp_path: Path) -> None:
+    page = wide
+    page.get_by_role("tab", name="Subject references").click()
+    clip = video(tmp_path / "other.mp4", {"workflow": json.dumps(DRAWN)}, custom=True)
+    page.evaluate(DROP, [list(clip.read_bytes()), clip.name])
+    said = page.locator("#history-import-said")
+    said.get_by_text("ComfyUI").wait_for()
+    assert said.get_by_text("a robot dances").is_visible() and said.get_by_text("42").first.is_visible()
+    page.locator("#history-import-use").click()
+    page.get_by_role("button", name="Generate", exact=True).wait_for()
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('textarea')].some((one) => one.value == 'a robot dances')"
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,18 @@ class Counted:
         await send({"type": "http.response.start", "status": self.status, "headers": [(b"a", b"b")]})
         await send({"type": "http.response.body", "body": b"whole ", "more_body": True})
         await send({"type": "http.response.body", "body": b"%d" % self.count})
+
+
+def test_the_real_page_is_in_the_browsers_language_and_programs_are_told_in_english(server: Server) -> None:
+    def asked(path: str, body: bytes | None = None) -> str:
+        headers = {"Accept-Language": "zh-CN,zh;q=0.9", "Content-Type": "application/json"}
+        with urllib.request.urlopen(urllib.request.Request(server.url + path, body, headers), timeout=60) as answer:
+            return answer.read().decode()
+
+    page = asked("/")
+    assert 'lang="zh-CN"' in page and "主体参考" in page and "采样步数" in page
+    told = asked("/gradio_api/run/models", json.dumps({"data": [], "session_hash": "x"}).encode())
+    assert "built in" in told and "内置" not in told
 
 
 def test_it_is_built_once_for_each_name() -> None:
