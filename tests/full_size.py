@@ -160,7 +160,8 @@ def measure(arguments: argparse.Namespace, found: list[Part]) -> None:
     began = time.monotonic()
     modules = [module.to(arguments.device) for module in modules]
     if arguments.by_block:
-        take_turns(modules[0], precision.storage)
+        for module in modules:
+            take_turns(module, precision.storage)
     latents = STEPPERS[arguments.engine](*modules, device=arguments.device)
     finite = bool(torch.isfinite(latents).all())
     report(f"{STEPS} steps", began, f"{memory(before, file_bytes, loaded)}; result finite: {finite}")

@@ -38,6 +38,7 @@ def test_a_clip_of_4n_plus_1_frames_has_2n_plus_1_tubelets(n: int, encoder: Vide
 
 
 def test_windows_cover_every_tubelet_once_and_the_last_ends_with_the_clip() -> None:
+    """P11: of 121 frames, tubelets 0 to 31 of the first and the last 29 of the second window."""
     assert windows(61, longest=32) == [Window(0, 32, 0), Window(29, 61, 32)]
     assert windows(32, longest=32) == [Window(0, 32, 0)]
     assert windows(5, longest=32) == [Window(0, 5, 0)]
@@ -49,7 +50,7 @@ def test_windows_cover_every_tubelet_once_and_the_last_ends_with_the_clip() -> N
 
 
 def test_a_long_clip_is_two_passes_of_the_encoder(encoder: VideoEncoder) -> None:
-    """7 tubelets in windows of 4: the first four of one pass, the last three of another."""
+    """P11: 7 tubelets in windows of 4: the first four of one pass, the last three of another."""
     frames = clip(13)
     made = encode(encoder, frames, SPACE)
     shown = latents.doubled_first(frames)
@@ -62,6 +63,7 @@ def test_a_long_clip_is_two_passes_of_the_encoder(encoder: VideoEncoder) -> None
 
 
 def test_given_frames_know_nothing_of_the_future(encoder: VideoEncoder) -> None:
+    """P9."""
     one, other, past = clip(13), clip(13), clip(13)
     other[5:] = 255 - other[5:]
     past[4] = 255 - past[4]

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from html import unescape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -17,7 +18,7 @@ from engines import registry
 from engines.media.video import read_frames
 from studio.jobs.local import LocalExecutor
 from studio.jobs.store import Job
-from studio.page import compare, tab, with_and_without
+from studio.page import about_clip, compare, panel, tab, with_and_without
 from studio.service import Studio, open_studio
 from studio.settings import Settings
 from tests.engines.tiny_models import TINY
@@ -64,7 +65,7 @@ def pressed(blocks: gr.Blocks, rendered: tab.Tab, **given: Any) -> list[dict[Any
 
 def test_one_seed_is_made_twice_and_played_in_step(studio: Studio) -> None:
     blocks, rendered = page(studio)
-    told = pressed(blocks, rendered, physics_scale=1.5, frames=5, steps=1)
+    told = pressed(blocks, rendered, physics_scale=1.5, frames=5, steps=1, surprise=True)
     known = told[0][rendered.events.browser]
     assert told[0][rendered.controls.problems] == ""
     jobs = [wait_for(studio, job, "done", "failed") for job in studio.store.batch(known[NAME])]
@@ -77,10 +78,22 @@ def test_one_seed_is_made_twice_and_played_in_step(studio: Studio) -> None:
     column, now = rendered.result, rendered.events.tick(known, told[0][rendered.result.seen])
     assert now[column.compare]["visible"] and now[column.compare]["open"]
     shown = json.loads(unescape(re.search('data-shown="(.*?)"', now[column.compared])[1]))
-    assert [clip["label"] for clip in shown["clips"]] == ["physics 1.5", "physics 0"]
-    assert shown["differing"] == [{"label": "Physics", "values": ["1.5", "0"]}]
+    figures = [f"{job.result.figures['surprise']:.3f}" for job in jobs]
+    labels = [f"physics {scale}, surprise {figure}" for scale, figure in zip(("1.5", "0"), figures, strict=True)]
+    assert [clip["label"] for clip in shown["clips"]] == labels
+    assert shown["differing"][0] == {"label": "Physics", "values": ["1.5", "0"]}
     strip = now[column.strip]["value"]
-    assert [label for _, label in strip] == ["physics 1.5", "physics 0"], "one seed stands below neither"
+    ranked = sorted(zip(figures, labels, strict=True))
+    assert [label for _, label in strip] == [label for _, label in ranked], "one seed stands below neither"
+
+    modes = ("Pictures and physics were denoised together", "base model alone: the physics branch did not run")
+    for job, mode in zip(jobs, modes, strict=True):
+        inside = json.loads(Path(job.result.sidecar).read_text(encoding="utf-8"))
+        of_history = [row.value for row in panel.facts(SPEC, job) if row.label == "Note"]
+        for place in (inside["notes"], panel.finished(SPEC, job).notes, of_history):
+            assert sum(mode in note for note in place) == 1
+        assert inside["figures"]["surprise"] == pytest.approx(job.result.figures["surprise"])
+    assert [bool(about_clip.physics(job)) for job in jobs] == [True, False]
 
 
 @pytest.mark.parametrize(
