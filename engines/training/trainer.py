@@ -41,11 +41,8 @@ def learning_rate(recipe: Recipe, step: int, progress: float) -> float:
 
 
 def _worker_start(_: int) -> None:
-    import cv2
-
     # Ctrl-C reaches every process of the terminal; only the loop may stop, after it has saved.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
     torch.set_num_threads(1)
 
 
@@ -185,6 +182,12 @@ class Trainer:
 
     def _batches(self):
         dataset = self.task.dataset()
+        if self.workers:
+            import cv2
+
+            cv2.setNumThreads(
+                1
+            )  # here and not there: a process begun by a fork waits for ever for its parent's threads
         loader = torch.utils.data.DataLoader(
             dataset,
             batch_size=None,

@@ -6,6 +6,8 @@ import os
 import signal
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -86,6 +88,9 @@ def test_a_resumed_run_equals_an_unbroken_one(recipe, tmp_path):
 
 
 def test_a_signal_to_the_drawing_processes_too_saves_what_there_is(recipe, tmp_path):
+    cv2.setNumThreads(4)  # as where flow was measured before: threads that a fork does not take along
+    flat = np.zeros((500, 500), np.uint8)
+    cv2.calcOpticalFlowFarneback(flat, flat, None, 0.5, 3, 15, 3, 5, 1.2, 0)
     torch.manual_seed(0)
     trainer = Trainer(dataclasses.replace(recipe, steps=1000), text_to_video.build(recipe), tmp_path, workers=1)
     update = trainer._update
