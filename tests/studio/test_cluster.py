@@ -74,9 +74,15 @@ def cluster(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     settings = Settings(outputs=tmp_path_factory.mktemp("cluster") / "outputs", cluster=nodes.address, preload=False)
     studio = open_studio(settings, ClusterExecutor, watch=Watch(nodes.address), command=PLAIN)
     studio.executor.start()
+    _both_ready(studio)
     yield studio
     studio.executor.close()
     studio.store.close()
+
+
+def _both_ready(studio: Studio) -> None:
+    """Waits until both nodes would take a job."""
+    until(lambda: sum(not one.busy for one in studio.executor._candidates()) == 2, timeout_s=90)
 
 
 @needs_ray
@@ -97,6 +103,7 @@ def test_two_nodes_make_two_clips_at_once_and_files_travel_by_content(cluster: S
 
 @needs_ray
 def test_a_running_job_is_cancelled_and_another_one_kept(cluster: Studio, picture: Path) -> None:
+    _both_ready(cluster)
     cancelled, kept = (_submit(cluster, picture, SLOW) for _ in range(2))
     for job in (cancelled, kept):
         _at_work(cluster, job)
@@ -131,6 +138,7 @@ def test_questions_that_need_no_device_are_answered_without_leaving(cluster: Stu
 def test_a_node_that_dies_costs_a_retry_and_the_second_one_the_job(
     nodes: Nodes, cluster: Studio, picture: Path
 ) -> None:
+    _both_ready(cluster)
     job = _submit(cluster, picture, SLOW)
     first = _at_work(cluster, job).device
     nodes.do(f"kill {first.rpartition(' ')[2]}")
@@ -145,7 +153,7 @@ def test_a_node_that_dies_costs_a_retry_and_the_second_one_the_job(
     assert cluster.job(after.id).state == "queued"
     nodes.do("add third")  # what waits goes on where there is a machine again
     assert wait_for(cluster, after, "done", "failed", timeout_s=90).state == "done"
-    assert [state.title for state in cluster.executor.devices()] == ["CPU of third"]
+    until(lambda: [state.title for state in cluster.executor.devices()] == ["CPU of third"], timeout_s=60)
 
 
 def test_a_job_goes_where_its_model_is(settings: Settings, picture: Path) -> None:

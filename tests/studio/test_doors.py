@@ -411,7 +411,7 @@ def test_serve_takes_every_flag(source: Source, here: Path, monkeypatch: pytest.
     texts = {"port": "7999", "memory_gb": "3", "devices": "cpu", "refiner": "qwen-3b", "root_path": "/kinora"}
     (here / "mine.toml").touch()
     texts |= {"attention": "torch", "compile": "auto", "split": "guidance", "config": "mine.toml"}
-    texts |= {"precision": "float32", "metadata": "0"}
+    texts |= {"precision": "float32", "metadata": "0", "language": "en", "cluster": "127.0.0.1:6379"}
     text = texts.get(source.setting, "elsewhere.localhost")
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # which --offline sets
     assert main(["serve", source.flag, *([text] if source.metavar else [])]) == 0

@@ -38,7 +38,7 @@ pytestmark = LOOPS_LEFT_OPEN
     ],
 )
 def test_what_goes_and_comes_is_marked(before: str, after: str, shown: str) -> None:
-    assert f"<p class='suggestion'>{shown}</p>" in explained(before, after, ())
+    assert f"<p class='suggestion' translate=\"no\">{shown}</p>" in explained(before, after, ())
 
 
 def test_words_that_repeat_themselves_are_not_compared_for_minutes() -> None:

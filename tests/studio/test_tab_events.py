@@ -64,7 +64,7 @@ def test_what_is_wrong_is_shown_as_it_was_typed(idle: Studio) -> None:
 def test_a_sentence_over_the_page_is_no_markup(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Gradio shows a toast as HTML: what a person typed has to come out as they typed it."""
     shown: list[str] = []
-    monkeypatch.setattr(gr, "Warning", shown.append)
+    monkeypatch.setattr(gr, "Warning", lambda message, **_: shown.append(message))
     plumbing.warn(text)
     assert "<" not in shown[0] and unescape(shown[0]) == text
 
