@@ -232,7 +232,7 @@ def test_a_prompt_is_refined_accepted_and_taken_back(page) -> None:
 
 
 def test_every_tab_refines_its_prompt(page) -> None:
-    said = "A crimson ball goes to the right on the lawn"
+    said = "A crimson ball falls down on the lawn"
     for tab, engine in (
         ("Subject references", "bindweave"),
         ("Image to video", "flashi2v"),

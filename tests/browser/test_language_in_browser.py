@@ -11,12 +11,13 @@ from tests.studio.test_language import left
 
 pytestmark = pytest.mark.browser
 
-# What is seen of a page: its texts, and what its fields say of themselves; but not what people wrote.
+# What is seen of a page: its texts, and what its fields say of themselves; but not what people wrote: a clip in History
+# is told by its prompt. That it is a thumbnail gradio says in English in every language.
 SEEN = """() => {
   const shown = (element) => element.checkVisibility({ opacityProperty: true, visibilityProperty: true });
   const said = new Set();
   for (const element of document.querySelectorAll("body *")) {
-    if (!shown(element) || element.closest("[translate=no], code, style, script, textarea")) continue;
+    if (!shown(element) || element.closest("[translate=no], .thumbnail-item, code, style, script, textarea")) continue;
     for (const node of element.childNodes) if (node.nodeType === 3) said.add(node.textContent.trim());
     for (const name of ["placeholder", "title", "aria-label", "alt"]) said.add(element.getAttribute(name) ?? "");
     if (element.matches("input[role=listbox]")) said.add(element.value);
