@@ -22,22 +22,13 @@ T = TypeVar("T")
 SHARED = ("transformer", "physics")  # the networks that are called in every step; all others the first member has
 
 
-class GroupContext:
-    """The Context of engines/types.py, of one member of a group.
+class MemberContext:
+    """What a member of a group has from the context of its own device, whatever the members do together."""
 
-    What is remembered (texts and pictures as their encoders see them) the first member makes for all. The members plan
-    with the smallest of their budgets, so that they decide alike.
-    """
-
-    def __init__(self, inner: WorkerContext, group: Group, split: Split, devices: Sequence[str]) -> None:
-        self.inner, self.group, self.split = inner, group, split
+    def __init__(self, inner: WorkerContext, group: Group) -> None:
+        self.inner, self.group = inner, group
         self.model, self.device, self.lower, self.wanted = inner.model, inner.device, inner.lower, inner.wanted
         self.decodes = group.rank == 0
-        room = inner.room()
-        self._budget_bytes = group.least(room.budget_bytes)
-        self._ram_bytes = None if room.ram_bytes is None else group.least(room.ram_bytes)
-        self._devices = devices
-        self._parts: dict[str, Component] = {}
 
     @property
     def precisions(self) -> Mapping[str, str]:
@@ -46,8 +37,8 @@ class GroupContext:
 
     @property
     def computed(self) -> Mapping[str, str]:
-        """See Context; and over which devices the clip was split, and how."""
-        return {**self.inner.computed, "split": self.split, "devices": ", ".join(self._devices)}
+        """See Context."""
+        return self.inner.computed
 
     @property
     def notes(self) -> Sequence[str]:
@@ -57,6 +48,28 @@ class GroupContext:
     def paths(self, role: str) -> tuple[Path, ...]:
         """See Context."""
         return self.inner.paths(role)
+
+
+class GroupContext(MemberContext):
+    """The Context of engines/types.py, of one member of a group.
+
+    What is remembered (texts and pictures as their encoders see them) the first member makes for all. The members plan
+    with the smallest of their budgets, so that they decide alike.
+    """
+
+    def __init__(self, inner: WorkerContext, group: Group, split: Split, devices: Sequence[str]) -> None:
+        super().__init__(inner, group)
+        self.split = split
+        room = inner.room()
+        self._budget_bytes = group.least(room.budget_bytes)
+        self._ram_bytes = None if room.ram_bytes is None else group.least(room.ram_bytes)
+        self._devices = devices
+        self._parts: dict[str, Component] = {}
+
+    @property
+    def computed(self) -> Mapping[str, str]:
+        """See Context; and over which devices the clip was split, and how."""
+        return {**self.inner.computed, "split": self.split, "devices": ", ".join(self._devices)}
 
     def room(self, *, beside: int = 0) -> Room:
         """See Context; that of the member with the least memory."""

@@ -8,13 +8,13 @@ on alone. A reader that fails takes nothing with it: the maker reads itself.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from engines.memory.planning import Room
 from engines.messages import Membership
+from engines.parallel.context import MemberContext
 from engines.parallel.group import Group, Parted, joined
 from engines.request import Request
 from engines.types import Component, Engine
@@ -33,32 +33,12 @@ class Read(Exception):
     """All texts are read: the reader's part is over."""
 
 
-class ReadingContext:
+class ReadingContext(MemberContext):
     """The Context of engines/types.py, of the member that makes the clip (rank 0) or the one that reads for it."""
 
     def __init__(self, inner: WorkerContext, group: Group) -> None:
-        self.inner, self._group, self._reading = inner, group, True
-        self.model, self.device, self.lower, self.wanted = inner.model, inner.device, inner.lower, inner.wanted
-        self.decodes = group.rank == 0
-
-    @property
-    def precisions(self) -> Mapping[str, str]:
-        """See Context."""
-        return self.inner.precisions
-
-    @property
-    def computed(self) -> Mapping[str, str]:
-        """See Context."""
-        return self.inner.computed
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """See Context."""
-        return self.inner.notes
-
-    def paths(self, role: str) -> tuple[Path, ...]:
-        """See Context."""
-        return self.inner.paths(role)
+        super().__init__(inner, group)
+        self._reading = True
 
     def room(self, *, beside: int = 0) -> Room:
         """See Context."""
@@ -77,12 +57,12 @@ class ReadingContext:
             self._end()
         if not self._reading:
             return self.inner.remember(key, compute)
-        return self._read_for(key, compute) if self._group.rank else self._have_read(key, compute)
+        return self._read_for(key, compute) if self.group.rank else self._have_read(key, compute)
 
     def _have_read(self, key: str, compute: Callable[[], T]) -> T:
         try:
-            known = self._group.same(self.inner.remembers(key))
-            made = self._group.same(self.inner.made(key, compute) if known else None, by=0 if known else 1)
+            known = self.group.same(self.inner.remembers(key))
+            made = self.group.same(self.inner.made(key, compute) if known else None, by=0 if known else 1)
             return self.inner.adopt(key, made)
         except Parted:
             log.warning("the other device did not read the prompt: this one does")
@@ -90,16 +70,16 @@ class ReadingContext:
         return self.inner.remember(key, compute)
 
     def _read_for(self, key: str, compute: Callable[[], T]) -> T:
-        if self._group.same(False):
-            return self.inner.adopt(key, self._group.same(None))
+        if self.group.same(False):
+            return self.inner.adopt(key, self.group.same(None))
         self._reading = False  # while it is computed, networks and other results are used as ever
         made = self.inner.made(key, compute)
         self._reading = True
-        return self.inner.adopt(key, self._group.same(made, by=1))
+        return self.inner.adopt(key, self.group.same(made, by=1))
 
     def _end(self) -> None:
         """From here on nothing is read any more."""
-        if self._reading and self._group.rank:
+        if self._reading and self.group.rank:
             raise Read
         self._reading = False
 
