@@ -9,7 +9,7 @@ import copy
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -120,22 +120,34 @@ class Member:
 
 
 @contextmanager
-def used(bench: Bench) -> Iterator[set[str]]:
-    """The roles of the networks that are used inside the block."""
-    roles: set[str] = set()
+def watching(bench: Bench, watch: Callable[[Any, Any], AbstractContextManager[None]]) -> Iterator[None]:
+    """Inside the block, what `watch` does around every use of a network, told its component and the module."""
     use = bench.session.cache.use
 
     @contextmanager
     def watched(component: Any, **working: Any) -> Iterator[Any]:
-        roles.add(component.role)
-        with use(component, **working) as module:
+        with use(component, **working) as module, watch(component, module):
             yield module
 
     bench.session.cache.use = watched
     try:
-        yield roles
+        yield
     finally:
         bench.session.cache.use = use
+
+
+@contextmanager
+def used(bench: Bench) -> Iterator[set[str]]:
+    """The roles of the networks that are used inside the block."""
+    roles: set[str] = set()
+
+    @contextmanager
+    def watch(component: Any, _module: Any) -> Iterator[None]:
+        roles.add(component.role)
+        yield
+
+    with watching(bench, watch):
+        yield roles
 
 
 @contextmanager
@@ -147,46 +159,35 @@ def counted(bench: Bench) -> Iterator[list[int]]:
         first = kwargs.get("hidden_states", args[0] if args else None)
         rows.append(len(first[-1] if isinstance(first, list) else first))
 
-    use = bench.session.cache.use
-
     @contextmanager
-    def watched(component: Any, **working: Any) -> Iterator[Any]:
-        with use(component, **working) as module:
-            handle = None
-            if component.role == "transformer":
-                handle = module.register_forward_pre_hook(count, with_kwargs=True)
-            try:
-                yield module
-            finally:
-                if handle is not None:
-                    handle.remove()
+    def watch(component: Any, module: Any) -> Iterator[None]:
+        if component.role != "transformer":
+            yield
+            return
+        handle = module.register_forward_pre_hook(count, with_kwargs=True)
+        try:
+            yield
+        finally:
+            handle.remove()
 
-    bench.session.cache.use = watched
-    try:
+    with watching(bench, watch):
         yield rows
-    finally:
-        bench.session.cache.use = use
 
 
 @contextmanager
 def shares(bench: Bench) -> Iterator[dict[str, float]]:
     """What this process holds of each network's blocks that are shared inside the block, by role."""
     held: dict[str, float] = {}
-    use = bench.session.cache.use
 
     @contextmanager
-    def watched(component: Any, **working: Any) -> Iterator[Any]:
-        with use(component, **working) as module:
-            shared = [one for one in module.parameters() if isinstance(one, DTensor)]
-            if shared:
-                held[component.role] = sum(one.to_local().numel() for one in shared) / sum(map(torch.numel, shared))
-            yield module
+    def watch(component: Any, module: Any) -> Iterator[None]:
+        shared = [one for one in module.parameters() if isinstance(one, DTensor)]
+        if shared:
+            held[component.role] = sum(one.to_local().numel() for one in shared) / sum(map(torch.numel, shared))
+        yield
 
-    bench.session.cache.use = watched
-    try:
+    with watching(bench, watch):
         yield held
-    finally:
-        bench.session.cache.use = use
 
 
 def difference(network: Path, *endings: str) -> Path:
