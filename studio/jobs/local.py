@@ -296,7 +296,8 @@ class LocalExecutor:
             candidates = self._candidates()
             if all(candidate.busy for candidate in candidates):
                 return False
-            found = self._first(self._store.queued(), candidates)
+            queued = self._store.queued()
+            found = self._first(queued, candidates)
             if found is None:
                 return False
             check_room(self._settings.outputs)
@@ -319,7 +320,7 @@ class LocalExecutor:
             crew = Crew(job.id, processes, split=team.split, titles=titles)
             for process in processes:
                 process.job, process.heard, self._crews[process] = job, False, crew
-            waiting = ((other.engine, other.request) for other in self._store.queued() if other.id != job.id)
+            waiting = ((other.engine, other.request) for other in queued if other.id != job.id)
             ahead = steps_alike((job.engine, job.request), waiting)
             inside, asked = self._settings.metadata, dict(job.request)
             crew.begin(Generate(job=job.id, engine=job.engine, request=asked, metadata=inside, ahead=ahead))
