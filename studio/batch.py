@@ -17,6 +17,7 @@ from engines.types import EngineSpec
 from engines.validation import build_request
 from engines.wording import either, given, number, printable
 from studio.paths import absolute, reason
+from studio.presets import Presets
 
 MOST_BYTES = 10_000_000
 MOST_LINES = 10_000
@@ -25,12 +26,13 @@ _NAME = re.compile(r"[^/\\\0]{1,200}\.mp4", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Line:
-    """One clip of a batch: its request, checked, and the file it will be."""
+    """One clip of a batch: its request, checked, the file it will be, and what of its preset cannot be taken."""
 
     number: int
     spec: EngineSpec
     request: Request
     out: Path
+    note: str = ""
 
     @property
     def summary(self) -> str:
@@ -39,11 +41,12 @@ class Line:
         return f"{self.spec.name}/{asked.model}, {asked.width}x{asked.height}, {asked.frames} frames"
 
 
-def read(path: Path, folder: Path) -> list[Line]:
+def read(path: Path, folder: Path, presets: Presets | None = None) -> list[Line]:
     """The clips that a file asks for, to be made in `folder`.
 
     Each line is an object of request values with "engine", and with "out" where the clip is to have a name of its own;
-    pictures and clips are named from the folder of the file. Empty lines are none.
+    pictures and clips are named from the folder of the file. Values go before those of its "preset", one of `presets`.
+    Empty lines are none.
 
     Raises:
         MediaError: the file cannot be read.
@@ -52,7 +55,7 @@ def read(path: Path, folder: Path) -> list[Line]:
     lines, problems, names = list[Line](), list[Problem](), dict[str, int]()
     for index, text in _numbered(path):
         try:
-            line = _line(index, text, home=path.parent, folder=folder)
+            line = _line(index, text, home=path.parent, folder=folder, presets=presets)
             first = names.setdefault(line.out.name.lower(), index)
             if first != index:
                 raise InvalidRequest([Problem("out", f"Line {first} has the same name: give this clip another.")])
@@ -82,7 +85,7 @@ def _numbered(path: Path) -> Iterator[tuple[int, str]]:
     return iter(written)
 
 
-def _line(index: int, text: str, *, home: Path, folder: Path) -> Line:
+def _line(index: int, text: str, *, home: Path, folder: Path, presets: Presets | None) -> Line:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):
@@ -96,8 +99,14 @@ def _line(index: int, text: str, *, home: Path, folder: Path) -> Line:
     if not isinstance(out, str) or not _NAME.fullmatch(out):
         raise InvalidRequest([Problem("out", f'"out" must be a file name that ends with .mp4; you gave {given(out)}.')])
     spec = SPECS[engine]
+    named, kept = values.pop("preset", None), None
+    if named is not None:
+        if not isinstance(named, str) or presets is None:
+            raise InvalidRequest([Problem("preset", f'"preset" must be the name of one; you gave {given(named)}.')])
+        kept = presets.for_request(spec, named)
     whole = with_files(spec.request_type, values, lambda _name, _declared, entry: _file(entry, home))
-    return Line(index, spec, build_request(spec, whole), folder / out)
+    request = build_request(spec, (kept.values if kept else {}) | whole)
+    return Line(index, spec, request, folder / out, kept.sentence if kept else "")
 
 
 def _file(entry: Any, home: Path) -> Any:

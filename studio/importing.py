@@ -1,4 +1,4 @@
-"""The settings that a video tells, as values for a form: each checked alone; what does not fit is left out."""
+"""The settings that a video tells, or a preset, as values for a form: each checked alone; what does not fit is left."""
 
 from __future__ import annotations
 
@@ -54,13 +54,18 @@ def values(told: Told, spec: EngineSpec) -> Imported:
     known = [model.name for model in spec.models]
     model = own.model if own and own.engine == spec.name and own.model in known else known[0]
     files, fields = media_fields(spec.request_type), spec.request_type.model_fields
+    of_use = {name: value for name, value in said.items() if name in fields and name not in (*files, *_OF_NO_USE)}
+    return fitting(spec, model, of_use)
+
+
+def fitting(spec: EngineSpec, model: str, said: Mapping[str, Any]) -> Imported:
+    """What of these values of an engine's fields can be taken for a model, each checked alone."""
+    fields = spec.request_type.model_fields
     found: dict[str, Any] = {}
     left = []
     for name, value in said.items():
-        if name not in fields or name in files or name in _OF_NO_USE:
-            continue
-        if (fitting := _checked(spec, model, name, value)) is not None:
-            found[name] = fitting
+        if (fit := _checked(spec, model, name, value)) is not None:
+            found[name] = fit
         elif value not in (None, "", -1):
             left.append(fields[name].title or name)
     if len({"width", "height"} & set(found)) == 1:  # half a size is none

@@ -19,7 +19,7 @@ from engines.request import Request, seeds
 from engines.types import EngineSpec, ModelSpec
 from engines.validation import build_request, usable_files
 from engines.wording import either, given, printable
-from studio import adapters, browser_files, continuing, estimating, kept_files, models, refining
+from studio import adapters, browser_files, continuing, estimating, kept_files, models, presets, refining
 from studio.downloads import Downloads
 from studio.estimating import Outlook
 from studio.jobs.assign import Candidate, Needs, assign
@@ -153,7 +153,11 @@ class Studio:
         self.store.delete(job_id)  # last: on a full disk there is room for it only now
 
     def forget_old(self, *, now: float) -> int:
-        """Remove everybody's jobs that were over KEPT_S before `now`, with their files; returns how many."""
+        """Remove everybody's jobs that were over KEPT_S before `now`, with their files; returns how many.
+
+        What visitors kept as presets and did not change since goes with them.
+        """
+        presets.forget_old(self.settings, before=now - KEPT_S)
         jobs = self.store.over(before=now - KEPT_S)
         for job in jobs:
             self.delete(job.id, owner=job.owner)

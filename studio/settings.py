@@ -27,7 +27,7 @@ from engines.wording import either, given, printable
 from studio import adapters, language, settings_file
 from studio.paths import absolute, reason
 
-PICTURES, FOR_BROWSERS = "pictures", ".browser"
+PICTURES, PRESETS, FOR_BROWSERS = "pictures", "presets", ".browser"
 """Folders in the outputs folder."""
 
 # Folders that others than Kinora look for in the environment, also in worker processes, which run elsewhere.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from engines.loading.store import parse_override
 from engines.registry import SPECS
 from engines.types import EngineSpec, Size
 from engines.wording import either
-from studio import kept_files
+from studio import kept_files, presets, speech
 from studio.commands.options import named_value, settings_of
 from studio.paths import absolute
 
@@ -22,6 +23,7 @@ from studio.paths import absolute
 def clip_flags(command: argparse.ArgumentParser) -> None:
     """The flags that say which clip is meant."""
     command.add_argument("engine", help=", ".join(SPECS))
+    command.add_argument("--preset", metavar="NAME", help="settings kept on the page by this name; flags go before")
     command.add_argument("--model", help="which checkpoint makes the clip (see: python -m studio models)")
     command.add_argument("--prompt", metavar="TEXT", help="what happens in the clip")
     for flag, keep, words in (("--ref", True, ""), ("--ref-cut", False, " whose background is removed")):
@@ -53,6 +55,11 @@ def clip_flags(command: argparse.ArgumentParser) -> None:
 def values_of(spec: EngineSpec, options: argparse.Namespace) -> dict[str, Any]:
     """Request values from the flags; --set reaches every field, the other flags are shorthands."""
     values: dict[str, Any] = {}
+    if options.preset is not None:
+        kept = presets.of(settings_of(options)).for_request(spec, options.preset)
+        values = dict(kept.values)
+        if kept.sentence:
+            speech.say(f"Note: {kept.sentence}", sys.stderr)
     for text in options.set:
         name, value = named_value(text)
         declared = media_fields(spec.request_type).get(name)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from engines.errors import StudioError
 from engines.validation import usable_files
-from studio import batch, one_clip, speech
+from studio import batch, one_clip, presets, speech
 from studio.commands.answers import FAILED, report, say_clip
 from studio.commands.options import MAKING, Commands, setting_flags, settings_of
 from studio.jobs.worker_process import require_devices
@@ -33,7 +34,10 @@ def run(options: argparse.Namespace) -> int:
     check_models_folder(settings)
     check_computing(settings)
     check_certificate(settings)
-    lines = batch.read(absolute(options.file), folder)
+    lines = batch.read(absolute(options.file), folder, presets.of(settings))
+    for line in lines:
+        if line.note:
+            speech.say(f"Note: line {line.number}: {line.note}", sys.stderr)
     files = settings.files()
     for line in lines:
         usable_files(line.spec, line.request, files)

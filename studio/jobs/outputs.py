@@ -13,7 +13,7 @@ from engines.media import metadata
 from engines.media.output import remove_leftovers
 from engines.media.video import frame_count
 from studio.jobs.store import Job, JobStore
-from studio.settings import FOR_BROWSERS, PICTURES
+from studio.settings import FOR_BROWSERS, PICTURES, PRESETS
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,8 @@ def clean(folder: Path, store: JobStore) -> None:
         if state in ("failed", "cancelled") or (state != "done" and not whole):
             _remove(path)
     shutil.rmtree(folder / FOR_BROWSERS, ignore_errors=True)
-    for path in [*folder.glob(".*.keep"), *(folder / PICTURES).glob(".*.part")]:
+    unfinished = (part for name in (PICTURES, PRESETS) for part in (folder / name).glob(".*.part"))
+    for path in [*folder.glob(".*.keep"), *unfinished]:
         _remove(path)
     for path in (folder / PICTURES).glob("[!.]*"):
         if path not in needed:

@@ -23,7 +23,8 @@ from studio.page import (
     force_tool,
     markup,
     model_list,
-    presets,
+    preset_row,
+    quality,
     refine_row,
     scenes,
     settings_line,
@@ -34,6 +35,7 @@ from studio.page.first_frame import FirstFrame
 from studio.page.form import Form
 from studio.page.model_list import ModelList
 from studio.page.plumbing import HIDDEN, PRIVATE, changed, page, script
+from studio.page.preset_row import PresetRow
 from studio.service import MAX_VARIATIONS, Studio
 
 _PROMPT_COUNT = f"{{count}} / {MAX_PROMPT_CHARACTERS:,}"
@@ -52,6 +54,7 @@ class Controls:
     problems: gr.HTML
     generate: gr.Button
     readings: Mapping[str, gr.HTML]
+    presets: PresetRow
 
 
 class _Fields:
@@ -113,12 +116,13 @@ def render(studio: Studio, spec: EngineSpec) -> Controls:
         listed = model_list.render(studio, form, values["model"])
         length = _clip(put)
         fast = partial(studio.fast, spec)
-        quality = _quality(put, fast)
+        qualities = _quality(put, fast)
         variations = _seed(put)
         for group in put.left:
             put.put(group)
         with gr.Accordion("Advanced settings", open=False, elem_classes="advanced"):
             put.put("advanced")
+        presets = preset_row.render(spec)
     problems, takes, generate = _dock(spec)
     # Wired once every component stands on the page.
     boards = [entry.board for entry in form.controls if entry.board is not None]
@@ -130,14 +134,14 @@ def render(studio: Studio, spec: EngineSpec) -> Controls:
     refine.wire(prompt, listed.chosen, [image for board in boards for image in board.images])
     _wire_examples(form, tries, listed.chosen)
     duration.wire(form, length, listed.chosen)
-    presets.wire(form, quality, listed.chosen, fast=fast)
+    quality.wire(form, qualities, listed.chosen, fast=fast)
     scenes.wire(form, duration.rules(spec), listed.chosen)
     clip_strip.wire(form)
     _wire_force(studio, form, listed.chosen)
-    settings_line.wire(form, line, quality=quality, variations=variations)
+    settings_line.wire(form, line, quality=qualities, variations=variations)
     _wire_problems(form, problems)
     estimate.wire(studio, form, takes)
-    return Controls(form, listed, variations, problems, generate, put.readings)
+    return Controls(form, listed, variations, problems, generate, put.readings, presets)
 
 
 def _prompt(
@@ -180,11 +184,11 @@ def _clip(put: _Fields) -> duration.Duration:
     return duration.Duration(seconds, gr.HTML(elem_classes="duration", elem_id=f"{put.form.spec.name}-length"))
 
 
-def _quality(put: _Fields, fast: presets.Fast) -> gr.Radio:
+def _quality(put: _Fields, fast: quality.Fast) -> gr.Radio:
     with gr.Row(elem_classes="pair"):
-        quality = presets.render(put.form.spec, put.values, fast=fast)
+        choices = quality.render(put.form.spec, put.values, fast=fast)
         put.put("quality")
-    return quality
+    return choices
 
 
 def _seed(put: _Fields) -> gr.Slider:

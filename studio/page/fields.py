@@ -23,7 +23,7 @@ from studio import continuing
 from studio.measures import frame_size, shape
 from studio.page import adapter_list, first_frame, force_tool, markup, parts, scenes, slots, start_from
 from studio.page.form_control import Control
-from studio.page.plumbing import HIDDEN, PRIVATE, script
+from studio.page.plumbing import HIDDEN, PRIVATE, first_look, script
 from studio.page.uploads import received, served
 
 # Fields that have no control of their own, and the one whose control holds them.
@@ -177,6 +177,7 @@ def _seed(common: dict[str, Any], values: Mapping[str, Any]) -> Control:
         interactive=True, min_width=120,
     )  # fmt: skip
     switch.input(None, [switch, number], number, js=script("seedField", MAX_SEED), **PRIVATE)
+    gr.on(first_look(), None, [switch, number], number, js=script("undrawnSeed"), **PRIVATE)
     return Control(
         ("seed",),
         [number, switch],

@@ -23,6 +23,9 @@
     return { __type__: "update", interactive: !random, value: random ? null : seed || drawn() };
   };
 
+  // Gradio draws a number without a value as 0, which is a seed like any other.
+  const undrawnSeed = (random, seed) => (random ? null : seed);
+
   // What is set, on the line that opens to set it: "Starter · Wide · 2.75 s · Standard · random seed".
   const settingsLine = ({ models, sentences }, model, size, frames, fps, quality, steps, random, seed, clips) => {
     const { title, shapes } = models[model] ?? { title: model, shapes: {} };
@@ -99,7 +102,7 @@
   const startFrom = (field, held, choice) => (held && held.length !== 0 ? field : choice);
 
   globalThis.kinora = {
-    ...globalThis.kinora, constant, startFrom, promptCount, presetSteps, framesFromSeconds, secondsFromFrames, seedField, settingsLine, enlargement, showFrame,
+    ...globalThis.kinora, constant, startFrom, promptCount, presetSteps, framesFromSeconds, secondsFromFrames, seedField, undrawnSeed, settingsLine, enlargement, showFrame,
     resultWords, followed,
   };
   if (typeof document === "undefined") return;

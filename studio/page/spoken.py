@@ -25,6 +25,9 @@ _ATTRIBUTES = ("alt", "title", "aria-label", "placeholder")
 _DATA = frozenset({"label", "values", "short", "summary", "about", "line"})
 _VOID = {"img", "input", "br", "hr", "path", "circle", "rect", "meta", "link"}
 
+OWN_WORDS = "own-words"
+"""The class of a list whose choices people named themselves."""
+
 _asked: ContextVar[str] = ContextVar("_asked", default=ENGLISH)
 """The language of the request that is being answered."""
 
@@ -69,14 +72,14 @@ def outputs(block_fn: Any, data: Any) -> Any:
     if known is None or not isinstance(data, list):
         return data
     return [
-        _output(known, type(block).__name__.lower(), one)
+        _output(known, type(block).__name__.lower(), one, own=OWN_WORDS in (getattr(block, "elem_classes", None) or ()))
         for block, one in zip(block_fn.outputs, data, strict=False)
     ] + data[len(block_fn.outputs) :]  # fmt: skip
 
 
-def _output(known: Catalogue, kind: str, value: Any) -> Any:
+def _output(known: Catalogue, kind: str, value: Any, *, own: bool) -> Any:
     if isinstance(value, Mapping) and value.get("__type__") == "update":
-        return changes(known, kind, value)
+        return changes(known, kind, value) | ({"choices": value["choices"]} if own and "choices" in value else {})
     return _value(known, kind, value)
 
 

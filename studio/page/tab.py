@@ -8,7 +8,7 @@ from functools import partial
 import gradio as gr
 
 from engines.types import EngineSpec
-from studio.page import controls, result, send, start_from, sweep_row, with_and_without
+from studio.page import controls, preset_row, result, send, start_from, sweep_row, with_and_without
 from studio.page.controls import Controls
 from studio.page.form import Form
 from studio.page.plumbing import HIDDEN, first_look
@@ -47,6 +47,7 @@ def render(studio: Studio, spec: EngineSpec, *, browser: gr.BrowserState) -> Tab
     _wire_making(events)
     with_and_without.wire(pair, events)
     sweep_row.wire(several, events)
+    preset_row.wire(left.presets, studio, left.form, browser)
     _wire_readings(events)
     start_from.wire(events)
     if spec.continued_from:

@@ -31,8 +31,21 @@ def test_nothing_covers_anything_else(browser, server, width: int, height: int) 
         places = [slot for slot in page.locator("#phantom-wan-references .slot").all() if slot.is_visible()]
         assert len(places) == (4 if width > 1100 else 2)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        if width > 1100:
+            check_the_open_settings(page, "phantom-wan")
     finally:
         context.close()
+
+
+def check_the_open_settings(page, engine: str) -> None:
+    """A seed that will be drawn is no number, and what stands in one line stands apart."""
+    page.locator(f"#{engine}-settings > .label-wrap").click()
+    field = f"#{engine}-seed input[type=number]"
+    page.wait_for_function("field => document.querySelector(field)?.value === ''", arg=field)
+    seed = page.locator(field)
+    assert seed.is_disabled() and seed.get_attribute("placeholder") == "drawn anew"
+    size, length = (page.locator(f"#{engine}-{name}").bounding_box() for name in ("width", "seconds"))
+    assert size["x"] + size["width"] + 8 <= length["x"]
 
 
 @pytest.mark.parametrize(("tab", "engine"), [("Physics", "phantom-physics"), ("Long video", "pyramid-flow")])
@@ -56,5 +69,6 @@ def test_the_prompt_stands_above_generate_whatever_a_clip_starts_from(browser, s
         page.locator(f"#{engine}-area .first-frame").wait_for()
         assert below(f"#{engine}-prompt textarea") <= dock
         assert page.locator(f"#{engine}-area .first-frame").bounding_box()["y"] > 0
+        check_the_open_settings(page, engine)
     finally:
         context.close()

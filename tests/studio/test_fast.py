@@ -17,7 +17,7 @@ from engines.loading.store import ASSETS
 from engines.registry import SPECS
 from engines.sampling import guidance
 from studio.jobs.local import LocalExecutor
-from studio.page import controls, presets
+from studio.page import controls, quality
 from studio.page.form import Form
 from studio.service import Studio, open_studio
 from studio.settings import Settings
@@ -99,7 +99,7 @@ def raw(form: Form, values: dict[str, Any]) -> list[Any]:
 def test_the_choice_puts_the_adapter_on_and_another_takes_it_off(studio: Studio) -> None:
     form, fast = drawn(studio)
     before = {"steps": 20, "image_guidance": 4.0, "text_guidance": 3.0}
-    updates = presets._switch(form, fast, presets.FAST, *raw(form, before))
+    updates = quality._switch(form, fast, quality.FAST, *raw(form, before))
     table = form.control("adapters").components[1]
     assert [row[0] for row in updates[table]["value"]] == ["wan_lightx2v_4steps.safetensors"]
     assert updates[form.component("steps")]["value"] == 4
@@ -110,7 +110,7 @@ def test_the_choice_puts_the_adapter_on_and_another_takes_it_off(studio: Studio)
         "image_guidance": 1.0,
         "text_guidance": 1.0,
     }
-    updates = presets._switch(form, fast, "Standard", *raw(form, quick))
+    updates = quality._switch(form, fast, "Standard", *raw(form, quick))
     assert updates[table]["value"] == [] and updates[form.component("text_guidance")]["value"] == 3.0
 
 
@@ -118,14 +118,14 @@ def test_the_choices_follow_the_form(studio: Studio) -> None:
     form, fast = drawn(studio)
     values = SPEC.default_values("starter")
     quick = values | fast("starter")
-    assert presets._choices(SPEC, "starter", values, fast) == {
+    assert quality._choices(SPEC, "starter", values, fast) == {
         "choices": ["Fast", "Draft", "Standard", "Best"], "value": "Standard",
     }  # fmt: skip
-    assert presets._choices(SPEC, "starter", quick, fast)["value"] == "Fast"
-    assert presets._choices(SPEC, "starter", quick | {"steps": 9}, fast)["value"] is None
-    assert "Fast" not in presets._choices(SPEC, "starter", values, lambda model: None)["choices"]
-    told = Form(SPEC, [one for one in form.controls if not presets._DECIDE.isdisjoint(one.names)])
-    shown = presets._now(told, fast, *raw(told, dict(fast("starter"))))
+    assert quality._choices(SPEC, "starter", quick, fast)["value"] == "Fast"
+    assert quality._choices(SPEC, "starter", quick | {"steps": 9}, fast)["value"] is None
+    assert "Fast" not in quality._choices(SPEC, "starter", values, lambda model: None)["choices"]
+    told = Form(SPEC, [one for one in form.controls if not quality._DECIDE.isdisjoint(one.names)])
+    shown = quality._now(told, fast, *raw(told, dict(fast("starter"))))
     assert shown["value"] == "Fast"
     without = replace(studio, settings=replace(studio.settings, adapters=None))
     assert without.fast(SPEC, "starter") is None

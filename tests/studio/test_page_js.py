@@ -119,6 +119,7 @@ def test_a_seed_is_typed_or_drawn() -> None:
     assert (drawn["interactive"], drawn["value"]) == (False, None)
     assert (kept["interactive"], kept["value"]) == (True, 7)
     assert 0 <= new["value"] <= most
+    assert called(("undrawnSeed", [True, 0]), ("undrawnSeed", [False, 0]), ("undrawnSeed", [False, 7])) == [None, 0, 7]
 
 
 @needs_node
