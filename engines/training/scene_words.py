@@ -1,6 +1,6 @@
 """The sentences of the physics world: all that its clips' captions, and so prompts for its starter, say. Plain data."""
 
-import re
+from engines.training.words import words_of
 
 COLOURS = ("red", "blue")
 
@@ -14,7 +14,7 @@ CAPTIONS = {
 }
 
 SENTENCES = tuple(dict.fromkeys(caption.format(colour=colour) for caption in CAPTIONS.values() for colour in COLOURS))
-TAUGHT = frozenset(re.findall(r"[a-z]+", " ".join(SENTENCES).lower()))
+TAUGHT = frozenset(words_of(" ".join(SENTENCES)))
 
 SENTENCE = (
     "a red or blue disc that falls to the floor and stays there, falls to the floor and bounces, is thrown up to the "
@@ -25,4 +25,4 @@ SENTENCE = (
 
 def unknown(prompt: str) -> list[str]:
     """The words of a prompt that no caption of this world has, in their order, each once."""
-    return [word for word in dict.fromkeys(re.findall(r"[a-z]+", prompt.lower())) if word not in TAUGHT]
+    return [word for word in dict.fromkeys(words_of(prompt)) if word not in TAUGHT]

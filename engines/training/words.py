@@ -105,14 +105,15 @@ _SMALL = "a an and around at background backgrounds camera clip each floor front
 _SMALL += " scene the their then there this to two under video while with"
 
 
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
+    """The words of a text in their order, in any script, in small letters."""
     return re.findall(r"[^\W\d_]+", text.lower())
 
 
 def _taught() -> frozenset[str]:
     groups = (COLOURS, SHAPES, MOTIONS, BACKGROUNDS, FLOORS, PATTERNS, CAMERA, THINGS, (PHOTOGRAPH, _SMALL))
     synonyms = (*SHAPE_SYNONYMS.values(), *MOTION_SYNONYMS.values())
-    known = {word for group in (*groups, *synonyms) for phrase in group for word in _words(phrase)}
+    known = {word for group in (*groups, *synonyms) for phrase in group for word in words_of(phrase)}
     plurals = {
         f"{name}s" for name in (*SHAPES, *THINGS, *(name for group in SHAPE_SYNONYMS.values() for name in group))
     }
@@ -124,7 +125,7 @@ TAUGHT = _taught()
 
 def unknown(prompt: str) -> list[str]:
     """The words of a prompt that no caption of this world has, in their order, each once."""
-    return list(dict.fromkeys(word for word in _words(prompt) if word not in TAUGHT))
+    return list(dict.fromkeys(word for word in words_of(prompt) if word not in TAUGHT))
 
 
 def _listed(words: Iterable[str]) -> str:

@@ -211,6 +211,12 @@ def test_what_is_none_of_the_six_scenes_is_said() -> None:
     assert "dog" in remark("a dog sneezes", scene_words.SENTENCE)
 
 
+@pytest.mark.parametrize("prompt", ["一个红色的球落到地上", "красный шар падает", "كرة حمراء", "🦊狐狸", "à côté"])
+@pytest.mark.parametrize("words", [scene_words.SENTENCE, world.SENTENCE])
+def test_a_prompt_in_any_script_is_remarked_on_while_it_is_written(prompt: str, words: str) -> None:
+    assert remark(prompt, words)
+
+
 @pytest.mark.parametrize("spec", [spec for spec in SPECS.values() if "starter" in spec.models[0].name])
 def test_every_shipped_example_is_fine_as_it_is(spec: EngineSpec) -> None:
     for example in examples.of(spec):

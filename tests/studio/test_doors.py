@@ -100,6 +100,13 @@ def test_a_tilde_is_home_where_it_is_one(here: Path, monkeypatch: pytest.MonkeyP
     assert from_environment(outputs="~/clips").outputs == here / "clips"
 
 
+@pytest.mark.parametrize(("flag", "said"), [("--port=many", b"many"), ("--prot=1", b"--prot"), ("photo.png", b"photo")])
+def test_what_is_written_behind_app_py_is_heard(here: Path, flag: str, said: bytes) -> None:
+    done = subprocess.run([sys.executable, str(ROOT / "app.py"), flag], cwd=here, capture_output=True, timeout=120)
+    assert done.returncode == 2 and said in done.stderr and b"Traceback" not in done.stderr
+    assert names(here) == [b"star.png"]
+
+
 LONG = "x" * 300
 BAD = {
     "no such user": (["--out=~nobody9/x.mp4", "--ref=star.png"], 'no folder "~nobody9"'),
