@@ -16,14 +16,15 @@ from .scores import Pair, mean, scene_colour
 TEXT_SEED, PICTURE_SEED = 47, 48
 FPS = 12
 
-TEXT_WORLD = dataclasses.replace(cases.TEXT_WORLD, width=128, frames=49)
+TEXT_WORLD = dataclasses.replace(cases.TEXT_WORLD, frames=49)
 PICTURE_WORLD = dataclasses.replace(TEXT_WORLD, subject_shares=(0.6, 0.4, 0.0, 0.0))
 
 
-def held_out(count: int) -> tuple[list[Clip], list[Clip]]:
+def held_out(count: int, *, width: int, height: int) -> tuple[list[Clip], list[Clip]]:
     """`count` clips to be made from their captions, half as many to be made from their first frames as well."""
-    written = [make_clip((TEXT_SEED, index), TEXT_WORLD) for index in range(count)]
-    pictured = [make_clip((PICTURE_SEED, index), PICTURE_WORLD) for index in range(max(1, count // 2))]
+    words, pictures = (dataclasses.replace(world, width=width, height=height) for world in (TEXT_WORLD, PICTURE_WORLD))
+    written = [make_clip((TEXT_SEED, index), words) for index in range(count)]
+    pictured = [make_clip((PICTURE_SEED, index), pictures) for index in range(max(1, count // 2))]
     return written, pictured
 
 

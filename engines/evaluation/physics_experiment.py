@@ -93,7 +93,7 @@ def train(run: Run, recipe: StarterRecipe) -> None:
     """Trains a run to its end, from where it stands."""
     if run.file.is_file() and read_facts(run.file)["recipe"]["step"] >= recipe.steps:
         return
-    # Blocks that were compiled without a branch are taken for those with one: hooks are not among the compiler's guards.
+    # Hooks are not among the compiler's guards: blocks compiled without a branch would be taken for those with one.
     torch.compiler.reset()
     torch.manual_seed(recipe.seed)
     trainer = Trainer(recipe, phantom_physics_starter.build(recipe), run.folder, workers=WORKERS)

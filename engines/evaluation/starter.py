@@ -16,10 +16,11 @@ from tqdm import tqdm
 
 from engines.bindweave import spec as bindweave
 from engines.phantom_physics.spec import STARTER_FILE
+from engines.pyramid_flow.spec import trained_sizes
 from engines.training.data import fit_on_canvas
 from engines.training.files import read_facts
 from engines.training.latents import to_levels, to_unit
-from engines.training.recipes import physics_encoder
+from engines.training.recipes import physics_encoder, pyramid_flow
 from engines.training.recipes.pyramid_vae import FILE as PYRAMID_VAE
 from engines.training.recipes.vae import FILE as WAN_VAE
 from engines.training.sample import Settings, load_pyramid_vae, load_starter, load_vae, sample
@@ -76,7 +77,7 @@ def evaluate_vae(options: Options) -> Outcome:
 
 
 def evaluate_pyramid_vae(options: Options) -> Outcome:
-    """The same of Pyramid Flow's autoencoder."""
+    """The same of Pyramid Flow's autoencoder, at the size of its clips."""
     vae = load_pyramid_vae(options.vae or options.folder / PYRAMID_VAE)
 
     @torch.inference_mode()
@@ -84,14 +85,18 @@ def evaluate_pyramid_vae(options: Options) -> Outcome:
         latents = vae.encode(to_unit(frames)[None], {}).chunk(2, dim=1)[0]
         return to_levels(vae.decode(latents, {}))[0]
 
-    return _round_trips(options, "pyramid-vae", there_and_back)
+    size = {name: getattr(pyramid_flow.FULL, name) for name in ("width", "height")}
+    return _round_trips(options, "pyramid-vae", there_and_back, **size)
 
 
-def _round_trips(options: Options, name: str, there_and_back: Callable[[np.ndarray], np.ndarray]) -> Outcome:
+def _round_trips(
+    options: Options, name: str, there_and_back: Callable[[np.ndarray], np.ndarray], **size: int
+) -> Outcome:
     count = options.count or 40
     world, inside, photos, made = [], [], [], []
+    worlds = [dataclasses.replace(config, **size) for config in (cases.VAE_WORLD, cases.PHOTO_WORLD)]
     for index in tqdm(range(count), desc=name, disable=None):
-        for config, into in ((cases.VAE_WORLD, world), (cases.PHOTO_WORLD, photos)):
+        for config, into in zip(worlds, (world, photos), strict=True):
             clip = make_clip((cases.VAE_SEED, index), config, with_masks=True)
             back = there_and_back(clip.frames)
             into.append(scores.decibels(clip.frames, back))
@@ -104,7 +109,7 @@ def _round_trips(options: Options, name: str, there_and_back: Callable[[np.ndarr
         Figure(name="PSNR inside objects", value=float(np.mean(inside)), unit="dB", target=24.0),
         Figure(name="PSNR photographs", value=float(np.mean(photos)), unit="dB", target=26.0),
     ]
-    return Outcome(figures=figures, facts={"clips": count}, clips=made)
+    return Outcome(figures=figures, facts={"clips": count, **size}, clips=made)
 
 
 def round_trip(vae: Any, frames: np.ndarray) -> np.ndarray:
@@ -238,15 +243,21 @@ def evaluate_pyramid(options: Options, *, model: str = "starter") -> Outcome:
 
     files = {"folder": options.folder, "transformer": options.transformer}
     product = Product("pyramid-flow", model=model, device=options.device, **files)
-    written, pictured = long_clips.held_out(options.count or 40)
+    width, height = product.model.geometry.sizes[0]
+    if options.transformer:
+        width, height = trained_sizes(read_facts(options.transformer))[0]
+    written, pictured = long_clips.held_out(options.count or 40, width=width, height=height)
     pairs = []
     for index, clip in enumerate(tqdm([*written, *pictured], desc=f"pyramid-flow {model}", disable=None)):
         given = (clip.frames[0],) if index >= len(written) else ()
-        pairs.append(scores.Pair(real=clip, made=product.make(clip.caption, given, seed=index)))
+        pairs.append(
+            scores.Pair(real=clip, made=product.make(clip.caption, given, seed=index, width=width, height=height))
+        )
     figures = long_clips.measured(pairs[: len(written)], pairs[len(written) :])
     context = product.session.context(product.spec.name, product.model)
     figures.append(_size(options.folder, *context.paths("transformer"), *context.paths("vae")))
-    facts = {"from_text": len(written), "from_pictures": len(pictured), "defaults": dict(product.model.defaults)}
+    defaults = {**product.model.defaults, "width": width, "height": height}
+    facts = {"from_text": len(written), "from_pictures": len(pictured), "defaults": defaults}
     shown = [[pair.real.frames[0]] for pair in pairs]
     return Outcome(figures=figures, facts=facts, clips=[pair.made for pair in pairs], references=shown)
 

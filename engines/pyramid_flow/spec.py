@@ -7,6 +7,7 @@ makes noise.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from engines.errors import Problem
 from engines.inputs import AdaptableRequest, Reference, media
 from engines.loading.integrity import FACTS_KEY
+from engines.loading.store import ASSETS
 from engines.parameters import guidance_scale, presets, step_count
 from engines.pyramid_flow import storyboard
 from engines.pyramid_flow.phases import phases
@@ -22,7 +24,7 @@ from engines.sampling import caches, guidance
 from engines.training.words import SENTENCE as STARTER_WORDS
 from engines.types import EngineSpec, Geometry, ModelSpec, Size, Weights
 from engines.validation import prompt_problems
-from engines.wan.starter import STARTER_NOTE, starter_weights
+from engines.wan.starter import STARTER_NOTE, facts_of, starter_weights
 from engines.wording import either
 
 NAME = "pyramid-flow"
@@ -244,16 +246,22 @@ def _miniflux(folder: str) -> tuple[Weights, ...]:
     )
 
 
+def trained_sizes(facts: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
+    """Width and height of the clips that a built-in network was trained for, as its file says; its own first."""
+    return tuple((width, height) for width, height in facts.get("sizes", [(128, 64)]))
+
+
 def _starter(name: str, *, title: str, note: str, file: str) -> ModelSpec:
+    sizes = trained_sizes(facts_of(ASSETS / "starter" / file))
     return ModelSpec(
         name=name,
         title=title,
         note=f"{STARTER_NOTE} {note}".strip(),
         weights=starter_weights(file, first_vae="pyramid_vae.safetensors"),
-        geometry=_geometry((128, 64), units=13),
+        geometry=_geometry(*sizes, units=13),
         defaults={
-            "width": 128,
-            "height": 64,
+            "width": sizes[0][0],
+            "height": sizes[0][1],
             "frames": 49,
             "fps": 12,
             "steps": 10,

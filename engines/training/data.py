@@ -107,14 +107,16 @@ class PooledClips(ClipDataset):
     def __init__(self, recipe: Recipe, *, reuse: int, **settings: float) -> None:
         super().__init__(recipe, **settings)
         self.reuse = reuse
-        self._drawn: dict[tuple[Stage, int], tuple[torch.Tensor, str]] = {}
+        self._captions: dict[tuple[Stage, int], str] = {}
+        # One tensor for all: kept one by one among the much larger frames that come and go, they break up the memory.
+        self._latents: dict[Stage, torch.Tensor] = {}
         self._pool = -1
 
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
         stage = self.recipe.stage(step)
         pool, place = divmod(step, POOL * self.reuse)
         if self._pool != pool:
-            self._pool, self._drawn = pool, {}
+            self._pool, self._captions = pool, {}
         turn, place = divmod(place, POOL)
         order = np.random.default_rng((self.recipe.seed, pool, turn, 2)).permutation(POOL * stage.batch)
         rows = [self._row(stage, int(number)) for number in order[place * stage.batch : (place + 1) * stage.batch]]
@@ -123,8 +125,12 @@ class PooledClips(ClipDataset):
         return {"latents": torch.stack([latents for latents, _ in rows]), "ids": ids, "mask": mask}
 
     def _row(self, stage: Stage, number: int) -> tuple[torch.Tensor, str]:
-        if (stage, number) not in self._drawn:
+        if (stage, number) not in self._captions:
             world = dataclasses.replace(stage.world, held_out=self.held_out)
             clip = make_clip((self.recipe.seed, self._pool, number), world)
-            self._drawn[stage, number] = self.code.encode(to_unit(clip.frames)[None])[0], clip.caption
-        return self._drawn[stage, number]
+            latents = self.code.encode(to_unit(clip.frames)[None])[0]
+            if stage not in self._latents:
+                self._latents[stage] = torch.empty(POOL * stage.batch, *latents.shape)
+            self._latents[stage][number] = latents
+            self._captions[stage, number] = clip.caption
+        return self._latents[stage][number], self._captions[stage, number]

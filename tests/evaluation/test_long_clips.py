@@ -9,7 +9,7 @@ from engines.evaluation.scores import Pair
 
 @pytest.fixture(scope="module")
 def clips():
-    return held_out(6)
+    return held_out(6, width=192, height=128)
 
 
 def of(clips, change) -> dict[str, float]:

@@ -5,6 +5,7 @@ states. Latents are the code that the starter's own autoencoder is taught (recip
 """
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ STARTERS = {
         "pyramid_flow_sd3.safetensors",
     ),
 }
-SMALL = dataclasses.replace(LARGE, width=128, height=64, frames=33)
+# A token is 16 pixels wide: at half this size a subject is two of them, and stays a patch.
+SMALL = dataclasses.replace(LARGE, width=192, height=128, frames=33)
 FULL = dataclasses.replace(
     SMALL,
     frames=49,
@@ -79,7 +81,7 @@ FULL = dataclasses.replace(
     floor=0.25,
     paraphrase=0.2,
 )
-PLAIN = dataclasses.replace(FULL, subject_shares=(1.0, 0.0, 0.0, 0.0), floor=0.15, paraphrase=0.1)
+TALL = dataclasses.replace(FULL, width=FULL.height, height=FULL.width)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,13 +105,19 @@ RECIPE = PyramidRecipe(
     minutes=125.0,
     stages=(
         Stage(until=3_000, batch=32, world=SMALL),
-        Stage(until=7_000, batch=24, world=FULL),
-        Stage(until=10**9, batch=24, world=PLAIN),
-        Stage(until=10**9, batch=24, world=dataclasses.replace(SMALL, frames=FULL.frames)),
+        *(Stage(until=10**9, batch=24, world=world) for world in (FULL, FULL, FULL, TALL)),
     ),
     learning_rate=1e-3,
     decay_share=0.4,
 )
+
+
+def sizes(recipe: PyramidRecipe) -> list[tuple[int, int]]:
+    """Width and height of the clips that training ends with, the most frequent first."""
+    last = Counter(
+        (stage.world.width, stage.world.height) for stage in recipe.stages if stage.until == recipe.stages[-1].until
+    )
+    return [size for size, _ in last.most_common()]
 
 
 class PyramidTask:
@@ -167,6 +175,7 @@ class PyramidTask:
             "config": dict(self.starter.config),
             "text_len": self.recipe.text_len,
             "vae": self.recipe.vae_file,
+            "sizes": sizes(self.recipe),
             "recipe": record,
         }
         save_network(folder / self.starter.file, weights["transformer"], facts=facts)

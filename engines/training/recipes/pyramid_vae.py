@@ -42,9 +42,9 @@ STATISTICS = {"picture_shift": 0.0, "picture_scale": 1.0, "video_shift": 0.0, "v
 RECIPE = dataclasses.replace(
     WAN_RECIPE,
     name="pyramid-vae",
-    sizes=((64, 64, 9), (64, 64, 17), (128, 64, 17), (96, 96, 9)),
-    learning_rate=2e-4,
-    own_latents_from=300,
+    sizes=((96, 96, 9), (128, 96, 9), (96, 96, 17), (96, 96, 9), (96, 96, 9), (64, 64, 17)),
+    learning_rate=3e-4,
+    own_latents_from=200,
     latents_file=CODE,
 )
 
