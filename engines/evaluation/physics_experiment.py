@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from engines.media.output import whole_file
 from engines.training import networks
 from engines.training.files import read_facts
 from engines.training.physics_branch import build_branch
@@ -114,9 +115,8 @@ def measured(run: Run, recipe: StarterRecipe, count: int) -> dict[str, list[Phys
             clips = (predictor.go_on(scene, seed=index) for index, scene in enumerate(scenes))
             found = [measure(clip, scene) for clip, scene in zip(clips, scenes, strict=True)]
             rows[split] = [dataclasses.asdict(row) for row in found]
-        partial = kept.with_suffix(".partial")
-        partial.write_text(json.dumps(rows), encoding="utf-8")
-        partial.replace(kept)
+        with whole_file(kept) as part:
+            part.write_text(json.dumps(rows), encoding="utf-8")
     rows = json.loads(kept.read_text(encoding="utf-8"))
     return {split: [_read(row) for row in found] for split, found in rows.items()}
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engines.errors import IncompatibleCheckpoint
 from engines.loading.key_rules import Architecture, Shapes
+from engines.media.output import whole_file
 from engines.phantom_physics import description
 from engines.phantom_physics.description import FACT as FACT
 from engines.phantom_physics.description import SETTINGS as SETTINGS
@@ -183,10 +184,7 @@ def write_folder(
         kept = name.startswith("physics_latents.") or dtype is None or not value.is_floating_point()
         ready[name] = (value if kept else value.to(dtype)).detach().cpu().contiguous()
     folder.mkdir(parents=True, exist_ok=True)
-    for name, write in (
-        (WEIGHTS, lambda path: save_file(ready, path)),
-        (SETTINGS, lambda path: path.write_text(settings.model_dump_json(indent=1) + "\n", encoding="utf-8")),
-    ):
-        partial = folder / f"{name}.partial"
-        write(partial)
-        partial.replace(folder / name)
+    with whole_file(folder / WEIGHTS) as part:
+        save_file(ready, part)
+    with whole_file(folder / SETTINGS) as part:
+        part.write_text(settings.model_dump_json(indent=1) + "\n", encoding="utf-8")

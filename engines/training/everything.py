@@ -17,6 +17,8 @@ from pathlib import Path
 
 import torch
 
+from engines.media.output import whole_file
+
 from .files import read_facts, read_network
 from .jobs import JOBS, NEXT, STATE, Job, State, allotted, digest, gain, newest, ready, score, superseded
 from .recipe import Recipe
@@ -150,9 +152,8 @@ def _replace(job: Job, made: Path, folder: Path) -> None:
     """Copy all files of a job from beside `made` into a folder; each has its name only when it is whole."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in job.files:
-        partial = (folder / name).with_suffix(".partial")
-        shutil.copyfile(made.with_name(name), partial)
-        partial.replace(folder / name)
+        with whole_file(folder / name) as part:
+            shutil.copyfile(made.with_name(name), part)
 
 
 def _named(trainer: Trainer, job: Job, source: Path) -> dict[str, torch.Tensor]:

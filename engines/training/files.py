@@ -9,6 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from engines.loading.integrity import FACTS_KEY
+from engines.media.output import whole_file
 
 
 def save_network(
@@ -20,9 +21,8 @@ def save_network(
         value = tensor.detach().cpu()
         ready[name] = (value.to(dtype) if dtype is not None and value.is_floating_point() else value).contiguous()
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file(ready, partial, metadata={FACTS_KEY: json.dumps(facts)})
-    partial.replace(path)
+    with whole_file(path) as part:
+        save_file(ready, part, metadata={FACTS_KEY: json.dumps(facts)})
 
 
 def read_facts(path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.bindweave.spec import STARTER_FILES
+from engines.media.output import whole_file
 
 from .files import read_facts
 
@@ -107,9 +108,8 @@ class State:
 
     def write(self) -> None:
         """Replace the file by what is known now."""
-        partial = self.path.with_suffix(".partial")
-        partial.write_text(json.dumps({n: asdict(p) for n, p in self.jobs.items()}, indent=1) + "\n", encoding="utf-8")
-        partial.replace(self.path)
+        with whole_file(self.path) as part:
+            part.write_text(json.dumps({n: asdict(p) for n, p in self.jobs.items()}, indent=1) + "\n", encoding="utf-8")
 
 
 def digest(path: Path) -> str:

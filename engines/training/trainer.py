@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import nn
 from tqdm import tqdm
 
+from engines.media.output import whole_file
 from engines.memory.devices import half_precision
 
 from .clipping import AdaptiveClip
@@ -148,9 +149,8 @@ class Trainer:
         }
         if keep := getattr(self.task, "state", None):
             state["task"] = keep()
-        partial = self.folder / "state.partial"
-        torch.save(state, partial)
-        partial.replace(self.folder / "state.pt")
+        with whole_file(self.folder / "state.pt") as part:
+            torch.save(state, part)
 
     def record(self) -> dict[str, Any]:
         """How the weights came about: the recipe, steps, time and last figures."""
