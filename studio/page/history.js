@@ -4,12 +4,14 @@
 
   const opened = () => document.querySelector(".opened");
 
-  // Escape closes the clip that is open.
+  // Escape closes the clip that is open, where nothing lies over it, and does nothing else then.
   document.addEventListener("keydown", (event) => {
     const writing = event.target.closest?.("input, textarea, [role=listbox]");
-    if (event.key !== "Escape" || writing || !opened()?.getClientRects().length) return;
+    const above = event.defaultPrevented || document.querySelector("dialog[open]");
+    if (event.key !== "Escape" || writing || above || !opened()?.getClientRects().length) return;
+    event.preventDefault();
     opened().querySelector(".close")?.click();
-  });
+  }, true);
 
   // On a phone the open clip is a sheet over the list, which stays where it was.
   new MutationObserver(() => {

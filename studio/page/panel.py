@@ -12,6 +12,7 @@ from studio import models, queue
 from studio.jobs.progress import Progress
 from studio.jobs.store import Job
 from studio.measures import clip_length, frame_size, time_span
+from studio.page import force_tool
 from studio.page.markup import Card, Row
 from studio.service import Studio
 
@@ -169,7 +170,8 @@ def facts(spec: EngineSpec | None, job: Job) -> list[Row]:
     earlier = spec.field_of("earlier job") if spec else None
     for name in [*declared, *(other for other in request if other not in declared)]:
         value = request.get(name)
-        if name in _TOLD_TOGETHER or value in (None, "", [], ()):
+        unpushed = name in force_tool.NUMBERS and request.get(force_tool.KIND) == "none"
+        if name in _TOLD_TOGETHER or value in (None, "", [], ()) or unpushed:
             continue
         known = name in declared
         title = (declared[name].title if known else None) or name.replace("_", " ").capitalize()

@@ -54,14 +54,18 @@
         made("footer", {}, made("p", { textContent: say("When a clip is done") }), option("notify"), option("sound")),
       );
       this.drawer.setAttribute("aria-label", say("Queue"));
-      this.drawer.addEventListener("keydown", (event) => {
-        if (event.key !== "Escape") return;
-        this.open(false);
-        this.chip.focus();
-      });
       addEventListener("focus", () => { this.fresh = false; this.title(); });
       this.replaceChildren(this.chip, this.drawer);
       this.open(remembered("queue-open") === "yes" && innerWidth > 768);
+    }
+
+    // Escape closes what lies on top, and does nothing else then: keys.js would end a clip.
+    escape(event) {
+      const writing = event.target.closest?.("input:not([type=checkbox]), textarea, [role=listbox]");
+      if (event.key !== "Escape" || !this.isOpen || writing || document.querySelector("dialog[open]")) return;
+      event.preventDefault();
+      this.open(false);
+      this.chip.focus();
     }
 
     open(on) {
@@ -156,4 +160,5 @@
     }
   }
   customElements.define("kinora-queue", Queue);
+  document.addEventListener("keydown", (event) => document.querySelector("kinora-queue")?.escape(event), true);
 })();

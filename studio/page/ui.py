@@ -29,7 +29,7 @@ STYLES = (
 )  # fmt: skip
 SCRIPTS = (
     "language.js", "page.js", "kept_form.js", "scenes.js", "crop.js", "force.js", "mend.js", "keys.js", "compare.js",
-    "history.js", "preferences.js", "queue.js",
+    "preferences.js", "queue.js", "history.js",
 )  # fmt: skip
 SHARED = "This studio is shared: clips are kept for an hour, so download those you want to keep."
 LOGO = (HERE / "logo.svg").read_text(encoding="utf-8")

@@ -79,6 +79,10 @@ def test_clips_are_found_and_opened_where_they_are(wide) -> None:
     until(page, f"{CARDS} == 1")
     page.locator("#history button").first.click()
     page.locator("#history-said").get_by_text("a red ball rolls").wait_for()
+    page.locator(".queue-chip").click()
+    page.keyboard.press("Escape")
+    page.locator(".queue-drawer").wait_for(state="hidden")
+    assert page.locator("#history-said").is_visible(), "only what lies on top is closed"
     page.keyboard.press("Escape")
     page.locator("#history-said").wait_for(state="hidden")
 

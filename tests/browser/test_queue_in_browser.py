@@ -140,6 +140,12 @@ def test_a_clip_that_runs_can_be_held_and_goes_on(browser, quick: Server) -> Non
     page.wait_for_timeout(1500)  # the step that was being made is finished
     line = row.locator(".line").inner_text()
     assert line.startswith("Paused at ")
+    questions: list[str] = []
+    page.on("dialog", lambda dialog: (questions.append(dialog.message), dialog.dismiss()))
+    page.keyboard.press("Escape")
+    page.locator(".queue-drawer").wait_for(state="hidden")
+    assert questions == [], "what lies on top is closed, and no clip is ended"
+    page.locator(".queue-chip").click()
     page.wait_for_timeout(1500)
     assert row.locator(".line").inner_text() == line
     page.get_by_role("button", name="Go on").click()

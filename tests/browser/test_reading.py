@@ -54,6 +54,24 @@ SMALL = """() => [...document.querySelectorAll("button, a, input[type=checkbox],
   .filter(([width, height]) => width > 0 && (height < 40 || width < 24))
   .map((one) => one.join(" "))"""
 
+# What only a layout that went wrong shows: buttons as high as a neighbour, a box of borders alone, fields that touch.
+MISSHAPEN = """() => {
+  const box = (element) => element.getBoundingClientRect();
+  const shown = (selector) => [...document.querySelectorAll(selector)].filter((element) => element.checkVisibility());
+  const name = (element) => element.id || element.textContent.trim().slice(0, 40) || element.outerHTML.slice(0, 120);
+  const flat = ({ width, height }, border) => width > 100 && height > 0 && height < 8 && border > 0;
+  const beside = (one, other) => Math.abs(one.top - other.top) < 4 && other.left >= one.right - 1;
+  const found = shown("button.lg, button.md, button.sm").filter((one) => box(one).height > 80);
+  const border = (one) => parseFloat(getComputedStyle(one).borderTopWidth);
+  found.push(...shown(".form, .block").filter((one) => flat(box(one), border(one))));
+  for (const row of shown(".pair > .form")) {
+    const fields = [...row.children];
+    found.push(...fields.filter((one) => fields.some((other) => other !== one && beside(box(one), box(other))
+      && box(other).left - box(one).right < 8)));
+  }
+  return found.map(name);
+}"""
+
 
 # What gradio would show of itself: its settings, its recorder, its advertisement. The way to the API is ours.
 GRADIOS = """() => [...document.querySelectorAll("footer *, .gradio-container > *")]
@@ -88,6 +106,7 @@ def test_every_tab_is_read_and_touched_in_both_themes(browser, server, width: in
             wrong[f"{title}, {scheme}: faint"] = page.evaluate(FAINT)
         wrong[f"{title}: too small for a finger"] = page.evaluate(SMALL) if phone else []
         wrong[f"{title}: wider than the page"] = page.evaluate(f"document.documentElement.scrollWidth > {width}")
+        wrong[f"{title}: misshapen"] = page.evaluate(MISSHAPEN)
         wrong[f"{title}: gradio's own"] = page.evaluate(GRADIOS)
     wrong["errors"] = errors
     context.close()

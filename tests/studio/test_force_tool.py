@@ -18,7 +18,8 @@ from engines.loading.store import Store
 from engines.phantom_physics.description import FACT, SETTINGS, forces
 from engines.registry import SPECS
 from engines.validation import build_request, usable_files
-from studio.page import force_tool, tab
+from studio.jobs.store import Job
+from studio.page import force_tool, panel, tab
 from studio.service import Studio
 from tests.engines.tiny_models import TINY
 from tests.studio.conftest import LOOPS_LEFT_OPEN
@@ -130,3 +131,12 @@ def test_settings_with_a_force_come_back_into_the_form(idle: Studio) -> None:
     shown = form.show(values, names={"force"})
     tool = form.control("force").tool
     assert shown[tool.kind]["value"] == "point" and shown[tool.numbers["force_angle"]]["value"] == 90.0
+
+
+def test_numbers_are_told_of_a_force_alone() -> None:
+    spec = SPECS[NAME]
+    for kind, seen in (("none", False), ("wind", True)):
+        job = Job(engine=NAME, request=spec.default_values("starter") | {"force": kind, "prompt": "a ball"})
+        labels = {row.label for row in panel.facts(spec, job)}
+        titles = {spec.request_type.model_fields[name].title for name in force_tool.NUMBERS}
+        assert (titles <= labels, bool(titles & labels)) == (seen, seen)
