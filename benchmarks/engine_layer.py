@@ -32,7 +32,7 @@ from safetensors.torch import load_file
 from engines.loading import networks
 from engines.loading.networks import find_network
 from engines.loading.store import Store
-from engines.media.video import CRF, VideoWriter
+from engines.media.video import CRF, LOOKAHEAD, VideoWriter
 from engines.memory.devices import PeakMeter, TorchDevice
 from engines.memory.precision import BFLOAT16, FLOAT32
 from engines.memory.residency import ComponentCache
@@ -301,7 +301,8 @@ def writing(folder: Path) -> Iterator[Row]:
 
     def theirs() -> None:
         with av.open(str(folder / "theirs.mp4"), "w") as container:
-            stream = container.add_stream("libx264", rate=16, options={"crf": str(CRF), "preset": "medium"})
+            options = {"crf": str(CRF), "preset": "medium", "rc-lookahead": str(LOOKAHEAD)}
+            stream = container.add_stream("libx264", rate=16, options=options)
             stream.width, stream.height, stream.pix_fmt = 416, 240, "yuv420p"
             stream.codec_context.thread_count = 1
             for pixels in frames:

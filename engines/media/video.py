@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 CRF = 18
+LOOKAHEAD = 20  # frames that x264 holds back before it encodes; its own 40 left half of a clip for after the decoding
 PREVIEW_FRAMES = 16
 PLAYBACK_FRAMES = 64
 _PREVIEW_SIDE = 256
@@ -102,7 +103,9 @@ class VideoWriter:
 
     def _open_stream(self, width: int, height: int) -> Any:
         stream = self._container.add_stream(
-            "libx264", rate=self._fps, options={"crf": str(self._crf), "preset": "medium"}
+            "libx264",
+            rate=self._fps,
+            options={"crf": str(self._crf), "preset": "medium", "rc-lookahead": str(LOOKAHEAD)},
         )
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.time_base = stream.codec_context.time_base = Fraction(1, self._fps)

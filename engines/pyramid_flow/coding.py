@@ -111,7 +111,8 @@ class StreamingDecoder:
 
     def _decode(self, vae: CausalVideoVAE, latents: torch.Tensor, cache: Cache) -> torch.Tensor:
         """One latent frame at a time, which needs the least memory."""
-        return torch.cat([vae.decode(latents[:, :, i : i + 1], cache) for i in range(latents.shape[2])], dim=2)
+        frames = [vae.decode(latent, cache) for latent in latents.split(1, dim=2)]
+        return frames[0] if len(frames) == 1 else torch.cat(frames, dim=2)
 
     def _tile(self, vae: CausalVideoVAE, latents: torch.Tensor, corner: tuple[int, int]) -> torch.Tensor:
         waiting = self._caches.setdefault(corner, {})

@@ -16,7 +16,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.attention_processor import Attention
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
-from torch.nn.functional import pad, silu
+from torch.nn.functional import conv3d, pad, silu
 
 NORM_EPS = 1e-6
 
@@ -24,25 +24,48 @@ NORM_EPS = 1e-6
 Cache = dict["CausalConv3d", torch.Tensor]
 
 
+class Convolution(nn.Conv3d):
+    """A convolution with zeros around in space and none in time, computed the quickest way that its device has."""
+
+    def forward(self, video: torch.Tensor, *, alone: bool = False) -> torch.Tensor:
+        """[B,C,T,H,W] -> [B,out,...].
+
+        Args:
+            alone: the video is one frame with nothing but zeros before it, which weigh nothing.
+        """
+        weight = self.weight[:, :, -1:] if alone else self.weight
+        border = self.kernel_size[1] // 2
+        around = (0, border, border)
+        if video.device.type != "cpu":
+            return conv3d(video, weight, self.bias, self.stride, around)
+        # Small videos go to a slower kernel by themselves, and that is slower yet where it also has to pad.
+        if video.dtype == torch.float32 and torch.backends.mkldnn.is_available() and not torch.is_grad_enabled():
+            return torch.mkldnn_convolution(video, weight, self.bias, around, self.stride, self.dilation, 1)
+        return conv3d(pad(video, (border,) * 4) if border else video, weight, self.bias, self.stride)
+
+
 class CausalConv3d(nn.Module):
     """A convolution that sees no later frame: zeros, or the piece before, stand in front; zeros around in space."""
 
     def __init__(self, channels: int, out: int, *, kernel: int = 3, stride: tuple[int, int, int] = (1, 1, 1)) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(channels, out, kernel, stride)
-        self.border = kernel // 2
+        self.conv = Convolution(channels, out, kernel, stride)
         self.front = kernel - 1
         self.kept = kernel - stride[0]  # the frames that the next piece's first window still covers
 
     def forward(self, video: torch.Tensor, cache: Cache) -> torch.Tensor:
         """[B,C,T,H,W] -> [B,out,ceil(T/stride),...]."""
-        if self.front:
-            before = cache.get(self)
-            video = pad(video, (0, 0, 0, 0, self.front, 0)) if before is None else torch.cat([before, video], dim=2)
-            cache[self] = video[:, :, -self.kept :].clone()
-        if self.border:
-            video = pad(video, (self.border,) * 4)
-        return self.conv(video)
+        if not self.front:
+            return self.conv(video)
+        before = cache.get(self)
+        alone = before is None and video.shape[2] == 1
+        if before is not None:
+            video = torch.cat([before, video], dim=2)
+        elif not alone:
+            video = pad(video, (0, 0, 0, 0, self.front, 0))
+        kept = video[:, :, -self.kept :]
+        cache[self] = pad(kept, (0, 0, 0, 0, self.kept - kept.shape[2], 0))  # a copy, of `kept` frames in any case
+        return self.conv(video, alone=alone)
 
 
 class FrameNorm(nn.GroupNorm):
@@ -66,9 +89,9 @@ class ResnetBlock(nn.Module):
         self.conv_shortcut = CausalConv3d(channels, out, kernel=1) if channels != out else None
 
     def forward(self, video: torch.Tensor, cache: Cache) -> torch.Tensor:
-        hidden = self.conv1(silu(self.norm1(video)), cache)
-        hidden = self.conv2(silu(self.norm2(hidden)), cache)
-        return hidden + (video if self.conv_shortcut is None else self.conv_shortcut(video, cache))
+        hidden = self.conv1(silu(self.norm1(video), inplace=True), cache)
+        hidden = self.conv2(silu(self.norm2(hidden), inplace=True), cache)
+        return hidden.add_(video if self.conv_shortcut is None else self.conv_shortcut(video, cache))
 
 
 class Downsampler(nn.Module):
@@ -191,7 +214,7 @@ class Encoder(nn.Module):
         hidden = self.conv_in(video, cache)
         for block in (*self.down_blocks, self.mid_block):
             hidden = block(hidden, cache)
-        return self.conv_out(silu(self.conv_norm_out(hidden)), cache)
+        return self.conv_out(silu(self.conv_norm_out(hidden), inplace=True), cache)
 
 
 class Decoder(nn.Module):
@@ -224,7 +247,7 @@ class Decoder(nn.Module):
         hidden = self.conv_in(latents, cache)
         for block in (self.mid_block, *self.up_blocks):
             hidden = block(hidden, cache)
-        return self.conv_out(silu(self.conv_norm_out(hidden)), cache)
+        return self.conv_out(silu(self.conv_norm_out(hidden), inplace=True), cache)
 
 
 class CausalVideoVAE(ModelMixin, ConfigMixin):

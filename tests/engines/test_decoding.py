@@ -9,9 +9,11 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan
 
+from engines.pyramid_flow.coding import StreamingDecoder, to_levels
 from engines.wan import decoding, tiles, vae
 from engines.wan.strides import spatial_stride
-from tests.engines import tiny_wan
+from tests.engines import tiny_pyramid, tiny_wan
+from tests.engines.fake_peak import peak_bytes
 from tests.engines.tiny_wan import seeded
 
 WAN_2_2 = tiny_wan.VAE | {
@@ -89,3 +91,22 @@ def test_manners_take_less_and_less() -> None:
     assert sizes == sorted(sizes, reverse=True) and sizes[-1] < 0.35 * sizes[0]
     assert [decoding.strips_of(manner) for manner in found][:3] == [1, 1, 2]
     assert [*decoding.manners(published, wide=96, high=64, device="cpu")] == ["", decoding.FRAME_BY_FRAME]
+
+
+@pytest.mark.parametrize("kind", ["2.1", "2.2", "pyramid"])
+def test_a_clip_five_times_as_long_takes_no_more_memory_than_its_latents(kind: str) -> None:
+    module = tiny_pyramid.vae() if kind == "pyramid" else network(kind)
+
+    def taken(latents: torch.Tensor) -> int:
+        def decoded() -> None:
+            decoder = StreamingDecoder()
+            units = latents.split(1, dim=1) if kind == "pyramid" else []
+            pieces = (to_levels(decoder(module, unit[None])) for unit in units)
+            for piece in pieces if units else vae.decode_frames(module, latents):
+                assert len(piece) in (1, 4, 8)
+
+        return peak_bytes(decoded, module)
+
+    longer = torch.randn(4, 20, 8, 8)
+    short = taken(longer[:, :4])
+    assert 100_000 < short <= taken(longer) <= short + 2 * longer[:, 4:].numel() * 4

@@ -24,6 +24,7 @@ from engines.pyramid_flow.engine import PyramidFlow
 from engines.pyramid_flow.noise import block_noise, unit_draws
 from engines.pyramid_flow.packing import Text, join
 from engines.pyramid_flow.spec import PUBLISHED, PyramidFlowRequest
+from engines.pyramid_flow.vae import CausalConv3d
 from engines.runtime import runner
 from engines.types import Frames, LatentStep
 from engines.validation import build_request
@@ -310,6 +311,23 @@ def test_the_longest_call_is_within_what_is_reserved() -> None:
     assert max(lengths) <= sizes.LONGEST_CALL
 
 
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("stride", [(1, 1, 1), (1, 2, 2), (2, 1, 1)])
+def test_a_causal_convolution_is_the_published_one_however_it_is_computed(stride, grad: bool) -> None:
+    layer, video = CausalConv3d(3, 5, stride=stride), torch.randn(1, 3, 5, 6, 8)
+    conv = layer.conv
+    whole = torch.nn.functional.conv3d(
+        torch.nn.functional.pad(video, (1, 1, 1, 1, 2, 0)), conv.weight, conv.bias, conv.stride
+    )
+    with torch.set_grad_enabled(grad):
+        pieces, given = {}, video.clone()
+        parts = [layer(piece, pieces) for piece in given.split([1, 2, 2], dim=2)]
+        torch.testing.assert_close(torch.cat(parts, dim=2), whole, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(layer(given, {}), whole, atol=1e-5, rtol=1e-5)
+    assert torch.equal(given, video), "what is handed in stays as it is"
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("family", ["miniflux", "sd3"])
 def test_blocks_that_take_turns_on_the_device_give_the_same(family: str) -> None:
     clips = [torch.randn(1, 4, count, side, side) for count, side in ((2, 4), (1, 8))]
