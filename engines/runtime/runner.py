@@ -161,9 +161,11 @@ class _Run:
                 yield Step(index=item.index, total=item.total, eta_s=self.time_left.step(item.index, item.total))
                 now = time.monotonic()
                 if item.preview is not None and now >= self._preview_due:
-                    image = preview_bytes(item.preview())
-                    taken = time.monotonic() - now
-                    self._preview_due = now + max(_PREVIEW_EVERY_S, taken / _PREVIEW_SHARE)
+                    seen = item.preview()  # comes once the device has done the step: that wait is no cost of a preview
+                    began = time.monotonic()
+                    image = preview_bytes(seen)
+                    ended = time.monotonic()
+                    self._preview_due = ended + max(_PREVIEW_EVERY_S, (ended - began) / _PREVIEW_SHARE)
                     yield Preview(image=image)
             case Frames() if not len(item.pixels):  # more is decoded, of frames that are not whole yet
                 yield Step(index=0, total=self.request.frames)

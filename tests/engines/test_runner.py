@@ -27,6 +27,7 @@ from engines.loading.store import Store
 from engines.media import metadata
 from engines.media.marking import SOURCE_TYPE
 from engines.memory.budget import OWN_BYTES
+from engines.runtime import runner
 from engines.runtime.runner import run
 from engines.runtime.session import Session
 from engines.runtime.time_left import Pace, TimeLeft
@@ -259,6 +260,36 @@ class Streaming:
             frames = np.full((3, 16, 16, 3), 80 * index, np.uint8) + np.uint8([0, 20, 40])[:, None, None, None]
             yield Frames(frames, beside={".latents.bin": lambda index=index: bytes([index])})
         yield Measured("surprise", 0.25)
+
+
+class Queueing:
+    """Steps of 0.3 s on a device that is one of them behind: who wants to see one waits until it is done."""
+
+    def __init__(self) -> None:
+        self.done = self.seen = 0.0  # when the device has done what is queued; until when the host has waited
+
+    def monotonic(self) -> float:
+        return max(self.seen, self.done - 0.3)
+
+    def generate(self, request, context):
+        yield events.Stage(name="Denoising")
+        for index in range(40):
+            self.done += 0.3
+            yield LatentStep(index + 1, 40, preview=self.preview)
+        yield Frames(np.zeros((9, 16, 16, 3), np.uint8))
+
+    def preview(self) -> np.ndarray:
+        self.seen = self.done
+        return np.zeros((1, 16, 16, 3), np.uint8)
+
+
+def test_previews_are_as_frequent_where_they_wait_for_the_device(session, tmp_path, monkeypatch):
+    engine = Queueing()
+    monkeypatch.setattr(runner, "time", engine)
+    request = build_request(TINY, {"prompt": "a bear"})
+    context = session.context("tiny", TINY.model("small"))
+    said = list(run(TINY, request, context, output_dir=tmp_path, job_id="clip", engine=engine))
+    assert sum(event.type == "preview" for event in said) >= 14
 
 
 def test_files_beside_the_clip_are_those_of_its_last_frames(session, tmp_path):
