@@ -35,7 +35,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("pictures")
     scene = Image.new("RGB", (200, 120), "#335577")
     ImageDraw.Draw(scene).ellipse((70, 30, 130, 90), fill="orange")
-    Image.effect_noise((96, 64), 80).convert("RGB").save(folder / "noise.png")
+    tiny_bindweave.noise(96, 64).save(folder / "noise.png")
     scene.save(folder / "scene.png")
     return [folder / "noise.png", folder / "scene.png"]
 

@@ -161,7 +161,7 @@ def test_chats_are_laid_out_as_published(tmp_path: Path) -> None:
 def test_states_cover_every_token_and_the_pictures_are_looked_at_apart_from_the_text(tmp_path: Path) -> None:
     network = tiny_bindweave.qwen()
     tokenizer = Tokenizer.from_file(str(tiny_bindweave.write_qwen_tokenizer(tmp_path / "tokenizer.json")))
-    pictures = reference_patches([Image.effect_noise((90, 60), 60).convert("RGB"), Image.new("RGB", (60, 60), "red")])
+    pictures = reference_patches([tiny_bindweave.noise(90, 60), Image.new("RGB", (60, 60), "red")])
     features = look(network, pictures)
     assert features.shape == (sum(pictures.tokens), MLLM_WIDTH)
     ids = chat.tokenise(tokenizer, chat.text_then_pictures("a red star falls", pictures.tokens))
@@ -185,7 +185,7 @@ def test_a_loaded_qwen_computes_as_the_written_one(tmp_path: Path) -> None:
     }
     save_file(published, tmp_path / "model.safetensors")
     loaded = load(open_checkpoint((tmp_path / "model.safetensors",)), QWEN, dtype=torch.float32, **tiny_bindweave.QWEN)
-    pictures = reference_patches([Image.effect_noise((90, 60), 60).convert("RGB")])
+    pictures = reference_patches([tiny_bindweave.noise(90, 60)])
     ids = torch.tensor([[0, 8, 2, *[4] * pictures.tokens[0], 3, 1]])
     first, second = (chat.read(one, ids, look(one, pictures), pictures.grids) for one in (network, loaded))
     torch.testing.assert_close(second, first, rtol=1e-5, atol=1e-5)

@@ -4,7 +4,6 @@ import threading
 
 import pytest
 import torch
-from PIL import Image
 from tokenizers import Tokenizer
 
 from engines.qwen.chat import tokenise
@@ -21,7 +20,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def pictures() -> Patches:
-    return patches([Image.effect_noise((90, 60), 60).convert("RGB")])
+    return patches([tiny_bindweave.noise(90, 60)])
 
 
 def question(pictures: Patches) -> str:

@@ -9,7 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from transformers import CLIPVisionConfig, CLIPVisionModel, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
@@ -85,6 +87,11 @@ TO_WAN = (
 
 def transformer() -> BindWeaveTransformer3DModel:
     return seeded(lambda: BindWeaveTransformer3DModel(**TRANSFORMER))
+
+
+def noise(width: int, height: int, *, seed: int = 3) -> Image.Image:
+    """A picture of noise, the same each time: of some of it the tiny model has nothing to say."""
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
 
 
 def qwen(*, loud: bool = False) -> Qwen2_5_VLForConditionalGeneration:

@@ -36,6 +36,12 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RAM for everything that is estimated, whatever else runs on this machine."""
+    monkeypatch.setattr("studio.estimating.ram", lambda: (64 * 2**30, 64 * 2**30))
+
+
+@pytest.fixture
 def nothing_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder, and an environment that says nothing."""
     for name in (name for source in SOURCES for name in source.variables):

@@ -212,6 +212,7 @@ def test_closing_the_studio_queues_the_job_of_both_once(pair: Studio, picture: P
     assert pair.store.get(job.id).state == "queued"
 
 
+@pytest.mark.usefixtures("roomy")
 def test_an_idle_gpu_reads_the_prompts_of_the_only_clip(settings: Settings) -> None:
     """Where the first one cannot keep the text encoder beside the rest, and nobody else wants the second."""
     studio = open_studio(replace(settings, devices=()), LocalExecutor)

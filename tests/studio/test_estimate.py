@@ -24,7 +24,7 @@ from studio.service import Studio
 from tests.studio.conftest import LOOPS_LEFT_OPEN
 from tests.studio.test_machine import Devices
 
-pytestmark = LOOPS_LEFT_OPEN
+pytestmark = [*LOOPS_LEFT_OPEN, pytest.mark.usefixtures("roomy")]
 
 GIB = 2**30
 SMALL = DeviceState("cuda:0", "Small", int(7.3 * GIB), 8 * GIB, half="bfloat16")
