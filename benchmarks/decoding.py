@@ -15,12 +15,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from io import StringIO
 from itertools import chain
 from pathlib import Path
 from statistics import median
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -28,6 +29,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
 
+from benchmarks.rounds import Judged, in_rounds, paired
 from engines.media.background_writer import BackgroundWriter
 from engines.media.video import VideoWriter, read_frames
 from engines.pyramid_flow.coding import TILE, StreamingDecoder, to_levels
@@ -43,24 +45,19 @@ PYRAMIDS = (((32, 64, 128, 128), (16, 3, 8, 8), TILE), ((16, 32, 64, 64), (16, 3
 LAYOUT = (True, True, True, False)  # which levels double space, and time
 
 
-class Line(NamedTuple):
-    """A comparison: medians of what each way took, and of the rounds' ratios."""
+@dataclass(frozen=True)
+class Line(Judged):
+    """A comparison: medians of what each way took, and `figure`, that of the rounds' ratios."""
 
     what: str
     ours: float
     other: float
-    ratio: float
+    figure: float
     detail: str
     target: float | None = None
 
-    @property
-    def missed(self) -> bool:
-        """Whether it is above its target."""
-        return self.target is not None and self.ratio > self.target
-
     def __str__(self) -> str:
-        goal = "" if self.target is None else f"{self.target:.2f}{', MISSED' if self.missed else ''}"
-        told = f"{self.ours:.2f} s | {self.other:.2f} s | {self.ratio:.2f} | {goal}"
+        told = f"{self.ours:.2f} s | {self.other:.2f} s | {self.figure:.2f} | {self.goal}"
         return f"| {self.what} | {told} | {self.detail} |"
 
 
@@ -68,16 +65,8 @@ def in_turn(
     ours: Callable[[], Any], other: Callable[[], Any], clock: Callable[[], float], rounds: int
 ) -> tuple[float, float, float]:
     """Seconds that each takes by a clock, and their ratio: medians of the rounds, after one that is not counted."""
-    taken: list[tuple[float, float]] = []
-    for number in range(rounds + 1):
-        seconds = {}
-        for work in (ours, other) if number % 2 else (other, ours):
-            began = clock()
-            work()
-            seconds[work] = clock() - began
-        if number:
-            taken.append((seconds[ours], seconds[other]))
-    return median(a for a, _ in taken), median(b for _, b in taken), median(a / b for a, b in taken)
+    a, b = (taken[1:] for taken in in_rounds(ours, other, rounds=rounds + 1, clock=clock))
+    return median(a), median(b), paired(a, b)
 
 
 class Timed(VideoWriter):

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from statistics import median
-from time import process_time
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -29,6 +28,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.engine_layer import peaks
+from benchmarks.rounds import Judged, in_rounds, paired
 from engines.loading.store import Store
 from engines.phantom_physics.checkpoint import SETTINGS, WEIGHTS, Encoder, describe, write_folder
 from engines.phantom_physics.latents import tubelet_count
@@ -55,7 +55,7 @@ DECODED = {"base_dim": 12, "z_dim": 4}
 
 
 @dataclass(frozen=True)
-class Line:
+class Line(Judged):
     """A figure, and its target; none where it is a cost that is only told."""
 
     what: str
@@ -63,14 +63,8 @@ class Line:
     detail: str
     target: float | None = None
 
-    @property
-    def missed(self) -> bool:
-        """Whether it is above its target."""
-        return self.target is not None and self.figure > self.target
-
     def __str__(self) -> str:
-        goal = "" if self.target is None else f"{self.target:.2f}{', MISSED' if self.missed else ''}"
-        return f"| {self.what} | {self.figure:.3f} | {goal} | {self.detail} |"
+        return f"| {self.what} | {self.figure:.3f} | {self.goal} | {self.detail} |"
 
 
 class Bench:
@@ -145,7 +139,7 @@ def speed(folder: Path, **sizes: Any) -> Iterator[Line]:
             clips[name] = make()
         calls[name] = len(counted)
     same = np.array_equal(clips["base"], clips["scale 0"])
-    base, silent, coupled = rounds(*ways.values())
+    base, silent, coupled = in_rounds(*ways.values(), rounds=ROUNDS)
     detail = (
         f"{median(silent):.2f} s / {median(base):.2f} s, {len(base)} pairs; "
         f"{'same' if same else 'OTHER'} frames, {calls['scale 0']} passes of the branch"
@@ -155,23 +149,6 @@ def speed(folder: Path, **sizes: Any) -> Iterator[Line]:
     yield Line(
         "with the branch against the base model, here", paired(coupled, base), f"{median(coupled):.2f} s; {width}"
     )
-
-
-def rounds(*works: Callable[[], Any]) -> list[list[float]]:
-    """Seconds of CPU of each work in every round."""
-    seconds: list[list[float]] = [[] for _ in works]
-    for number in range(ROUNDS):
-        order = list(zip(works, seconds, strict=True))
-        for work, kept in reversed(order) if number % 2 else order:
-            began = process_time()
-            work()
-            kept.append(process_time() - began)
-    return seconds
-
-
-def paired(ours: list[float], theirs: list[float]) -> float:
-    """The median of what was taken against the other of the same round."""
-    return median(one / other for one, other in zip(ours, theirs, strict=True))
 
 
 def published() -> Iterator[Line]:

@@ -243,9 +243,8 @@ def evaluate_pyramid(options: Options, *, model: str = "starter") -> Outcome:
 
     files = {"folder": options.folder, "transformer": options.transformer}
     product = Product("pyramid-flow", model=model, device=options.device, **files)
-    width, height = product.model.geometry.sizes[0]
-    if options.transformer:
-        width, height = trained_sizes(read_facts(options.transformer))[0]
+    context = product.session.context(product.spec.name, product.model)
+    width, height = trained_sizes(read_facts(context.paths("transformer")[0]))[0]
     written, pictured = long_clips.held_out(options.count or 40, width=width, height=height)
     pairs = []
     for index, clip in enumerate(tqdm([*written, *pictured], desc=f"pyramid-flow {model}", disable=None)):
@@ -254,7 +253,6 @@ def evaluate_pyramid(options: Options, *, model: str = "starter") -> Outcome:
             scores.Pair(real=clip, made=product.make(clip.caption, given, seed=index, width=width, height=height))
         )
     figures = long_clips.measured(pairs[: len(written)], pairs[len(written) :])
-    context = product.session.context(product.spec.name, product.model)
     figures.append(_size(options.folder, *context.paths("transformer"), *context.paths("vae")))
     defaults = {**product.model.defaults, "width": width, "height": height}
     facts = {"from_text": len(written), "from_pictures": len(pictured), "defaults": defaults}
