@@ -34,7 +34,7 @@ def pad_tokens(rows: list[list[int]], *, longest: int) -> tuple[torch.Tensor, to
     return ids, mask
 
 
-POOL = 32  # batches of clips drawn before any is shown again
+POOL = 256  # batches: a pool of 32, each clip shown twelve times, was learnt by heart
 
 
 class ClipDataset(torch.utils.data.Dataset):
@@ -101,36 +101,37 @@ class ClipDataset(torch.utils.data.Dataset):
 class PooledClips(ClipDataset):
     """The same without references, every clip drawn once and shown `reuse` times: drawing it is the slow part.
 
-    The clips of `POOL` batches are shown in a new order each time; only then others are drawn.
+    The clips of `pool` batches are shown in a new order each time; only then others are drawn.
     """
 
-    def __init__(self, recipe: Recipe, *, reuse: int, **settings: float) -> None:
+    def __init__(self, recipe: Recipe, *, reuse: int, pool: int = POOL, **settings: float) -> None:
         super().__init__(recipe, **settings)
-        self.reuse = reuse
+        self.reuse, self.pool = reuse, pool
         self._captions: dict[tuple[Stage, int], str] = {}
         # One tensor for all: kept one by one among the much larger frames that come and go, they break up the memory.
         self._latents: dict[Stage, torch.Tensor] = {}
-        self._pool = -1
+        self._current = -1
 
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
         stage = self.recipe.stage(step)
-        pool, place = divmod(step, POOL * self.reuse)
-        if self._pool != pool:
-            self._pool, self._captions = pool, {}
-        turn, place = divmod(place, POOL)
-        order = np.random.default_rng((self.recipe.seed, pool, turn, 2)).permutation(POOL * stage.batch)
+        pool, place = divmod(step, self.pool * self.reuse)
+        if self._current != pool:
+            self._current, self._captions = pool, {}
+        turn, place = divmod(place, self.pool)
+        order = np.random.default_rng((self.recipe.seed, pool, turn, 2)).permutation(self.pool * stage.batch)
         rows = [self._row(stage, int(number)) for number in order[place * stage.batch : (place + 1) * stage.batch]]
         rng = np.random.default_rng((self.recipe.seed, step, 1))
         ids, mask = pad_tokens([self._text(rng, caption) for _, caption in rows], longest=self.text_len)
-        return {"latents": torch.stack([latents for latents, _ in rows]), "ids": ids, "mask": mask}
+        return {"latents": torch.stack([latents for latents, _ in rows]).float(), "ids": ids, "mask": mask}
 
     def _row(self, stage: Stage, number: int) -> tuple[torch.Tensor, str]:
         if (stage, number) not in self._captions:
             world = dataclasses.replace(stage.world, held_out=self.held_out)
-            clip = make_clip((self.recipe.seed, self._pool, number), world)
+            clip = make_clip((self.recipe.seed, self._current, number), world)
             latents = self.code.encode(to_unit(clip.frames)[None])[0]
             if stage not in self._latents:
-                self._latents[stage] = torch.empty(POOL * stage.batch, *latents.shape)
+                shape = (self.pool * stage.batch, *latents.shape)
+                self._latents[stage] = torch.empty(shape, dtype=torch.bfloat16)
             self._latents[stage][number] = latents
             self._captions[stage, number] = clip.caption
         return self._latents[stage][number], self._captions[stage, number]

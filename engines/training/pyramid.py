@@ -49,16 +49,10 @@ def stages_of_rows(count: int, rng: torch.Generator, shares: tuple[float, ...] =
     return torch.bucketize(places, torch.tensor(shares).cumsum(0)[:-1], right=True)
 
 
-def drawn_unit(count: int, rng: torch.Generator, first_share: float | None) -> int:
-    """Which of `count` units is trained: the first with probability `first_share`; None gives all the same chance.
-
-    The first unit is a picture from words alone. It has most to learn, the later ones have their history to go by.
-    """
-    if first_share is None or count == 1:
-        return int(torch.randint(count, (1,), generator=rng))
-    if torch.rand(1, generator=rng) < first_share:
-        return 0
-    return 1 + int(torch.randint(count - 1, (1,), generator=rng))
+def drawn_unit(count: int, rng: torch.Generator, *, later: bool) -> int:
+    """Which of `count` units is trained, all with the same chance; `later` leaves the first out where it can."""
+    first = int(later and count > 1)
+    return first + int(torch.randint(count - first, (1,), generator=rng))
 
 
 def flow_piece(
@@ -102,13 +96,14 @@ def objective(
     *,
     scheduler: PyramidScheduler | None = None,
     strongest: float = STRONGEST,
-    first_share: float | None = None,
+    later: bool = False,
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """Mean squared velocity error of one unit a row, each stage's rows at a length of their own; and its figures.
 
     Args:
         clean: latents [B,C,F,h,w]; of F units one is trained, those before it are its history.
         text: B rows.
+        later: clips of several units train all but their first.
     """
     scheduler = scheduler or PyramidScheduler()
     stages = stages_of_rows(clean.shape[0], rng)
@@ -118,7 +113,7 @@ def objective(
         if len(rows) == 0:
             continue
         here = rows.to(clean.device)
-        unit = drawn_unit(clean.shape[2], rng, first_share)
+        unit = drawn_unit(clean.shape[2], rng, later=later)
         levels = pyramid(clean[here][:, :, : unit + 1], scheduler.stages)
         past = history([level[:, :, :unit] for level in levels], stage) if unit else []
         noise = noise_like(levels[-1][:, :, :1], rng)

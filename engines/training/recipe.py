@@ -16,6 +16,7 @@ from torch import nn
 
 from engines.wording import either, printable
 
+from .optimizers import Name
 from .world import WorldConfig
 
 
@@ -51,6 +52,7 @@ class Recipe:
     seed: int = 0
     stages: tuple[Stage, ...]
     learning_rate: float = 1e-3
+    optimizer: Name = "adamw"
     betas: tuple[float, float] = (0.9, 0.99)
     eps: float = 1e-8
     weight_decay: float = 0.01

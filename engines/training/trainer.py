@@ -25,6 +25,7 @@ from engines.memory.devices import half_precision
 
 from .clipping import AdaptiveClip
 from .files import read_facts, save_network
+from .optimizers import Optimizers
 from .recipe import Recipe, Task
 from .replay import Replay
 from .share import ALONE, Share
@@ -82,15 +83,15 @@ class Trainer:
         self.networks = nn.ModuleDict(task.networks()).to(self.device)
         self.parameters = [(n, p) for n, p in self.networks.named_parameters() if p.requires_grad]
         self.average = {name: p.detach().clone() for name, p in self.parameters}
-        decayed = [p for _, p in self.parameters if p.dim() > 1]
-        others = [p for _, p in self.parameters if p.dim() <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}],
-            lr=recipe.learning_rate,
+        self.optimizers = Optimizers(
+            self.parameters,
+            name=recipe.optimizer,
             betas=recipe.betas,
             eps=recipe.eps,
+            weight_decay=recipe.weight_decay,
             fused=self.device.type == "cuda",
         )
+        self.rate = 0.0
         self.rng = torch.Generator().manual_seed(recipe.seed)
         self.clip = AdaptiveClip()
         self.step = self.first = 0  # `first`: where the current leg began
@@ -107,7 +108,7 @@ class Trainer:
             for name, parameter in self.parameters:
                 parameter.copy_(tensors[name])
                 self.average[name] = tensors[f"average.{name}"].to(self.device)
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizers.load_state(state)
         self.rng.set_state(state["rng"])
         self.step = state["step"]
         if "clip" in state:
@@ -140,7 +141,7 @@ class Trainer:
         tensors = dict(self.parameters) | {f"average.{name}": value for name, value in self.average.items()}
         save_network(self.folder / "checkpoint.safetensors", tensors, facts=self.record(), dtype=None)
         state = {
-            "optimizer": self.optimizer.state_dict(),
+            **self.optimizers.state(),
             "rng": self.rng.get_state(),
             "step": self.step,
             "clip": asdict(self.clip),
@@ -201,12 +202,11 @@ class Trainer:
         return Replay(iter(loader), self.device)
 
     def _update(self, batch: dict[str, torch.Tensor]) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.recipe, self.step - self.first, self.progress())
+        self.rate = learning_rate(self.recipe, self.step - self.first, self.progress())
         batch = {name: value.to(self.device) for name, value in self.share.batch(batch).items()}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             loss, figures = self.task.loss(batch, self.rng, step=self.step)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizers.zero_grad()
         loss.backward()
         self.share.add_gradients([p for _, p in self.parameters])
         figures = self.share.totals({"loss": float(loss.detach()), **figures})
@@ -221,7 +221,7 @@ class Trainer:
         if self.recipe.adaptive_clip:
             scale = self.clip.scale(float(norm))
             torch._foreach_mul_([p.grad for _, p in self.parameters if p.grad is not None], scale)
-        self.optimizer.step()
+        self.optimizers.step(self.rate)
         keep = min(self.recipe.ema, (self.step + 1) / (self.step + 10))  # a young average forgets its start
         with torch.no_grad():
             values = [self.average[name] for name, _ in self.parameters]
@@ -246,8 +246,7 @@ class Trainer:
                     bar.update()
                     if self.step % log_every == 0 and self.share.first:
                         wall_s, core_s = self.clock.read()
-                        rate = self.optimizer.param_groups[0]["lr"]
-                        row = {"step": self.step, "wall_s": wall_s, "core_s": core_s, "rate": rate, **self.figures}
+                        row = {"step": self.step, "wall_s": wall_s, "core_s": core_s, "rate": self.rate, **self.figures}
                         lines.write(json.dumps({k: round(v, 6) for k, v in row.items()}) + "\n")
                         lines.flush()
                         bar.set_postfix(loss=f"{self.figures['loss']:.4f}")

@@ -17,7 +17,7 @@ from engines.pyramid_flow.packing import Text
 from engines.pyramid_flow.scheduler import PyramidScheduler
 from engines.training import networks, pyramid
 from engines.training.__main__ import main
-from engines.training.data import POOL, PooledClips
+from engines.training.data import PooledClips
 from engines.training.files import save_network
 from engines.training.latents import Blocks, to_unit
 from engines.training.prepare import fit_latents
@@ -31,6 +31,7 @@ from tests.engines.test_pyramid_flow import wanted
 from tests.engines.tiny_pyramid import PyramidContext, transformer
 
 CHANNELS = 4
+POOL = 32  # batches
 WORLD = WorldConfig(width=64, height=64, frames=17, two_subjects=0, photo_background=0)
 SMALL = {
     "miniflux": {"num_layers": 1, "num_single_layers": 1, "num_attention_heads": 1, "in_channels": 4 * CHANNELS},
@@ -110,11 +111,11 @@ def test_an_untrained_autoencoder_encodes_and_decodes_as_the_linear_code() -> No
 
 def test_a_pool_shows_every_clip_as_often_and_again_the_same_after_a_resume(start: Path) -> None:
     recipe = dataclasses.replace(pyramid_flow.RECIPE, **settings(start))
-    clips = PooledClips(recipe, reuse=2, text_len=24)
+    clips = PooledClips(recipe, reuse=2, pool=POOL, text_len=24)
     seen = [clips[step]["latents"] for step in range(2 * POOL)]
     codes = [row.numpy().tobytes() for batch in seen for row in batch]
     assert len(codes) == 4 * POOL and set(Counter(codes).values()) == {2}
-    again = PooledClips(recipe, reuse=2, text_len=24)
+    again = PooledClips(recipe, reuse=2, pool=POOL, text_len=24)
     for step in (POOL + 3, 2, 2 * POOL):
         assert torch.equal(again[step]["latents"], clips[step]["latents"])
     assert again[2 * POOL]["latents"][0].numpy().tobytes() not in codes
@@ -123,20 +124,19 @@ def test_a_pool_shows_every_clip_as_often_and_again_the_same_after_a_resume(star
 def test_stages_that_take_turns_keep_their_pools(start: Path) -> None:
     short = Stage(until=10**9, batch=2, world=dataclasses.replace(WORLD, frames=9))
     recipe = dataclasses.replace(pyramid_flow.RECIPE, **settings(start))
-    clips = PooledClips(dataclasses.replace(recipe, stages=(*recipe.stages, short)), reuse=4, text_len=24)
+    clips = PooledClips(dataclasses.replace(recipe, stages=(*recipe.stages, short)), reuse=4, pool=POOL, text_len=24)
     seen = [clips[step]["latents"] for step in range(4 * POOL)]
     assert [len(batch[0, 0]) for batch in seen[:4]] == [3, 2, 3, 2]
     times = Counter(row.numpy().tobytes() for batch in seen for row in batch)
     assert sum(times.values()) == 8 * POOL and 1 < max(times.values()) <= 4
 
 
-def test_the_first_unit_has_its_share() -> None:
+def test_clips_may_leave_the_first_unit_to_pictures() -> None:
     rng = torch.Generator().manual_seed(0)
-    drawn = torch.bincount(torch.tensor([pyramid.drawn_unit(5, rng, 0.6) for _ in range(2000)]), minlength=5) / 2000
-    assert abs(drawn[0] - 0.6) < 0.05 and (drawn[1:] - 0.1).abs().max() < 0.03
-    alike = torch.bincount(torch.tensor([pyramid.drawn_unit(5, rng, None) for _ in range(2000)]), minlength=5) / 2000
-    assert (alike - 0.2).abs().max() < 0.04
-    assert pyramid.drawn_unit(1, rng, 0.0) == 0
+    for later, wanted in ((False, [0.2] * 5), (True, [0.0, 0.25, 0.25, 0.25, 0.25])):
+        units = torch.tensor([pyramid.drawn_unit(5, rng, later=later) for _ in range(2000)])
+        assert (torch.bincount(units, minlength=5) / 2000 - torch.tensor(wanted)).abs().max() < 0.04
+        assert pyramid.drawn_unit(1, rng, later=later) == 0
 
 
 def test_rows_are_shared_among_stages_as_published() -> None:

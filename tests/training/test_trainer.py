@@ -10,11 +10,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from engines.training import networks
 from engines.training.__main__ import main
 from engines.training.files import read_facts, read_network
 from engines.training.latents import Blocks
+from engines.training.optimizers import Optimizers
 from engines.training.prepare import fit_latents
 from engines.training.recipe import ReferenceMix, Stage, with_settings
 from engines.training.recipes import recipe_module, text_to_video, vae
@@ -77,7 +79,9 @@ def _run(recipe, folder, *, stop_at: int | None = None, resume: bool = False) ->
     return trainer
 
 
-def test_a_resumed_run_equals_an_unbroken_one(recipe, tmp_path):
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_resumed_run_equals_an_unbroken_one(recipe, tmp_path, optimizer):
+    recipe = dataclasses.replace(recipe, optimizer=optimizer)
     whole = _run(recipe, tmp_path / "whole")
     _run(recipe, tmp_path / "parts", stop_at=3)
     parts = _run(recipe, tmp_path / "parts", resume=True)
@@ -85,6 +89,28 @@ def test_a_resumed_run_equals_an_unbroken_one(recipe, tmp_path):
     for (name, a), (_, b) in zip(whole.parameters, parts.parameters, strict=True):
         assert torch.equal(a, b), name
         assert torch.equal(whole.average[name], parts.average[name])
+
+
+def test_muon_makes_the_updates_of_matrices_in_blocks_orthogonal():
+    torch.manual_seed(0)
+    network = nn.ModuleDict({"blocks": nn.ModuleList([nn.Linear(6, 6)]), "head": nn.Linear(6, 6)})
+    parameters = list(network.named_parameters())
+    before = {name: p.detach().clone() for name, p in parameters}
+    optimizers = Optimizers(parameters, name="muon", betas=(0.9, 0.99), eps=1e-8, weight_decay=0.0, fused=False)
+    for _, parameter in parameters:
+        parameter.grad = torch.randn_like(parameter)
+    network["blocks"][0].weight.grad = torch.diag(torch.tensor([1.0, 0.5, 0.3, 0.2, 0.1, 0.1]))
+    optimizers.step(0.01)
+    changes = {name: p.detach() - before[name] for name, p in parameters}
+    inside = torch.linalg.svdvals(changes["blocks.0.weight"] / (0.01 * 0.2 * 6**0.5))
+    assert 0.6 < inside[-1] and inside[0] < 1.3  # Newton-Schulz leaves singular values near 1
+    torch.testing.assert_close(changes["head.weight"].abs(), torch.full((6, 6), 0.01), rtol=0.01, atol=0)
+
+
+def test_a_run_keeps_its_optimizer(recipe, tmp_path):
+    _run(recipe, tmp_path, stop_at=1)
+    with pytest.raises(ValueError, match="begun without Muon"):
+        _run(dataclasses.replace(recipe, optimizer="muon"), tmp_path, resume=True)
 
 
 def test_a_signal_to_the_drawing_processes_too_saves_what_there_is(recipe, tmp_path):

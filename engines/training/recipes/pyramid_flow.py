@@ -72,9 +72,10 @@ STARTERS = {
     ),
 }
 # A token is 16 pixels wide: at half this size a subject is two of them, and stays a patch.
-SMALL = dataclasses.replace(LARGE, width=192, height=128, frames=33)
 FULL = dataclasses.replace(
-    SMALL,
+    LARGE,
+    width=192,
+    height=128,
     frames=49,
     vocabulary="full",
     subject_shares=(0.75, 0.25, 0.0, 0.0),
@@ -82,6 +83,10 @@ FULL = dataclasses.replace(
     paraphrase=0.2,
 )
 TALL = dataclasses.replace(FULL, width=FULL.height, height=FULL.width)
+PICTURE, TALL_PICTURE = (dataclasses.replace(world, frames=1) for world in (FULL, TALL))
+# The first unit is a picture from words alone and has most to learn: it is learnt from pictures, which cost a
+# thirtieth of a clip to draw, and the others, which have their history to go by, from clips.
+TURNS = (PICTURE, FULL, PICTURE, FULL, PICTURE, FULL, TALL_PICTURE, TALL)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,20 +99,17 @@ class PyramidRecipe(Recipe):
     text_len: int = networks.TEXT_LEN
     drop_text: float = 0.1
     foreign_text: float = 0.004  # rare: a row of 64 bytes makes every text of its batch that long
-    reuse: int = 8
+    reuse: int = 10
     history_noise: float = 1 / 3
-    first_share: float = 0.6  # of the rows, for the first unit
 
 
 RECIPE = PyramidRecipe(
     name="pyramid-flow",
     steps=40_000,
     minutes=125.0,
-    stages=(
-        Stage(until=3_000, batch=32, world=SMALL),
-        *(Stage(until=10**9, batch=24, world=world) for world in (FULL, FULL, FULL, TALL)),
-    ),
+    stages=tuple(Stage(until=10**9, batch=48 if world.frames == 1 else 24, world=world) for world in TURNS),
     learning_rate=1e-3,
+    optimizer="muon",
     decay_share=0.4,
 )
 
@@ -165,7 +167,7 @@ class PyramidTask:
             text,
             rng,
             strongest=recipe.history_noise,
-            first_share=recipe.first_share,
+            later=True,
         )
 
     def export(self, folder: Path, weights: dict[str, dict[str, torch.Tensor]], record: dict[str, Any]) -> None:
