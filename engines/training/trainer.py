@@ -75,7 +75,8 @@ class Trainer:
                 raise ValueError(f"{recipe.name} trains in one process: start it without several.")
             share.rows(range(recipe.batch))  # refuses a batch that cannot be shared
             task.share = share
-        self.bfloat16 = recipe.bfloat16 and half_precision(self.device) is not None
+        narrow = half_precision(self.device) is not None
+        self.bfloat16 = recipe.bfloat16 and narrow
         if recipe.bfloat16 and not self.bfloat16:
             log.info("This processor does not compute in bfloat16: training in float32.")
         if self.device.type == "cuda":
@@ -85,7 +86,7 @@ class Trainer:
         self.average = {name: p.detach().clone() for name, p in self.parameters}
         self.optimizers = Optimizers(
             self.parameters,
-            name=recipe.optimizer,
+            name=recipe.optimizer if narrow else "adamw",  # torch's Muon multiplies in bfloat16 only
             betas=recipe.betas,
             eps=recipe.eps,
             weight_decay=recipe.weight_decay,

@@ -133,9 +133,9 @@ def test_stages_that_take_turns_keep_their_pools(start: Path) -> None:
 
 def test_clips_may_leave_the_first_unit_to_pictures() -> None:
     rng = torch.Generator().manual_seed(0)
-    for later, wanted in ((False, [0.2] * 5), (True, [0.0, 0.25, 0.25, 0.25, 0.25])):
+    for later, shares in ((False, [0.2] * 5), (True, [0.0, 0.25, 0.25, 0.25, 0.25])):
         units = torch.tensor([pyramid.drawn_unit(5, rng, later=later) for _ in range(2000)])
-        assert (torch.bincount(units, minlength=5) / 2000 - torch.tensor(wanted)).abs().max() < 0.04
+        assert (torch.bincount(units, minlength=5) / 2000 - torch.tensor(shares)).abs().max() < 0.04
         assert pyramid.drawn_unit(1, rng, later=later) == 0
 
 
