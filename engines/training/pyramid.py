@@ -97,6 +97,7 @@ def objective(
     scheduler: PyramidScheduler | None = None,
     strongest: float = STRONGEST,
     later: bool = False,
+    shares: tuple[float, ...] = SHARES,
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """Mean squared velocity error of one unit a row, each stage's rows at a length of their own; and its figures.
 
@@ -104,9 +105,10 @@ def objective(
         clean: latents [B,C,F,h,w]; of F units one is trained, those before it are its history.
         text: B rows.
         later: clips of several units train all but their first.
+        shares: of the rows, by stage, the coarsest first.
     """
     scheduler = scheduler or PyramidScheduler()
-    stages = stages_of_rows(clean.shape[0], rng)
+    stages = stages_of_rows(clean.shape[0], rng, shares)
     errors, figures = [], {}
     for stage in range(scheduler.stages):
         rows = (stages == stage).nonzero()[:, 0]

@@ -86,6 +86,8 @@ TALL = dataclasses.replace(FULL, width=FULL.height, height=FULL.width)
 PICTURE, TALL_PICTURE = (dataclasses.replace(world, frames=1) for world in (FULL, TALL))
 # The first unit is a picture from words alone and has most to learn: it is learnt from pictures, which cost a
 # thirtieth of a clip to draw, and the others, which have their history to go by, from clips.
+# Half of the rows for the finest stage, where the published quarter left subjects in pieces of a token's size.
+SHARES = (1 / 6, 1 / 3, 1 / 2)
 TURNS = (PICTURE, FULL, PICTURE, FULL, PICTURE, FULL, TALL_PICTURE, TALL)
 
 
@@ -168,6 +170,7 @@ class PyramidTask:
             rng,
             strongest=recipe.history_noise,
             later=True,
+            shares=SHARES,
         )
 
     def export(self, folder: Path, weights: dict[str, dict[str, torch.Tensor]], record: dict[str, Any]) -> None:
