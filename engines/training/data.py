@@ -114,11 +114,11 @@ class PooledClips(ClipDataset):
 
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
         stage = self.recipe.stage(step)
-        pool, place = divmod(step, self.pool * self.reuse)
-        if self._current != pool:
-            self._current, self._captions = pool, {}
+        current, place = divmod(step, self.pool * self.reuse)
+        if self._current != current:
+            self._current, self._captions = current, {}
         turn, place = divmod(place, self.pool)
-        order = np.random.default_rng((self.recipe.seed, pool, turn, 2)).permutation(self.pool * stage.batch)
+        order = np.random.default_rng((self.recipe.seed, current, turn, 2)).permutation(self.pool * stage.batch)
         rows = [self._row(stage, int(number)) for number in order[place * stage.batch : (place + 1) * stage.batch]]
         rng = np.random.default_rng((self.recipe.seed, step, 1))
         ids, mask = pad_tokens([self._text(rng, caption) for _, caption in rows], longest=self.text_len)

@@ -20,6 +20,7 @@ class Optimizers:
         name: "muon" takes matrices of modules whose name ends in "blocks"; "adamw" has everything.
         betas, eps: AdamW's.
         weight_decay: of everything with more than one dimension.
+        fused: whether AdamW changes all parameters by one kernel, which needs a GPU.
     """
 
     def __init__(

@@ -84,12 +84,12 @@ FULL = dataclasses.replace(
 )
 TALL = dataclasses.replace(FULL, width=FULL.height, height=FULL.width)
 PICTURE, TALL_PICTURE = (dataclasses.replace(world, frames=1) for world in (FULL, TALL))
-# The first unit is a picture from words alone and has most to learn: it is learnt from pictures, which cost a
-# thirtieth of a clip to draw, and the others, which have their history to go by, from clips.
 # The middle stage gives a picture's subject its outline and is the last to be learnt: with the true middle stage the
 # finest one already made rings and stars where it made lumps of its own. A clip's later units know the outline; a
 # quarter of their rows for the finest stage left pieces of a token's size.
 FIRST_SHARES, LATER_SHARES = (0.15, 0.65, 0.2), (1 / 6, 1 / 3, 1 / 2)
+# The first unit is a picture from words alone and has most to learn: it is learnt from pictures, which cost a
+# thirtieth of a clip to draw, and the others, which have their history to go by, from clips.
 TURNS = (PICTURE, PICTURE, FULL, PICTURE, PICTURE, FULL, TALL_PICTURE, TALL)
 
 
