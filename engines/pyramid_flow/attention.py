@@ -6,6 +6,7 @@ out as a dense mask; here each frame's queries meet exactly the keys they may se
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -39,6 +40,9 @@ class Visibility:
     def groups(self) -> list[tuple[int, int]]:
         """(begin, end) of every group of queries."""
         return list(zip((0, *self.ends[:-1]), self.ends, strict=True))
+
+
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Visibility], torch.Tensor]
 
 
 def prefix_attention(
@@ -86,7 +90,14 @@ def _mask(visibility: Visibility, device: torch.device) -> tuple[torch.Tensor, t
 
 
 class CausalAttention:
-    """The attention processor of both families: joint text and video, RMS-normalised, rotated, causal over frames."""
+    """The attention processor of both families: joint text and video, RMS-normalised, rotated, causal over frames.
+
+    Args:
+        attend: what meets queries and keys, as `prefix_attention`.
+    """
+
+    def __init__(self, attend: Attend = prefix_attention) -> None:
+        self.attend = attend
 
     def __call__(
         self,
@@ -119,7 +130,7 @@ class CausalAttention:
         if share is not None:
             query, key, value = (_by_heads(tensor, visibility, share) for tensor in (query, key, value))
         query, key = (apply_rotary_emb(tensor, image_rotary_emb, sequence_dim=1) for tensor in (query, key))
-        attended = prefix_attention(query, key, value, visibility)
+        attended = self.attend(query, key, value, visibility)
         if share is not None:
             attended = _by_tokens(attended, visibility, share)
         attended = attended.flatten(2)

@@ -34,7 +34,7 @@ def pad_tokens(rows: list[list[int]], *, longest: int) -> tuple[torch.Tensor, to
     return ids, mask
 
 
-POOL = 256  # batches: a pool of 32, each clip shown twelve times, was learnt by heart
+POOL = 512  # batches: a pool of 32, each clip shown twelve times, was learnt by heart
 
 
 class ClipDataset(torch.utils.data.Dataset):
@@ -101,7 +101,8 @@ class ClipDataset(torch.utils.data.Dataset):
 class PooledClips(ClipDataset):
     """The same without references, every clip drawn once and shown `reuse` times: drawing it is the slow part.
 
-    The clips of `pool` batches are shown in a new order each time; only then others are drawn.
+    The clips of `pool` batches are shown in a new order each time; only then others are drawn. Stages that take turns
+    have a pool each, of as many batches as their turns among those.
     """
 
     def __init__(self, recipe: Recipe, *, reuse: int, pool: int = POOL, **settings: float) -> None:
@@ -113,25 +114,30 @@ class PooledClips(ClipDataset):
         self._current = -1
 
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
-        stage = self.recipe.stage(step)
-        current, place = divmod(step, self.pool * self.reuse)
+        turns = self.recipe.turns(step)
+        rounds = max(1, self.pool // len(turns))
+        showing, place = divmod(step, rounds * len(turns))
+        round_, turn = divmod(place, len(turns))
+        stage = turns[turn]
+        current = showing // self.reuse
         if self._current != current:
             self._current, self._captions = current, {}
-        turn, place = divmod(place, self.pool)
-        order = np.random.default_rng((self.recipe.seed, current, turn, 2)).permutation(self.pool * stage.batch)
-        rows = [self._row(stage, int(number)) for number in order[place * stage.batch : (place + 1) * stage.batch]]
+        each = turns.count(stage)
+        count, batch = rounds * each * stage.batch, round_ * each + turns[:turn].count(stage)
+        order = np.random.default_rng((self.recipe.seed, showing, 2)).permutation(count)
+        numbers = order[batch * stage.batch : (batch + 1) * stage.batch]
+        rows = [self._row(stage, int(number), count) for number in numbers]
         rng = np.random.default_rng((self.recipe.seed, step, 1))
         ids, mask = pad_tokens([self._text(rng, caption) for _, caption in rows], longest=self.text_len)
         return {"latents": torch.stack([latents for latents, _ in rows]).float(), "ids": ids, "mask": mask}
 
-    def _row(self, stage: Stage, number: int) -> tuple[torch.Tensor, str]:
+    def _row(self, stage: Stage, number: int, count: int) -> tuple[torch.Tensor, str]:
         if (stage, number) not in self._captions:
             world = dataclasses.replace(stage.world, held_out=self.held_out)
             clip = make_clip((self.recipe.seed, self._current, number), world)
             latents = self.code.encode(to_unit(clip.frames)[None])[0]
             if stage not in self._latents:
-                shape = (self.pool * stage.batch, *latents.shape)
-                self._latents[stage] = torch.empty(shape, dtype=torch.bfloat16)
+                self._latents[stage] = torch.empty((count, *latents.shape), dtype=torch.bfloat16)
             self._latents[stage][number] = latents
             self._captions[stage, number] = clip.caption
         return self._latents[stage][number], self._captions[stage, number]

@@ -79,10 +79,14 @@ class Recipe:
                 raise ValueError(f"{name} must be {meant}.")
 
     def stage(self, step: int) -> Stage:
-        """The curriculum stage of a step. Stages with the same `until` take turns; the last ones never end."""
-        until = next((stage.until for stage in self.stages if step < stage.until), self.stages[-1].until)
-        turns = [stage for stage in self.stages if stage.until == until]
+        """The curriculum stage of a step."""
+        turns = self.turns(step)
         return turns[step % len(turns)]
+
+    def turns(self, step: int) -> list[Stage]:
+        """The stages that take turns at a step: those with the same `until`, of which the last ones never end."""
+        until = next((stage.until for stage in self.stages if step < stage.until), self.stages[-1].until)
+        return [stage for stage in self.stages if stage.until == until]
 
     def record(self) -> dict[str, Any]:
         """Plain values for metadata and logs; of folders the last name alone, for files travel."""

@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from engines.pyramid_flow.attention import CausalAttention, prefix_attention
 from engines.pyramid_flow.miniflux import PyramidFlux
 from engines.pyramid_flow.mmdit import PyramidMMDiT
 from engines.pyramid_flow.packing import Text
 
 from .. import networks
+from ..attention import written_out
 from ..data import PooledClips
 from ..files import read_network, save_network
 from ..pyramid import objective
@@ -103,15 +105,16 @@ class PyramidRecipe(Recipe):
     text_len: int = networks.TEXT_LEN
     drop_text: float = 0.1
     foreign_text: float = 0.004  # rare: a row of 64 bytes makes every text of its batch that long
-    reuse: int = 10
+    reuse: int = 6
     history_noise: float = 1 / 3
+    compiled: bool = True
 
 
 RECIPE = PyramidRecipe(
     name="pyramid-flow",
     steps=40_000,
     minutes=125.0,
-    stages=tuple(Stage(until=10**9, batch=64 if world.frames == 1 else 24, world=world) for world in TURNS),
+    stages=tuple(Stage(until=10**9, batch=128 if world.frames == 1 else 32, world=world) for world in TURNS),
     learning_rate=1e-3,
     optimizer="muon",
     decay_share=0.4,
@@ -126,6 +129,17 @@ def sizes(recipe: PyramidRecipe) -> list[tuple[int, int]]:
     return [size for size, _ in last.most_common()]
 
 
+def compile_blocks(network: PyramidFlux | PyramidMMDiT) -> None:
+    """Compile the blocks for rows and tokens of any number, as they change from stage to stage and from unit to unit.
+
+    Attention stays outside: its mask follows from the lengths of a batch's texts, which are others every time.
+    """
+    attention = CausalAttention(torch.compiler.disable(prefix_attention))
+    for block in (*network.transformer_blocks, *getattr(network, "single_transformer_blocks", ())):
+        block.attn.processor = attention
+        block.compile(dynamic=True)
+
+
 class PyramidTask:
     """Trains the network on world latents by the pyramid's objective."""
 
@@ -136,6 +150,8 @@ class PyramidTask:
         nn.init.zeros_(self.transformer.proj_out.bias)
         if recipe.start:
             self.transformer.load_state_dict(read_network(Path(recipe.start) / self.starter.file)[0])
+        if recipe.compiled:
+            compile_blocks(self.transformer)
         self.text_encoder = networks.build_text_encoder()
         load_text(self.text_encoder, Path(recipe.files) / "text_encoder.safetensors")
         self.text_encoder.requires_grad_(False)
@@ -165,15 +181,17 @@ class PyramidTask:
         pooled = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
         text = Text(states, mask, pooled)
         recipe = self.recipe
-        return objective(
-            self.transformer,
-            batch["latents"],
-            text,
-            rng,
-            strongest=recipe.history_noise,
-            later=True,
-            shares=FIRST_SHARES if batch["latents"].shape[2] == 1 else LATER_SHARES,
-        )
+        latents = batch["latents"]
+        with written_out(enabled=latents.device.type == "cpu"):
+            return objective(
+                self.transformer,
+                latents,
+                text,
+                rng,
+                strongest=recipe.history_noise,
+                later=True,
+                shares=FIRST_SHARES if latents.shape[2] == 1 else LATER_SHARES,
+            )
 
     def export(self, folder: Path, weights: dict[str, dict[str, torch.Tensor]], record: dict[str, Any]) -> None:
         """Write the transformer's starter file."""
