@@ -66,7 +66,15 @@ JOBS = (
         {role: name for role, name in STARTER_FILES.items() if role != "transformer"},
     ),
     Job("pyramid-vae", "pyramid_vae32.safetensors", ("pyramid-vae",), 3),
-    Job("pyramid-flow", "pyramid_flow.safetensors", ("pyramid-flow",), 5, ("pyramid-vae",), "pyramid_vae.safetensors"),
+    Job(
+        "pyramid-flow",
+        "pyramid_flow.safetensors",
+        ("pyramid-flow",),
+        5,
+        ("pyramid-vae",),
+        "pyramid_vae.safetensors",
+        batch=4,
+    ),
     Job(
         "pyramid-flow-sd3",
         "pyramid_flow_sd3.safetensors",
@@ -74,6 +82,7 @@ JOBS = (
         2,
         ("pyramid-vae",),
         "pyramid_vae.safetensors",
+        batch=4,
     ),
     Job("physics-encoder", "physics_encoder.safetensors", ("physics-encoder",), 2),
     Job(
