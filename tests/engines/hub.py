@@ -21,7 +21,7 @@ class Hub:
     Attributes:
         files: "owner/name/file" -> content.
         slow_s: pause before each block of a download.
-        breaks_after: bytes of every answer after which the connection ends; 0 = never.
+        breaks_after: bytes of an answer after which the connection ends, where it has more; 0 = never.
         announces: how many bytes more than there are it announces.
         damages: whether other bytes come than those that it has the hash of.
         asked: method, path and Range of every request.
@@ -80,12 +80,13 @@ def serving(hub: Hub) -> Iterator[Hub]:
             for place in range(0, len(content), 2**16):
                 time.sleep(hub.slow_s)
                 if hub.breaks_after and place >= hub.breaks_after:
+                    self.close_connection = True
                     break
                 try:
                     self.wfile.write(content[place : place + 2**16])
                 except OSError:
                     break
-            if hub.breaks_after or hub.announces:
+            if hub.announces:
                 self.close_connection = True
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
