@@ -82,11 +82,11 @@ def _masked_attention(
 @lru_cache(maxsize=8)
 def _mask(visibility: Visibility, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Which keys each query sees, [B,1,L,L], and which tokens are no padding, [B,L]; padding sees whatever is real."""
-    places = torch.arange(visibility.ends[-1])
-    group = torch.bucketize(places, torch.tensor(visibility.ends), right=True)
-    real = places >= torch.tensor(visibility.padding)[:, None]
+    places = torch.arange(visibility.ends[-1], device=device)
+    group = torch.bucketize(places, torch.tensor(visibility.ends, device=device), right=True)
+    real = places >= torch.tensor(visibility.padding, device=device)[:, None]
     seen = (group[:, None] >= group) & real[:, None]
-    return seen[:, None].to(device), real.to(device)
+    return seen[:, None], real
 
 
 class CausalAttention:

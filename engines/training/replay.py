@@ -5,14 +5,35 @@ from __future__ import annotations
 import random
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
 Batch = dict[str, torch.Tensor]
 
-KEPT = 256  # batches; the oldest goes when another comes
+KEPT, ROOM = 256, 4 * 2**30  # batches, bytes; the oldest goes when another comes
 SHOWN = 6.0  # how often a batch is shown before training waits for another
+
+
+def numbers(step: Callable[[], int], *, turns: int, end: int) -> Iterator[int]:
+    """Which batches to draw while training shows some again: none that it has left behind, their stages in turn.
+
+    A curriculum's stages then end when training gets to their end, however seldom a new batch comes.
+
+    Args:
+        step: where training is.
+        turns: stages that take turns; a part of them left out would be left out every time.
+        end: the first number that is not drawn.
+    """
+    number = step()
+    while number < end:
+        yield number
+        number += 1
+        number += max(0, step() - number) // turns * turns
+
+
+def _size(batch: Batch) -> int:
+    return sum(value.nbytes for value in batch.values())
 
 
 class Replay:
@@ -24,10 +45,19 @@ class Replay:
         drawn: what draws; it is read in the thread.
         device: where the batches are kept.
         shown: how often a batch is shown on average, at most.
+        kept, room: how many batches, and bytes of them, can be shown again.
     """
 
-    def __init__(self, drawn: Iterator[Batch], device: torch.device, *, shown: float = SHOWN, kept: int = KEPT) -> None:
-        self._drawn, self._device, self._shown = drawn, device, shown
+    def __init__(
+        self,
+        drawn: Iterator[Batch],
+        device: torch.device,
+        *,
+        shown: float = SHOWN,
+        kept: int = KEPT,
+        room: int = ROOM,
+    ) -> None:
+        self._drawn, self._device, self._shown, self._room = drawn, device, shown, room
         self._fresh: deque[Batch] = deque()
         self._seen: deque[Batch] = deque(maxlen=kept)
         self._came, self._gone = 0, 0
@@ -52,6 +82,8 @@ class Replay:
             if self._fresh:
                 batch = self._fresh.popleft()
                 self._seen.append(batch)
+                while len(self._seen) > 1 and sum(map(_size, self._seen)) > self._room:
+                    self._seen.popleft()
             elif self._gone < self._shown * self._came:
                 batch = self._rng.choice(self._seen)
             else:

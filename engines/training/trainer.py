@@ -10,6 +10,7 @@ import math
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from .clipping import AdaptiveClip
 from .files import read_facts, save_network
 from .optimizers import Optimizers
 from .recipe import Recipe, Task
-from .replay import Replay
+from .replay import Replay, numbers
 from .share import ALONE, Share
 
 log = logging.getLogger(__name__)
@@ -190,17 +191,19 @@ class Trainer:
             cv2.setNumThreads(
                 1
             )  # here and not there: a process begun by a fork waits for ever for its parent's threads
+        # Where several share a run, all must see the same batch at the same step.
+        again = self.device.type != "cpu" and self.share.size == 1
+        turns = math.lcm(*Counter(stage.until for stage in self.recipe.stages).values())
+        shown_again = numbers(lambda: self.step, turns=turns, end=self.recipe.steps)
         loader = torch.utils.data.DataLoader(
             dataset,
             batch_size=None,
-            sampler=range(self.step, self.recipe.steps),
+            sampler=shown_again if again else range(self.step, self.recipe.steps),
             num_workers=self.workers,
             prefetch_factor=4 if self.workers else None,
             worker_init_fn=_worker_start,
         )
-        if self.device.type == "cpu" or self.share.size > 1:  # all must see the same batch at the same step
-            return iter(loader)
-        return Replay(iter(loader), self.device)
+        return Replay(iter(loader), self.device) if again else iter(loader)
 
     def _update(self, batch: dict[str, torch.Tensor]) -> None:
         self.rate = learning_rate(self.recipe, self.step - self.first, self.progress())

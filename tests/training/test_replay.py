@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, pairwise
 
 import pytest
 import torch
 
-from engines.training.replay import Replay
+from engines.training.replay import Replay, numbers
 
 CPU = torch.device("cpu")
 
@@ -54,6 +54,23 @@ def test_the_oldest_goes_when_there_is_no_more_room() -> None:
     replay = Replay(drawn(20), CPU, shown=1.0, kept=4)
     assert len(list(replay)) == 20
     assert len(replay._seen) == 4
+
+
+def test_the_oldest_goes_when_it_takes_too_many_bytes() -> None:
+    replay = Replay(drawn(20), CPU, shown=1.0, room=3 * 8)
+    assert len(list(replay)) == 20
+    assert len(replay._seen) == 3
+
+
+def test_drawing_follows_training_that_is_ahead_and_keeps_the_turns_of_stages() -> None:
+    step, found = 100, []
+    for number in numbers(lambda: step, turns=3, end=170):
+        found.append(number)
+        step += 5  # training shows every batch five times
+    assert found[0] == 100 and all(step > before for before, step in pairwise(found))
+    assert all(100 + 5 * index - number < 3 + 5 for index, number in enumerate(found))  # less than a turn and a batch
+    assert {number % 3 for number in found} == {0, 1, 2}
+    assert list(numbers(lambda: 7, turns=3, end=12)) == [7, 8, 9, 10, 11]
 
 
 def test_closing_ends_the_drawing() -> None:

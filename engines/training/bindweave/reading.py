@@ -53,8 +53,8 @@ def answers(
     """
     asked = moves != UNASKED
     if not asked.any():
-        zero = states.new_zeros(())
-        return zero, zero
+        zero = states.sum() * 0  # of which a gradient can be taken, where nothing else is trained
+        return zero, zero.detach()
     at = torch.gather(states, 1, ends[..., None].expand(-1, -1, states.shape[-1]))[asked]
     logits, right = network.lm_head(at).float(), moves[asked]
     return functional.cross_entropy(logits, right), (logits.argmax(-1) == right).float().mean()

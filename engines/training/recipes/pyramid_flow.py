@@ -150,8 +150,7 @@ class PyramidTask:
         nn.init.zeros_(self.transformer.proj_out.bias)
         if recipe.start:
             self.transformer.load_state_dict(read_network(Path(recipe.start) / self.starter.file)[0])
-        if recipe.compiled:
-            compile_blocks(self.transformer)
+        self._to_compile = recipe.compiled
         self.text_encoder = networks.build_text_encoder()
         load_text(self.text_encoder, Path(recipe.files) / "text_encoder.safetensors")
         self.text_encoder.requires_grad_(False)
@@ -182,6 +181,9 @@ class PyramidTask:
         text = Text(states, mask, pooled)
         recipe = self.recipe
         latents = batch["latents"]
+        if self._to_compile and latents.device.type == "cpu":  # torch 2.11 fails at these shapes on a GPU
+            compile_blocks(self.transformer)
+            self._to_compile = False
         with written_out(enabled=latents.device.type == "cpu"):
             return objective(
                 self.transformer,
