@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from engines.pyramid_flow.sizes import SPACE as SPACE
 from engines.pyramid_flow.sizes import TILE as TILE
 from engines.pyramid_flow.sizes import TIME as TIME
+from engines.pyramid_flow.sizes import space
 from engines.pyramid_flow.vae import Cache, CausalVideoVAE
 from engines.sampling.finite import finite
 
@@ -81,7 +81,7 @@ def encode(vae: CausalVideoVAE, video: torch.Tensor, *, tile: int | None = TILE,
         cache: Cache = {}
         return torch.cat([vae.encode(piece, cache) for piece in _pieces(part, sizes)], dim=2)
 
-    moments = _tiled(video, whole, tile=tile, grain=SPACE) if tile else whole(video)
+    moments = _tiled(video, whole, tile=tile, grain=space(vae.config)) if tile else whole(video)
     mean, log_variance = finite(moments.float(), role="vae", when="from a picture").chunk(2, dim=1)
     return Moments(mean, log_variance.clamp(-30, 20))
 
@@ -101,12 +101,13 @@ class StreamingDecoder:
     def __call__(self, vae: CausalVideoVAE, latents: torch.Tensor) -> torch.Tensor:
         """The next latents [B,C,F,h,w], as the encoder gives them -> their frames [B,3,T,H,W], not clamped."""
         latents = latents.to(vae.device, vae.dtype)
-        side = self.tile and self.tile // SPACE
+        grain = space(vae.config)
+        side = self.tile and self.tile // grain
         if not side or max(latents.shape[-2:]) <= side:
             frames = self._decode(vae, latents, self._caches.setdefault((0, 0), {}))
         else:
             corners = iter(_corners(latents, side))
-            frames = _tiled(latents, lambda part: self._tile(vae, part, next(corners)), tile=side, grain=1 / SPACE)
+            frames = _tiled(latents, lambda part: self._tile(vae, part, next(corners)), tile=side, grain=1 / grain)
         return finite(frames.float(), role="vae", when="while decoding")
 
     def _decode(self, vae: CausalVideoVAE, latents: torch.Tensor, cache: Cache) -> torch.Tensor:

@@ -24,7 +24,7 @@ from engines.media.framing import cut_out
 from engines.media.pictures import open_picture
 from engines.prompting.tokens import cut_notes
 from engines.pyramid_flow import storyboard
-from engines.pyramid_flow.coding import SPACE, StreamingDecoder, to_levels
+from engines.pyramid_flow.coding import StreamingDecoder, to_levels
 from engines.pyramid_flow.components import PyramidModel
 from engines.pyramid_flow.generation import Unit, call_count, make_unit, past_of
 from engines.pyramid_flow.noise import unit_draws
@@ -32,20 +32,22 @@ from engines.pyramid_flow.packing import Text
 from engines.pyramid_flow.phases import IN_RAM
 from engines.pyramid_flow.picture import fill
 from engines.pyramid_flow.scheduler import PyramidScheduler
+from engines.pyramid_flow.sizes import space
 from engines.pyramid_flow.spec import LATENTS_SUFFIX, NAME, PyramidFlowRequest
 from engines.types import Context, Frames, LatentStep
 from engines.wan.latents import preview
 
 
-def _kept(path: Path, *, channels: int, frames: int) -> torch.Tensor:
+def _kept(path: Path, *, channels: int, size: tuple[int, int], frames: int) -> torch.Tensor:
     """Latents [1,C,units,h,w] kept of an earlier clip; raises InvalidRequest where they are not this model's.
 
     Args:
+        size: h and w.
         frames: how many of its frames are kept; 0 all of them.
     """
     latents = load_file(path)["latents"].float()
     said = ""
-    if tuple(latents.shape[:2]) != (1, channels):
+    if (*latents.shape[:2], *latents.shape[3:]) != (1, channels, *size):
         said = f"{shown_name(path)} holds latents of another model: choose a clip of this one."
     elif not latents.isfinite().all():
         said = f"{shown_name(path)} is damaged: it holds numbers that are not finite."
@@ -62,7 +64,8 @@ class PyramidFlow:
         """Yields Stage, Note, LatentStep and, unit by unit, Frames; closing it leaves nothing behind."""
         model = PyramidModel.find(context, adapters=request.adapters, step_cache=request.step_cache)
         units = storyboard.units_of(request.frames)
-        size = (request.height // SPACE, request.width // SPACE)
+        grain = space(model.vae.config)
+        size = (request.height // grain, request.width // grain)
         making = model.denoiser(context, request.width, request.height)
         parked = making.manner == IN_RAM
         decoding = model.decoder(context, request.width, request.height, parked=parked)  # refused now, or not at all
@@ -77,7 +80,7 @@ class PyramidFlow:
         finished = None
         if request.continues:
             channels = model.vae.config["decoder_in_channels"]
-            finished = _kept(request.continues, channels=channels, frames=request.kept_frames)
+            finished = _kept(request.continues, channels=channels, size=size, frames=request.kept_frames)
         elif request.first_picture is not None:
             yield Stage(name="Reading the picture")
             given = request.first_picture

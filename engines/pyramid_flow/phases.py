@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from engines.memory import activations
-from engines.pyramid_flow.sizes import CLIP_LEN, LONGEST_CALL, PATCH, SPACE, TEXT_LEN, TILE
+from engines.pyramid_flow.sizes import CLIP_LEN, LONGEST_CALL, PATCH, TEXT_LEN, TILE, space
 from engines.types import Need, Phase
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ def making(
     Args:
         device: its kind; where that is RAM itself, tiles could wait nowhere else.
     """
-    tokens = LONGEST_CALL * (high // SPACE) * (wide // SPACE) // PATCH**2
+    grain = space(vae)
+    tokens = LONGEST_CALL * (high // grain) * (wide // grain) // PATCH**2
     kept, one = activations.pyramid_remembered(vae, wide=wide, high=high, tile=TILE)
 
     def working(itemsize: int) -> int:

@@ -7,7 +7,7 @@ makes noise.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from engines.loading.store import ASSETS
 from engines.parameters import guidance_scale, presets, step_count
 from engines.pyramid_flow import storyboard
 from engines.pyramid_flow.phases import phases
+from engines.pyramid_flow.sizes import PATCH, space
 from engines.request import MAX_PROMPT_CHARACTERS, parameter
 from engines.sampling import caches, guidance
 from engines.training.words import SENTENCE as STARTER_WORDS
@@ -29,6 +30,7 @@ from engines.wording import either
 
 NAME = "pyramid-flow"
 LATENTS_SUFFIX = ".latents.safetensors"
+FIRST_VAE = "pyramid_vae.safetensors"  # of starters that name none
 MAX_STORYBOARD_CHARACTERS = 10 * MAX_PROMPT_CHARACTERS
 
 
@@ -187,8 +189,15 @@ def read_facts(path: Path) -> dict[str, Any] | None:
     expected = {"engine": str, "model": str, "width": int, "height": int, "frames": int}
     if not isinstance(facts, dict) or any(not isinstance(facts.get(key), kind) for key, kind in expected.items()):
         return None
-    told = [storyboard.units_of(facts["frames"]), facts["height"] // 8, facts["width"] // 8]
-    return facts if facts["engine"] == NAME and list(shape[2:]) == told else None
+    return facts if facts["engine"] == NAME and len(shape) == 5 and _holds(shape, facts) else None
+
+
+def _holds(shape: Sequence[int], facts: Mapping[str, Any]) -> bool:
+    """Whether latents of this shape are of as many frames as told, and their sides the same share of its sides."""
+    units, high, wide = shape[2:]
+    grain = facts["height"] // max(high, 1)
+    told = (storyboard.units_of(facts["frames"]), high * grain, wide * grain)
+    return grain > 0 and (units, facts["height"], facts["width"]) == told
 
 
 SD3_REPO = "rain1011/pyramid-flow-sd3"
@@ -206,10 +215,10 @@ PRESETS = presets(10, 20, 30, later_steps=LATER_SHARE)
 DEFAULTS = {"width": 640, "height": 384, "frames": 121, "fps": 24, "negative_prompt": NEGATIVE_PROMPT}
 
 
-def _geometry(*sizes: tuple[int, int], units: int) -> Geometry:
+def _geometry(*sizes: tuple[int, int], units: int, grain: int = 8) -> Geometry:
     return Geometry(
         sizes=sizes,
-        multiple=64,
+        multiple=grain * PATCH * 4,  # whole tokens in the smallest of three resolutions
         max_pixels=max(width * height for width, height in sizes),
         frame_stride=storyboard.UNIT_FRAMES,
         max_frames=storyboard.UNIT_FRAMES * (units - 1) + 1,
@@ -252,13 +261,16 @@ def trained_sizes(facts: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
 
 
 def _starter(name: str, *, title: str, note: str, file: str) -> ModelSpec:
-    sizes = trained_sizes(facts_of(ASSETS / "starter" / file))
+    folder = ASSETS / "starter"
+    facts = facts_of(folder / file)
+    sizes = trained_sizes(facts)
+    vae = facts_of(folder / facts.get("vae", FIRST_VAE)).get("config", {})
     return ModelSpec(
         name=name,
         title=title,
         note=f"{STARTER_NOTE} {note}".strip(),
-        weights=starter_weights(file, first_vae="pyramid_vae.safetensors"),
-        geometry=_geometry(*sizes, units=13),
+        weights=starter_weights(file, first_vae=FIRST_VAE),
+        geometry=_geometry(*sizes, units=13, grain=space(vae)),
         defaults={
             "width": sizes[0][0],
             "height": sizes[0][1],

@@ -1,7 +1,8 @@
 """The causal video autoencoder of Pyramid Flow: 8 x 8 pixels and 8 frames become one latent; one frame stays one.
 
 No class of diffusers has this layout: causal convolutions that pad with zeros, group norms frame by frame, pixel and
-frame shuffles. Videos are [B,3,8n+1,H,W] in [-1,1], latents [B,C,n+1,H/8,W/8], neither shifted nor scaled.
+frame shuffles. Videos are [B,3,8n+1,H,W] in [-1,1], latents [B,C,n+1,H/8,W/8], neither shifted nor scaled; a
+configuration may halve space fewer times.
 Every causal layer takes a Cache: with one, a video goes through in pieces and gives the same numbers as in one.
 
 Source: Pyramid-Flow video_vae/modeling_causal_vae.py, modeling_enc_dec.py, modeling_block.py, modeling_resnet.py.

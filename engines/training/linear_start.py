@@ -9,15 +9,17 @@ differently, and whatever is better than linear are left to training.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from engines.pyramid_flow.vae import CausalConv3d, CausalVideoVAE, FrameNorm, MidBlock, ResnetBlock
+from engines.pyramid_flow.vae import CausalConv3d, CausalVideoVAE, DownBlock, FrameNorm, MidBlock, ResnetBlock, UpBlock
 
 from .latents import BlockLatents
 
 Shape = tuple[int, int, int]  # frames, rows, columns of a region
+Join = Callable[[CausalConv3d, list[torch.Tensor]], None]
 
 NOW = 2  # a causal kernel's last tap in time is the current frame
 DECODER_CONSTANT, ENCODER_CONSTANT = 16.0, 64.0  # large against pixels and latents
@@ -60,7 +62,7 @@ def _level(code: BlockLatents, shape: Shape, channels: int) -> _Level:
     rows = torch.cat([*spread, *mean])
     values, vectors = torch.linalg.eigh(rows.T @ rows / len(mean))
     count = min(channels, len(values))
-    values, vectors = values.flip(0)[:count], vectors.flip(1)[:, :count]
+    values, vectors = values.flip(0)[:count].clamp_min(0), vectors.flip(1)[:, :count]
     scale = values.clamp_min(values[0] * 1e-4) ** -0.25
     return _Level(shape, vectors.T.contiguous(), scale / (values.sqrt() * scale).square().mean().sqrt())
 
@@ -116,30 +118,43 @@ def _keep_scale(norm: FrameNorm, channels: torch.Tensor, constant: float, consta
     norm.bias[channels] = constant * share
 
 
+def _growing(block: UpBlock) -> list[tuple[CausalConv3d, int]]:
+    """The layers of a block that divide regions, in order, and into how many parts each does."""
+    spatial, temporal = getattr(block, "upsamplers", ()), getattr(block, "temporal_upsamplers", ())
+    return [*((one.conv, 4) for one in spatial), *((one.conv, 2) for one in temporal)]
+
+
+def _shrinking(block: DownBlock) -> list[tuple[CausalConv3d, Join]]:
+    """The layers of a block that join regions, in order, and how each is written."""
+    spatial, temporal = getattr(block, "downsamplers", ()), getattr(block, "temporal_downsamplers", ())
+    return [*((one.conv, _join_space) for one in spatial), *((one.conv, _join_time) for one in temporal)]
+
+
 def _decoder(vae: CausalVideoVAE, code: BlockLatents) -> None:
-    decoder, held = vae.decoder, _top(code)
+    decoder, top = vae.decoder, _top(code)
+    held = top
     _pass_through(vae.post_quant_conv, torch.eye(code.channels))
     _pass_through(decoder.conv_in, torch.eye(code.channels))
-    for number, block in enumerate(decoder.up_blocks):
-        spatial, temporal = block.upsamplers[0].conv, block.temporal_upsamplers[0].conv
+    for block in decoder.up_blocks:
         shortcut = block.resnets[0].conv_shortcut
         if shortcut is not None:
             narrow = _level(code, held.shape, shortcut.conv.out_channels)
             _pass_through(shortcut, _smaller(held, narrow)[0])
             held = narrow
-        side, length = code.space >> (number + 1), code.time >> (number + 1)
-        wide = _level(code, (2 * length, side, side), spatial.conv.out_channels // 4)
-        _split(spatial, _smaller(held, wide))
-        if number == 0:
-            means = _parts(code.video_mean[None], held.shape, wide.shape)
-            offsets = torch.stack([wide.scale * (wide.components @ mean[0]) for mean in means], 1)
-            spatial.conv.bias[: offsets.numel()] = offsets.flatten()
-        held = _level(code, (length, side, side), temporal.conv.out_channels // 2)
-        matrices = _smaller(wide, held)
-        if block is decoder.up_blocks[-1]:
-            _pixels_out(decoder, temporal, matrices)
-        else:
-            _split(temporal, matrices)
+        for layer, parts in _growing(block):
+            length, side, _ = held.shape
+            shape = (length // 2, side, side) if parts == 2 else (length, side // 2, side // 2)
+            small = _level(code, shape, layer.conv.out_channels // parts)
+            matrices = _smaller(held, small)
+            if shape == (1, 1, 1):
+                _pixels_out(decoder, layer, matrices)
+            else:
+                _split(layer, matrices)
+            if held is top:
+                means = _parts(code.video_mean[None], held.shape, shape)
+                offsets = torch.stack([small.scale * (small.components @ mean[0]) for mean in means], 1)
+                layer.conv.bias[: offsets.numel()] = offsets.flatten()
+            held = small
 
 
 def _pixels_out(decoder: torch.nn.Module, last: CausalConv3d, halves: list[torch.Tensor]) -> None:
@@ -163,21 +178,19 @@ def _encoder(vae: CausalVideoVAE, code: BlockLatents) -> None:
     encoder, top = vae.encoder, _top(code)
     held = _level(code, (1, 1, 1), 3)
     _pass_through(encoder.conv_in, torch.eye(3))
-    for number, block in enumerate(encoder.down_blocks):
-        spatial, temporal = block.downsamplers[0].conv, block.temporal_downsamplers[0].conv
+    for block in encoder.down_blocks:
         shortcut = block.resnets[0].conv_shortcut
         if shortcut is not None:
             _pass_through(shortcut, torch.eye(len(held.scale)))
-        side, length = 2 << number, 1 << number
-        wide = _level(code, (length, side, side), spatial.conv.out_channels)
-        _join_space(spatial, _larger(held, wide))
-        shape = (2 * length, side, side)
-        held = top if shape == top.shape else _level(code, shape, temporal.conv.out_channels)
-        matrices = _larger(wide, held)
-        if held is top:
-            _latents_out(vae, temporal, matrices, -code.scale * (code.video_basis @ code.video_mean))
-        else:
-            _join_time(temporal, matrices)
+        for layer, join in _shrinking(block):
+            length, side, _ = held.shape
+            shape = (2 * length, side, side) if join is _join_time else (length, 2 * side, 2 * side)
+            large = top if shape == top.shape else _level(code, shape, layer.conv.out_channels)
+            matrices, held = _larger(held, large), large
+            if held is top:
+                _latents_out(vae, layer, matrices, -code.scale * (code.video_basis @ code.video_mean))
+            else:
+                join(layer, matrices)
 
 
 def _latents_out(vae: CausalVideoVAE, last: CausalConv3d, halves: list[torch.Tensor], offset: torch.Tensor) -> None:
@@ -210,8 +223,8 @@ def write_code(vae: CausalVideoVAE, code: BlockLatents) -> None:
     """Make a fresh starter-size autoencoder encode and decode as the code does, first latents excepted.
 
     Args:
-        vae: halves space and time in each of its three blocks; groups of three channels at the decoder's end, of more
-            than twice their share of the latents at the encoder's.
+        vae: its blocks divide a code's block down to a pixel, time last; groups of three channels at the decoder's
+            end, of more than twice their share of the latents at the encoder's.
     """
     with torch.no_grad():
         for module in vae.modules():

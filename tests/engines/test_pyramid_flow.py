@@ -23,7 +23,7 @@ from engines.pyramid_flow.components import FAMILIES, PyramidModel
 from engines.pyramid_flow.engine import PyramidFlow
 from engines.pyramid_flow.noise import block_noise, unit_draws
 from engines.pyramid_flow.packing import Text, join
-from engines.pyramid_flow.spec import PUBLISHED, PyramidFlowRequest
+from engines.pyramid_flow.spec import PUBLISHED, PyramidFlowRequest, read_facts
 from engines.pyramid_flow.vae import CausalConv3d
 from engines.runtime import runner
 from engines.types import Frames, LatentStep
@@ -107,6 +107,19 @@ def test_a_continued_clip_is_the_one_never_interrupted(context: PyramidContext, 
     assert {step.total for step in continued if isinstance(step, LatentStep)} == {2 * 3 * LATER}
     kept = load_file(latents(continued, tmp_path))["latents"]
     assert kept.shape == (1, 4, 5, 8, 8)
+
+
+@pytest.mark.parametrize("spatial", [(True, True, False, False), (True, False, False, False)])
+def test_an_autoencoder_says_how_many_pixels_a_latent_stands_for(tmp_path: Path, spatial: tuple[bool, ...]) -> None:
+    levels = {"encoder_spatial_down_sample": spatial, "decoder_spatial_up_sample": spatial}
+    context = PyramidContext(tiny_pyramid.write_model(tmp_path, **levels))
+    items = run(context, wanted(frames=9, width=128))
+    assert video(items).shape == (9, 64, 128, 3)
+    part = latents(items, tmp_path)
+    assert read_facts(part) is not None
+    assert len(video(run(context, wanted(frames=17, width=128, continues=part)))) == 17
+    with pytest.raises(InvalidRequest, match="another model"):
+        run(context, wanted(frames=17, continues=part))
 
 
 @pytest.mark.parametrize(

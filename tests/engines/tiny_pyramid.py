@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from engines.pyramid_flow.miniflux import PyramidFlux
 from engines.pyramid_flow.mmdit import PyramidMMDiT
@@ -48,16 +49,16 @@ def transformer(family: str) -> PyramidFlux | PyramidMMDiT:
     return seeded(lambda: network(**config))
 
 
-def vae() -> CausalVideoVAE:
-    return seeded(lambda: CausalVideoVAE(**VAE))
+def vae(**changes: Any) -> CausalVideoVAE:
+    return seeded(lambda: CausalVideoVAE(**VAE | changes))
 
 
-def write_model(folder: Path, family: str = "miniflux") -> dict[str, tuple[Path, ...]]:
-    """All files of the model, by role."""
+def write_model(folder: Path, family: str = "miniflux", **changes: Any) -> dict[str, tuple[Path, ...]]:
+    """All files of the model, by role; `changes` are of the autoencoder."""
     facts = {"text_len": TEXT_LEN, "prompt_suffix": " moves"}
     return {
         "transformer": (write(folder / "transformer.safetensors", transformer(family), FAMILIES[family][1], **facts),),
-        "vae": (write(folder / "vae.safetensors", vae(), VAE),),
+        "vae": (write(folder / "vae.safetensors", vae(**changes), VAE | changes),),
         "text_encoder": (write(folder / "text.safetensors", tiny_wan.text_encoder(), TEXT_ENCODER),),
         "tokenizer": (write_tokenizer(folder / "tokenizer.json"),),
     }

@@ -5,11 +5,12 @@ import pytest
 
 from engines.evaluation.long_clips import drift, held_out, keeps_identity, measured
 from engines.evaluation.scores import Pair
+from engines.training.recipes import pyramid_flow
 
 
 @pytest.fixture(scope="module")
 def clips():
-    return held_out(6, width=192, height=128)
+    return held_out(6, width=pyramid_flow.FULL.width, height=pyramid_flow.FULL.height)
 
 
 def of(clips, change) -> dict[str, float]:

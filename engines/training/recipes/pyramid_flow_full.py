@@ -14,11 +14,12 @@ from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
 from engines.loading.checkpoints import load, open_checkpoint
 from engines.pyramid_flow import keys
-from engines.pyramid_flow.coding import MINIFLUX_STATISTICS, SPACE, TIME, encode
+from engines.pyramid_flow.coding import MINIFLUX_STATISTICS, TIME, encode
 from engines.pyramid_flow.history import history
 from engines.pyramid_flow.miniflux import PyramidFlux
 from engines.pyramid_flow.packing import PATCH, Text
 from engines.pyramid_flow.scheduler import STAGES
+from engines.pyramid_flow.sizes import space
 from engines.pyramid_flow.text import encode_pooled, encode_states
 from engines.pyramid_flow.vae import CausalVideoVAE
 
@@ -136,7 +137,8 @@ def dry_run(recipe: FullRecipe) -> list[str]:
     width = MINIFLUX["num_attention_heads"] * MINIFLUX["attention_head_dim"]
     for bucket in recipe.buckets:
         units = (bucket.frames - 1) // TIME + 1
-        shape = (recipe.batch, 16, units, bucket.height // SPACE, bucket.width // SPACE)
+        grain = space(vae.config)
+        shape = (recipe.batch, 16, units, bucket.height // grain, bucket.width // grain)
         states = torch.empty(recipe.batch, recipe.text_len, MINIFLUX["joint_attention_dim"], device="meta")
         pooled = torch.empty(recipe.batch, MINIFLUX["pooled_projection_dim"], device="meta")
         text = Text(states, torch.ones(recipe.batch, recipe.text_len), pooled)
