@@ -5,6 +5,7 @@
 """
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
@@ -81,13 +82,21 @@ def _everything(options: argparse.Namespace) -> int:
         return 2
     workers = 1
     if options.device == "cpu":
-        os.nice(19)
+        _step_back()
     else:
         workers = max(1, min(12, (os.cpu_count() or 2) - 2))
     with given.refusing():
         session = Everything(options.folder, options.out or Path("runs"), device=options.device, workers=workers)
     session.run(options.minutes)
     return 0
+
+
+def _step_back() -> None:
+    """The lowest priority: of this process, and of the session that it leads, for Linux shares by sessions first."""
+    os.nice(19)
+    if os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):  # a system or a kernel that does not group by sessions
+            Path("/proc/self/autogroup").write_text("19", encoding="ascii")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -133,6 +135,16 @@ def test_an_interrupt_loses_nothing(folder: Path, tmp_path: Path, monkeypatch: p
     stopped.run(20.0)
     assert stopped.stopped and not judge.seen
     assert read_facts(folder / NEXT / VAE.file)["recipe"]["step"] == State(folder).jobs["vae"].step == 1
+
+
+def test_it_steps_back_behind_other_sessions() -> None:
+    told = "import os; from engines.training.__main__ import _step_back; _step_back(); print(os.nice(0))"
+    group = Path("/proc/self/autogroup")
+    told += f"; print(open({str(group)!r}).read())" if group.is_file() else ""
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, start_new_session=True)
+    nice, *grouped = done.stdout.split("\n", 1)
+    assert nice == "19", done.stderr
+    assert not group.is_file() or "nice 19" in grouped[0]
 
 
 def test_the_order_and_what_gains_most(folder: Path) -> None:
