@@ -62,6 +62,11 @@ class BindWeaveRequest(AdaptableRequest):
     published_pictures: bool = published_pictures()
 
 
+def passes(request: BindWeaveRequest) -> int:
+    """How often the transformer runs in a step of full guidance."""
+    return len(guidance.needed(guidance.text_weights(request.guidance)))
+
+
 def phases(request: BindWeaveRequest, outlines: Mapping[str, Any], device: str) -> tuple[Phase, ...]:
     """What a clip uses when: see EngineSpec."""
     size = {"wide": request.width, "high": request.height}
@@ -73,12 +78,13 @@ def phases(request: BindWeaveRequest, outlines: Mapping[str, Any], device: str) 
         told = {"tokens": wan.TEXT_LEN + pictures, "patches": 4 * pictures}
         return activations.chat(chat, **told, itemsize=itemsize)
 
+    making = wan.single(config, count, passes=passes(request), step_cache=request.step_cache)
     return (
         wan.reading(outlines),
         Phase("Reading the pictures", (Need("image_encoder", {"": lambda itemsize: 0}),)),
         wan.looking(outlines, device, **size, frames=request.frames),
         Phase("Reading prompt and pictures together", (Need("mllm", {"": together}),)),
-        Phase("Making the video", (wan.single(config, count, passes=2, step_cache=request.step_cache),)),
+        Phase("Making the video", (making,)),
         wan.decoded(outlines, device, **size),
     )
 
@@ -155,5 +161,5 @@ BINDWEAVE = EngineSpec(
     "picture, and say how all of them move together in one scene.",
     check=lambda request, model: [*prompt_problems(request), *caches.problems(request)],
     phases=phases,
-    passes=lambda request: len(guidance.needed(guidance.text_weights(request.guidance))),
+    passes=passes,
 )

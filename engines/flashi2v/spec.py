@@ -53,16 +53,22 @@ class FlashI2VRequest(AdaptableRequest):
     published_pictures: bool = published_pictures()
 
 
+def passes(request: FlashI2VRequest) -> int:
+    """How often the transformer runs in a step of full guidance."""
+    return len(guidance.needed(guidance.text_weights(request.guidance)))
+
+
 def phases(request: FlashI2VRequest, outlines: Mapping[str, Any], device: str) -> tuple[Phase, ...]:
     """What a clip uses when: see EngineSpec."""
     size = {"wide": request.width, "high": request.height}
     config, vae = outlines["transformer"].config, outlines["vae"].config
     latents = wan.latent_frames(vae, request.frames)
     count = wan.tokens(config, vae, **size, latents=latents)
+    making = wan.denoising(config, count, passes=passes(request), step_cache=request.step_cache)
     return (
         wan.reading(outlines),
         wan.looking(outlines, device, **size),
-        Phase("Making the video", (wan.denoising(config, count, passes=2, step_cache=request.step_cache),)),
+        Phase("Making the video", (making,)),
         wan.decoded(outlines, device, **size),
     )
 
@@ -73,7 +79,7 @@ STARTER = ModelSpec(
     note=STARTER_NOTE,
     weights=starter_weights("flashi2v.safetensors"),
     geometry=starter_geometry("flashi2v.safetensors"),
-    defaults=STARTER_DEFAULTS | {"shift": 2.0, "guidance": 2.5},
+    defaults=STARTER_DEFAULTS | {"shift": 2.0, "guidance": 1.0},
     presets=STARTER_PRESETS,
     words=f"{STARTER_WORDS}; or a photograph whose camera pans left, right, up or down or zooms in or out",
 )
@@ -106,5 +112,5 @@ FLASHI2V = EngineSpec(
     "camera included, rather than what the picture shows already.",
     check=lambda request, model: [*prompt_problems(request), *caches.problems(request)],
     phases=phases,
-    passes=lambda request: len(guidance.needed(guidance.text_weights(request.guidance))),
+    passes=passes,
 )

@@ -32,16 +32,22 @@ class PhantomWanRequest(AdaptableRequest):
     published_pictures: bool = published_pictures()
 
 
+def passes(request: PhantomWanRequest) -> int:
+    """How often the transformer runs in a step of full guidance."""
+    return len(guidance.needed(guidance.subject(request.image_guidance, request.text_guidance)))
+
+
 def phases(request: PhantomWanRequest, outlines: Mapping[str, Any], device: str) -> tuple[Phase, ...]:
     """What a clip uses when: see EngineSpec."""
     size = {"wide": request.width, "high": request.height}
     config, vae = outlines["transformer"].config, outlines["vae"].config
     latents = wan.latent_frames(vae, request.frames) + len(request.references)
     count = wan.tokens(config, vae, **size, latents=latents)
+    making = wan.denoising(config, count, passes=passes(request), step_cache=request.step_cache)
     return (
         wan.reading(outlines),
         wan.looking(outlines, device, **size),
-        Phase("Making the video", (wan.denoising(config, count, passes=3, step_cache=request.step_cache),)),
+        Phase("Making the video", (making,)),
         wan.decoded(outlines, device, **size),
     )
 
@@ -102,5 +108,5 @@ PHANTOM_WAN = EngineSpec(
     advice="The video model is shown the subjects on plain canvases: say where they are and what they do together.",
     check=lambda request, model: [*prompt_problems(request), *caches.problems(request)],
     phases=phases,
-    passes=lambda request: len(guidance.needed(guidance.subject(request.image_guidance, request.text_guidance))),
+    passes=passes,
 )

@@ -69,7 +69,9 @@ def test_a_built_in_file_says_in_its_header_what_opening_it_does() -> None:
     ("engine", "values"),
     [
         ("phantom-wan", {"width": 64, "height": 48, "references": 1}),
-        ("flashi2v", {"width": 64, "height": 48, "picture": 1}),
+        ("phantom-wan", {"width": 64, "height": 48, "references": 1, "image_guidance": 1.0, "text_guidance": 1.0}),
+        ("flashi2v", {"width": 64, "height": 48, "picture": 1, "guidance": 1.0}),
+        ("flashi2v", {"width": 64, "height": 48, "picture": 1, "guidance": 5.0}),
         ("pyramid-flow", {"width": 128, "height": 64, "frames": 9, "later_steps": 1}),
     ],
 )

@@ -63,11 +63,11 @@ def test_the_oldest_goes_when_it_takes_too_many_bytes() -> None:
 
 
 def test_drawing_follows_training_that_is_ahead_and_keeps_the_turns_of_stages() -> None:
-    step, found = 100, []
-    for number in numbers(lambda: step, turns=3, end=170):
+    trained, found = [100], []
+    for number in numbers(lambda: trained[0], turns=3, end=170):
         found.append(number)
-        step += 5  # training shows every batch five times
-    assert found[0] == 100 and all(step > before for before, step in pairwise(found))
+        trained[0] += 5  # every batch is shown five times
+    assert found[0] == 100 and all(later > before for before, later in pairwise(found))
     assert all(100 + 5 * index - number < 3 + 5 for index, number in enumerate(found))  # less than a turn and a batch
     assert {number % 3 for number in found} == {0, 1, 2}
     assert list(numbers(lambda: 7, turns=3, end=12)) == [7, 8, 9, 10, 11]
