@@ -231,6 +231,7 @@ def test_a_prompt_is_refined_accepted_and_taken_back(page) -> None:
     page.get_by_role("button", name="Undo").wait_for(state="hidden")
 
 
+@pytest.mark.timeout(600)  # five tabs, each with its engine: 104 s on two slow cores, and more beside other tests
 def test_every_tab_refines_its_prompt(page) -> None:
     said = "A crimson ball falls down on the lawn"
     for tab, engine in (
