@@ -42,18 +42,18 @@ class DenoisedPair(NamedTuple):
 
 
 def token_timesteps(
-    timestep: torch.Tensor, shape: Sequence[int], *, patch: Sequence[int], clean_frames: int = 0
+    timestep: torch.Tensor, shape: Sequence[int], *, patch: Sequence[int], clean_frames: int | torch.Tensor = 0
 ) -> torch.Tensor:
     """Timesteps of the tokens of latents [C,F,h,w], [L] in order frame, row, column; 0 for the given first frames.
 
     Args:
-        timestep: a scalar.
-        clean_frames: latent frames (or tubelets) at the start that are given.
+        timestep: a scalar; or [B], and the tokens' are [B,L].
+        clean_frames: latent frames (or tubelets) at the start that are given; one number, or [B].
     """
     frames, rows, columns = (side // step for side, step in zip(shape[1:], patch, strict=True))
-    steps = timestep.expand(frames, rows * columns).clone()
-    steps[:clean_frames] = 0
-    return steps.flatten()
+    clean = torch.as_tensor(clean_frames, device=timestep.device)
+    drawn = torch.arange(frames, device=timestep.device) >= clean[..., None]
+    return (timestep[..., None] * drawn).repeat_interleave(rows * columns, -1)
 
 
 def with_given(latents: Latents, given: Latents | None) -> Latents:

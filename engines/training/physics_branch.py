@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -126,10 +126,11 @@ class Targets:
         return whole, alone
 
     @torch.no_grad()
-    def measure(self, data: torch.utils.data.Dataset, clips: int) -> None:
-        """Mean and deviation of each channel over the first `clips` of the data; once."""
+    def measure(self, opened: Callable[[], torch.utils.data.Dataset], clips: int) -> None:
+        """Mean and deviation of each channel over the first `clips` of the data, which are opened for it; once."""
         if self.measured:
             return
+        data = opened()
         gathered, counted, index = Statistics(len(self.kept.mean)), 0, 0
         self.eyes.to(self.kept.mean.device)
         while counted < clips:

@@ -14,7 +14,7 @@ import torch
 from diffusers import WanTransformer3DModel
 
 from engines.phantom_physics.network import PhysicsBranch
-from engines.phantom_physics.sampling import Latents
+from engines.phantom_physics.sampling import Latents, token_timesteps
 from engines.sampling.denoise import TRAINING_STEPS
 
 from .flow import noise_like
@@ -151,13 +151,11 @@ class _Part:
         self.clean, self.target = given, noise - clean
         self.noisy = (1 - level) * clean + level * noise
         # All rows at once: a GPU would be asked for a thousand small things otherwise.
-        places = torch.arange(clean.shape[2], device=clean.device)
-        drawn = places >= torch.tensor(given, device=clean.device)[:, None]  # [B,F]: not given
-        self.noisy = torch.where(drawn[:, None, :, None, None], self.noisy, clean)
-        self.weight = drawn[:, None, :, None, None].to(clean.dtype).expand_as(clean[:, :1]).contiguous()
-        tokens = clean.shape[3] // patch[1] * (clean.shape[4] // patch[2])
-        steps = (sigmas * TRAINING_STEPS)[:, None] * drawn[:, :: patch[0]]
-        self.timesteps = steps.repeat_interleave(tokens, 1)
+        counts = torch.tensor(given, device=clean.device)
+        drawn = (torch.arange(clean.shape[2], device=clean.device) >= counts[:, None])[:, None, :, None, None]
+        self.noisy = torch.where(drawn, self.noisy, clean)
+        self.weight = drawn.to(clean.dtype).expand_as(clean[:, :1])
+        self.timesteps = token_timesteps(sigmas * TRAINING_STEPS, clean.shape[1:], patch=patch, clean_frames=counts)
 
     def loss(self, made: torch.Tensor) -> torch.Tensor:
         """Mean squared error over what is not given, all positions of the whole batch alike."""

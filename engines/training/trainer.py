@@ -191,19 +191,18 @@ class Trainer:
             cv2.setNumThreads(
                 1
             )  # here and not there: a process begun by a fork waits for ever for its parent's threads
-        # Where several share a run, all must see the same batch at the same step.
-        again = self.device.type != "cpu" and self.share.size == 1
         turns = math.lcm(*Counter(stage.until for stage in self.recipe.stages).values())
-        shown_again = numbers(lambda: self.step, turns=turns, end=self.recipe.steps)
         loader = torch.utils.data.DataLoader(
             dataset,
             batch_size=None,
-            sampler=shown_again if again else range(self.step, self.recipe.steps),
+            sampler=numbers(lambda: self.step, turns=turns, end=self.recipe.steps),
             num_workers=self.workers,
             prefetch_factor=4 if self.workers else None,
             worker_init_fn=_worker_start,
         )
-        return Replay(iter(loader), self.device) if again else iter(loader)
+        if self.device.type == "cpu" or self.share.size > 1:  # all must see the same batch at the same step
+            return iter(loader)
+        return Replay(iter(loader), self.device)
 
     def _update(self, batch: dict[str, torch.Tensor]) -> None:
         self.rate = learning_rate(self.recipe, self.step - self.first, self.progress())

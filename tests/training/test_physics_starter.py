@@ -193,7 +193,7 @@ def test_a_scene_of_training_is_never_one_that_is_held_out() -> None:
 def test_many_clips_are_seen_at_once_as_each_alone(recipe: phantom_physics_starter.StarterRecipe) -> None:
     task = phantom_physics_starter.build(recipe)
     video, targets = task.dataset()[0]["video"], task.targets
-    targets.measure(task.dataset(), 2)
+    targets.measure(task.dataset, 2)
     whole, alone = targets.of(video, [0, 9])
 
     def seen(clip: torch.Tensor) -> torch.Tensor:

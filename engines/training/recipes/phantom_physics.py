@@ -130,7 +130,7 @@ class PhysicsTask:
         video, recipe = batch["video"], self.recipe
         for frozen in (self.visual, self.vae, self.text_encoder):
             frozen.to(video.device)
-        self.targets.measure(self.dataset(), recipe.statistics_clips)
+        self.targets.measure(self.dataset, recipe.statistics_clips)
         given = self.given(self.share.whole(len(video)), video.shape[2], rng)
         given = self.share.rows(given)
         felt, alone = self.targets.of(video, given)

@@ -126,8 +126,7 @@ class StarterTask(FlowTask):
             text = networks.text_states(self.text_encoder, batch["ids"], batch["mask"], text_len=recipe.text_len)
         felt, alone = None, None
         if self.branch is not None:
-            if not self.targets.measured:
-                self.targets.measure(self.dataset(), recipe.statistics_clips)
+            self.targets.measure(self.dataset, recipe.statistics_clips)
             felt, alone = self.targets.of(video, given)
         with written_out(enabled=video.device.type == "cpu"):
             made = joint_losses(
