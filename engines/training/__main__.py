@@ -6,6 +6,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import logging
 import os
 import sys
@@ -16,7 +17,7 @@ import torch
 from . import arguments as given
 from .recipe import with_settings
 from .recipes import MODULES, recipe_module
-from .share import joined
+from .share import joined, several
 from .trainer import Trainer
 
 
@@ -65,7 +66,8 @@ def _main(arguments: list[str] | None) -> int:
         sys.stderr.write(f"There is no run in {folder.name} to go on with: leave out --resume.\n")
         return 2
     with given.refusing():
-        share = joined(options.device)
+        share = joined(options.device, rows=recipe.divided)
+        recipe = dataclasses.replace(recipe, seed=share.seed(recipe.seed))
         trainer = Trainer(recipe, module.build(recipe), folder, device=options.device, share=share)
         if options.resume:
             trainer.resume()
@@ -79,6 +81,9 @@ def _everything(options: argparse.Namespace) -> int:
 
     if options.set or options.resume or options.dry_run:
         sys.stderr.write("all takes no --set, --resume or --dry-run: it goes on by itself from what is there.\n")
+        return 2
+    if several():
+        sys.stderr.write("all trains in one process: start a recipe of its own with accelerate.\n")
         return 2
     workers = 1
     if options.device == "cpu":

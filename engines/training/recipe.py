@@ -8,7 +8,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Protocol, get_args, get_origin, get_type_hints
 
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
@@ -45,6 +45,8 @@ class Stage:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Settings of a run. `minutes` is wall time; a run ends at `steps` or `minutes`, whichever comes first."""
+
+    divided: ClassVar[bool] = False  # whether several processes divide a batch, or have one each
 
     name: str
     steps: int
@@ -100,8 +102,8 @@ class Task(Protocol):
     It may also have `after_backward() -> figures`, called with the gradients before they are clipped; `state()` and
     `load_state(state)` for plain values and tensors of its own that a resumed run needs; `weights_of(file)`, what it
     exported by the trainer's names, where that is not one network as it stands; and `adopted()`, called when weights
-    of a file were taken. A task with a `share` (engines.training.share) can be trained by several processes: its loss
-    is then given rows of a batch, draws for all of them, and gives its share of the whole batch's loss.
+    of a file were taken. Where the recipe is `divided`, it has a `share` (engines.training.share), and several
+    processes give its loss rows of a batch: it draws for all of them, and gives its share of the whole batch's loss.
     """
 
     def networks(self) -> dict[str, nn.Module]:
@@ -130,7 +132,8 @@ def with_settings(recipe: Recipe, settings: list[str]) -> Recipe:
         ValueError: a name is unknown, or a value is not what its setting takes.
     """
     changes: dict[str, Any] = {}
-    types = get_type_hints(type(recipe))
+    hints = get_type_hints(type(recipe))
+    types = {field.name: hints[field.name] for field in dataclasses.fields(recipe)}
     for setting in settings:
         name, sign, text = setting.partition("=")
         if not sign or name not in types:

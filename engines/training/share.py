@@ -1,8 +1,9 @@
-"""One run by several processes: each takes its rows of every batch, and all make the same step.
+"""One run by several processes, which all make the same step: by rows of one batch, or by batches of their own.
 
-Random numbers are drawn for the whole batch by everybody, from the same generator, and gradients are added up: a run of
-two processes has the numbers of one with the same batch, up to the order of sums. Weights and the optimizer's state are
-whole on every process. Started with `accelerate launch`; a process alone is a share of one.
+Rows: random numbers are drawn for the whole batch by everybody, from the same generator, and gradients are added up: a
+run of two processes has the numbers of one with the same batch, up to the order of sums. Batches of their own, from
+seeds of their own, make one that is larger by their number. Weights and the optimizer's state are whole on every
+process. Started with `accelerate launch`; a process alone is a share of one.
 """
 
 from __future__ import annotations
@@ -83,6 +84,14 @@ class Share:
             if somewhere:
                 parameter.grad = self.total(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
 
+    def figures(self, figures: Mapping[str, float]) -> dict[str, float]:
+        """What the log says of a step to which this process contributed these figures."""
+        return self.totals(figures)
+
+    def seed(self, seed: int) -> int:
+        """What this process draws from in a run with this seed."""
+        return seed
+
     def leave(self) -> None:
         """Part from the others, when the run is over."""
         if self._accelerator:
@@ -90,17 +99,46 @@ class Share:
             self._accelerator.end_training()
 
 
+class Batches(Share):
+    """Every process has batches of its own; what they follow is the mean of their gradients."""
+
+    def batch(self, whole: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The batch as it is."""
+        return dict(whole)
+
+    def add_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        """Every parameter's gradient becomes the mean of all processes'."""
+        super().add_gradients(parameters)
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad /= self.size
+
+    def figures(self, figures: Mapping[str, float]) -> dict[str, float]:
+        """This process's own: others may have other ones."""
+        return dict(figures)
+
+    def seed(self, seed: int) -> int:
+        """A seed of each process's own."""
+        return seed + self.rank
+
+
 ALONE = Share()
 
 
-def joined(device: str) -> Share:
+def several() -> bool:
+    """Whether this is one of the processes that `accelerate launch` started."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def joined(device: str, *, rows: bool = True) -> Share:
     """This process's share of the run that `accelerate launch` started; the whole where nobody did.
 
     Args:
         device: "cpu" computes there whatever else there is.
+        rows: whether batches are divided; every process has its own otherwise.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if not several():
         return ALONE
     from accelerate import Accelerator
 
-    return Share(Accelerator(cpu=device == "cpu"))
+    return (Share if rows else Batches)(Accelerator(cpu=device == "cpu"))

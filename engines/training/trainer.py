@@ -71,9 +71,7 @@ class Trainer:
     ) -> None:
         self.recipe, self.task, self.folder, self.workers, self.share = recipe, task, folder, workers, share
         self.device = share.device or torch.device(device)
-        if share.size > 1:
-            if not hasattr(task, "share"):
-                raise ValueError(f"{recipe.name} trains in one process: start it without several.")
+        if share.size > 1 and recipe.divided:
             share.rows(range(recipe.batch))  # refuses a batch that cannot be shared
             task.share = share
         narrow = half_precision(self.device) is not None
@@ -113,6 +111,8 @@ class Trainer:
         self.optimizers.load_state(state)
         self.rng.set_state(state["rng"])
         self.step = state["step"]
+        if not (self.share.first or self.recipe.divided):  # what was saved is the first one's
+            self.rng.manual_seed(self.recipe.seed + self.step)
         if "clip" in state:
             self.clip = AdaptiveClip(**state["clip"])
         if "task" in state:
@@ -212,7 +212,7 @@ class Trainer:
         self.optimizers.zero_grad()
         loss.backward()
         self.share.add_gradients([p for _, p in self.parameters])
-        figures = self.share.totals({"loss": float(loss.detach()), **figures})
+        figures = self.share.figures({"loss": float(loss.detach()), **figures})
         if observe := getattr(self.task, "after_backward", None):
             figures = figures | observe()
         norm = nn.utils.clip_grad_norm_(

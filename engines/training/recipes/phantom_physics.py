@@ -8,7 +8,7 @@ Rates, limit and ramp are this project's: the paper does not tell them.
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
@@ -55,6 +55,8 @@ CLIPS, DEVICE_RATE = 400_000, 0.4 * 989e12
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PhysicsRecipe(VideoRecipe, BranchSettings):
     """Settings of the run."""
+
+    divided: ClassVar[bool] = True
 
     encoder: str = "models/facebook/vjepa2-vitl-fpc64-256/model.safetensors"
     buckets: tuple[Bucket, ...] = (
