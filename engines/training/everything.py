@@ -20,7 +20,7 @@ import torch
 from engines.media.output import whole_file
 
 from .files import read_facts, read_network
-from .jobs import JOBS, NEXT, STATE, Job, State, allotted, digest, gain, newest, ready, score, superseded
+from .jobs import AUTOENCODERS, JOBS, NEXT, STATE, Job, State, allotted, digest, gain, newest, ready, score, superseded
 from .recipe import Recipe
 from .recipes import recipe_module
 from .trainer import Trainer
@@ -41,7 +41,7 @@ def measure(job: Job, folder: Path, file: Path, device: str) -> list[dict]:
     """Rows of the held-out figures of a trained file among the others of the folder."""
     from engines.evaluation.starter import Options, evaluate
 
-    told = {"vae": file} if job.file.endswith("vae.safetensors") else {"transformer": file}
+    told = {"vae" if read_facts(file).get("class") in AUTOENCODERS else "transformer": file}
     options = Options(count=COUNT, folder=folder, device=device, **told)
     return [figure.row() for name in job.evaluations for figure in evaluate(name, options).figures]
 

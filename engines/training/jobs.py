@@ -20,6 +20,7 @@ from .files import read_facts
 
 NEXT = "next"
 STATE = "training.json"
+AUTOENCODERS = ("AutoencoderKLWan", "CausalVideoVAE")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +35,6 @@ class Job:
         after: recipes whose files it begins from or decodes with.
         parts: files of the other networks that are trained with that in `file`, by the trainer's names.
         batch: how many times larger a batch is on a GPU.
-        first_vae: what a network decodes with that names no autoencoder; "" for an autoencoder.
     """
 
     recipe: str
@@ -42,7 +42,6 @@ class Job:
     evaluations: tuple[str, ...]
     share: float
     after: tuple[str, ...] = ()
-    first_vae: str = ""
     parts: Mapping[str, str] = field(default_factory=dict)
     batch: int = 8
 
@@ -54,15 +53,14 @@ class Job:
 
 JOBS = (
     Job("vae", "wan_vae.safetensors", ("wan-vae",), 4),
-    Job("text-to-video", "wan_t2v.safetensors", ("wan-t2v", "phantom-wan"), 8, ("vae",), "vae.safetensors"),
-    Job("flashi2v", "flashi2v.safetensors", ("flashi2v",), 5, ("text-to-video",), "vae.safetensors"),
+    Job("text-to-video", "wan_t2v.safetensors", ("wan-t2v", "phantom-wan"), 8, ("vae",)),
+    Job("flashi2v", "flashi2v.safetensors", ("flashi2v",), 5, ("text-to-video",)),
     Job(
         "bindweave",
         STARTER_FILES["transformer"],
         ("bindweave",),
         5,
         ("text-to-video",),
-        "vae.safetensors",
         {role: name for role, name in STARTER_FILES.items() if role != "transformer"},
     ),
     Job("pyramid-vae", "pyramid_vae32.safetensors", ("pyramid-vae",), 3),
@@ -72,7 +70,6 @@ JOBS = (
         ("pyramid-flow",),
         5,
         ("pyramid-vae",),
-        "pyramid_vae.safetensors",
         batch=4,
     ),
     Job(
@@ -81,7 +78,6 @@ JOBS = (
         ("pyramid-flow-sd3",),
         2,
         ("pyramid-vae",),
-        "pyramid_vae.safetensors",
         batch=4,
     ),
     Job("physics-encoder", "physics_encoder.safetensors", ("physics-encoder",), 2),
@@ -171,10 +167,10 @@ def ready(jobs: Iterable[Job], folder: Path) -> list[Job]:
 
 
 def superseded(folder: Path) -> list[Path]:
-    """First autoencoders that no shipped network decodes with any more."""
-    networks = [job for job in JOBS if job.first_vae and (folder / job.file).is_file()]
-    used = {read_facts(folder / job.file).get("vae", job.first_vae) for job in networks}
-    return [folder / name for name in {job.first_vae for job in networks} - used if (folder / name).is_file()]
+    """Autoencoders that are trained no more and that no shipped network decodes with."""
+    known = {path: read_facts(path) for path in sorted(folder.glob("*.safetensors"))}
+    used = {job.file for job in JOBS} | {facts.get("vae") for facts in known.values()}
+    return [path for path, facts in known.items() if facts.get("class") in AUTOENCODERS and path.name not in used]
 
 
 def allotted(state: State, minutes: float, *, least: float, jobs: Iterable[Job] = JOBS) -> list[tuple[Job, float]]:

@@ -180,16 +180,18 @@ def test_a_session_does_every_job_once_and_in_order(
     assert clock[0] / 60 == pytest.approx(36.0) and all(minutes > 1 for _, minutes in stepped)
 
 
-def test_the_first_autoencoder_goes_with_the_last_network_that_uses_it(tmp_path: Path) -> None:
-    nothing = {"x": torch.zeros(1)}
-    for name in ("vae.safetensors", "pyramid_vae.safetensors"):
-        save_network(tmp_path / name, nothing, facts={})
-    save_network(tmp_path / "wan_t2v.safetensors", nothing, facts={"vae": VAE.file})
-    save_network(tmp_path / "flashi2v.safetensors", nothing, facts={})
-    save_network(tmp_path / "pyramid_flow.safetensors", nothing, facts={})
+def test_an_autoencoder_goes_with_the_last_network_that_uses_it(tmp_path: Path) -> None:
+    def write(name: str, **facts: str) -> None:
+        save_network(tmp_path / name, {"x": torch.zeros(1)}, facts=facts)
+
+    for job in JOBS:
+        write(job.file, **{"class": "AutoencoderKLWan"})  # what is trained stays whoever uses it
+    write("older.safetensors", **{"class": "CausalVideoVAE"})
+    write("pyramid_flow.safetensors", vae="newer.safetensors", **{"class": "PyramidFlux"})
+    write("pyramid_flow_sd3.safetensors", vae="older.safetensors")
     assert superseded(tmp_path) == []
-    save_network(tmp_path / "flashi2v.safetensors", nothing, facts={"vae": VAE.file})
-    assert superseded(tmp_path) == [tmp_path / "vae.safetensors"]
+    write("pyramid_flow_sd3.safetensors", vae="newer.safetensors")
+    assert superseded(tmp_path) == [tmp_path / "older.safetensors"]
 
 
 def test_a_score_is_the_mean_share_of_the_targets() -> None:
