@@ -83,7 +83,7 @@ def _everything(options: argparse.Namespace) -> int:
         sys.stderr.write("all takes no --set, --resume or --dry-run: it goes on by itself from what is there.\n")
         return 2
     if several():
-        sys.stderr.write("all trains in one process: start a recipe of its own with accelerate.\n")
+        sys.stderr.write("all trains in one process: start one recipe by several.\n")
         return 2
     workers = 1
     if options.device == "cpu":

@@ -63,7 +63,7 @@ JOBS = (
         ("text-to-video",),
         {role: name for role, name in STARTER_FILES.items() if role != "transformer"},
     ),
-    Job("pyramid-vae", "pyramid_vae32.safetensors", ("pyramid-vae",), 3),
+    Job("pyramid-vae", "pyramid_vae4.safetensors", ("pyramid-vae",), 3),
     Job(
         "pyramid-flow",
         "pyramid_flow.safetensors",

@@ -6,7 +6,7 @@ import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from transformers import UMT5Config, UMT5EncoderModel
 
-PYRAMID_CHANNELS = 32
+PYRAMID_CHANNELS = 24
 WAN_CHANNELS = 48
 TEXT_WIDTH = 128
 TEXT_LEN = 64

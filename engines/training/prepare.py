@@ -32,7 +32,7 @@ WORLD = WorldConfig(
 PHOTOS = dataclasses.replace(WORLD, empty_photo=1.0, camera=0.7)
 CODES = {
     "wan_code.safetensors": (Blocks(8, 4), networks.WAN_CHANNELS),
-    "pyramid_code.safetensors": (Blocks(8, 8), networks.PYRAMID_CHANNELS),
+    "pyramid_code4.safetensors": (Blocks(4, 8), networks.PYRAMID_CHANNELS),
 }
 
 

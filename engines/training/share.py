@@ -3,7 +3,7 @@
 Rows: random numbers are drawn for the whole batch by everybody, from the same generator, and gradients are added up: a
 run of two processes has the numbers of one with the same batch, up to the order of sums. Batches of their own, from
 seeds of their own, make one that is larger by their number. Weights and the optimizer's state are whole on every
-process. Started with `accelerate launch`; a process alone is a share of one.
+process. Started with `accelerate launch`, or `torchrun` on a CPU; a process alone is a share of one.
 """
 
 from __future__ import annotations
@@ -126,12 +126,12 @@ ALONE = Share()
 
 
 def several() -> bool:
-    """Whether this is one of the processes that `accelerate launch` started."""
+    """Whether this is one of several processes that were started for one run."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def joined(device: str, *, rows: bool = True) -> Share:
-    """This process's share of the run that `accelerate launch` started; the whole where nobody did.
+    """This process's share of a run that several were started for; the whole where it is alone.
 
     Args:
         device: "cpu" computes there whatever else there is.

@@ -1,6 +1,6 @@
 """The causal autoencoder of the Pyramid Flow starter, taught as the Wan starter's: its latents are given.
 
-It begins as a linear code of 8x8x8 blocks and its inverse; the encoder learns the code of a video's first frame, the
+It begins as a linear code of 4x4x8 blocks and its inverse; the encoder learns the code of a video's first frame, the
 decoder to undo the code better than linearly.
 """
 
@@ -20,19 +20,19 @@ from ..linear_start import write_code
 from .vae import RECIPE as WAN_RECIPE
 from .vae import VaeDataset, VaeRecipe, lay_out, noisy, rgb_factors
 
-FILE, CODE = "pyramid_vae32.safetensors", "pyramid_code.safetensors"
+FILE, CODE = "pyramid_vae4.safetensors", "pyramid_code4.safetensors"
 WIDTHS = [24, 48, 96]
 NETWORK: dict[str, Any] = {
     "encoder_out_channels": networks.PYRAMID_CHANNELS,
     "encoder_block_out_channels": WIDTHS,
     "encoder_layers_per_block": [1, 1, 1],
-    "encoder_spatial_down_sample": [True, True, True],
+    "encoder_spatial_down_sample": [True, True, False],
     "encoder_temporal_down_sample": [True, True, True],
     "encoder_norm_num_groups": 8,
     "decoder_in_channels": networks.PYRAMID_CHANNELS,
     "decoder_block_out_channels": WIDTHS,
     "decoder_layers_per_block": [1, 1, 1],
-    "decoder_spatial_up_sample": [True, True, True],
+    "decoder_spatial_up_sample": [False, True, True],
     "decoder_temporal_up_sample": [True, True, True],
     "decoder_norm_num_groups": 8,
 }
@@ -42,7 +42,7 @@ STATISTICS = {"picture_shift": 0.0, "picture_scale": 1.0, "video_shift": 0.0, "v
 RECIPE = dataclasses.replace(
     WAN_RECIPE,
     name="pyramid-vae",
-    sizes=((96, 96, 9), (128, 96, 9), (96, 96, 17), (96, 96, 9), (96, 96, 9), (64, 64, 17)),
+    sizes=((96, 64, 9), (96, 64, 9), (64, 96, 9), (96, 64, 17), (64, 64, 17)),
     learning_rate=3e-4,
     own_latents_from=200,
     latents_file=CODE,
