@@ -118,9 +118,9 @@ def video_tokens(calls: Iterator[Call]) -> int:
 
 
 class Starter:
-    """The starter's network with random weights, its text, and a clip of 96x64 pixels."""
+    """The starter's network with random weights, its text, and a clip of 64x32 pixels."""
 
-    height, width = 16, 24
+    height, width = 8, 16
 
     def __init__(self, units: int) -> None:
         torch.manual_seed(0)
@@ -130,7 +130,7 @@ class Starter:
             name: Text(torch.randn(1, 12, dim), torch.ones(1, 12, dtype=torch.bool), torch.randn(1, dim))
             for name in ("cond", "uncond")
         }
-        self.size = Size("96x64", units, self.height * self.width // PATCH**2)
+        self.size = Size("64x32", units, self.height * self.width // PATCH**2)
 
     def unit(self, frames: int, steps: tuple[int, ...]) -> Unit:
         """A unit of `frames` latent frames from fixed noise."""
@@ -177,7 +177,7 @@ def starter_table(units: int = 7) -> list[str]:
     )
     with torch.no_grad():
         next(iter(make_unit(starter.network, starter.unit(1, (1,)), past=[[]], scheduler=FULL)))  # warms up
-    lines = [f"{f'96x64, {8 * units - 7} frames':28}{'calls':>8}{'video tokens':>15}{'seconds':>10}{'ratio':>8}"]
+    lines = [f"{f'64x32, {8 * units - 7} frames':28}{'calls':>8}{'video tokens':>15}{'seconds':>10}{'ratio':>8}"]
     base = None
     for name, make, calls in ways:
         seconds = starter.seconds(make)

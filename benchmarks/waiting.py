@@ -85,7 +85,7 @@ def masks() -> Iterator[tuple[str, str, float, float]]:
             made.network([*clips, torch.randn(size)], text if once else fresh(), torch.tensor([900.0 - step] * 2))
 
     seconds = compared(lambda: steps(once=True), lambda: steps(once=False))
-    yield "masks and angles of a stage", "128x64, 57 frames", *seconds
+    yield "masks and angles of a stage", "64x32, 57 frames", *seconds
 
 
 if __name__ == "__main__":
