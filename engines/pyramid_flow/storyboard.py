@@ -26,7 +26,8 @@ _LINE = r"""
     ({time}) {unit}
     (?: [ \t]*+ [)\]] [ \t]*+ [:;,.=|]?+ | [ \t]*+ [:;,.=|] | [ ]*+ \t | [ ]++ -++ [ ] ) [ \t]*+
 """
-_UNIT = r"(?: [ \t]*+ (?:s|secs?|seconds?|sek|с|сек|秒) (?![^\W\d]) )?+"
+# Not "(?: ... )?+": Python before 3.11.5 stays behind the blanks of a unit that is not there.
+_UNIT = r"(?> (?: [ \t]*+ (?:s|secs?|seconds?|sek|с|сек|秒) (?![^\W\d]) )? )"
 _LINES = [
     re.compile(_LINE.format(time=time, unit=_UNIT), re.VERBOSE | re.IGNORECASE) for time in (_NUMBER, _CLOCK)
 ]  # both times as seconds, or both as minutes:seconds
