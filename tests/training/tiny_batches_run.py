@@ -64,11 +64,10 @@ class Mean:
 def run(out: Path, seeds: list[int], *, steps: int, resume: bool = False, share: Share = ALONE) -> Trainer:
     """A run from these seeds up to a step, from the start or from what `out` holds."""
     torch.manual_seed(0)
-    recipe = dataclasses.replace(RECIPE, seed=seeds[0], decay_share=0.0)
+    recipe = dataclasses.replace(RECIPE, seed=seeds[0], steps=steps, decay_share=0.0)
     trainer = Trainer(recipe, Mean(seeds), out, workers=0, share=share)
     if resume:
         trainer.resume()
-    trainer.recipe = dataclasses.replace(recipe, steps=steps)
     trainer.run(log_every=1)
     return trainer
 
