@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TextIO, TypeAlias
 
 from engines.errors import InvalidRequest, Problem
+from studio import speech
 from studio.settings import SOURCES, Settings, from_environment
 
 MAKING = (
@@ -18,7 +19,11 @@ Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that answers a mistake with one sentence."""
+    """argparse that answers a mistake with one sentence, and whose help nobody has to hear."""
+
+    def print_help(self, file: TextIO | None = None) -> None:
+        """Say what there is; early releases of Python 3.11 let a closed pipe through as an error."""
+        speech.say(self.format_help().removesuffix("\n"), file)
 
     def error(self, message: str) -> NoReturn:
         raise InvalidRequest([Problem("", f"{message[:1].upper()}{message[1:]}. See {self.prog} --help.")])
