@@ -44,7 +44,9 @@ def learning_rate(recipe: Recipe, step: int, progress: float) -> float:
 
 
 def _worker_start(_: int) -> None:
-    # Ctrl-C reaches every process of the terminal; only the loop may stop, after it has saved.
+    # Ctrl-C, and torchrun's signal, reach every process of a group; only the loop may stop, after it has saved.
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
 

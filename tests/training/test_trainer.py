@@ -116,6 +116,19 @@ def test_a_run_keeps_its_optimizer(recipe, monkeypatch, tmp_path):
         _run(dataclasses.replace(recipe, optimizer="muon"), tmp_path, resume=True)
 
 
+def test_a_signal_to_all_of_the_group_does_not_reach_those_that_draw(recipe, tmp_path):
+    trainer = Trainer(dataclasses.replace(recipe, steps=2), text_to_video.build(recipe), tmp_path, workers=1)
+    update, groups = trainer._update, set()
+
+    def observed(batch):
+        groups.update(os.getpgid(child.pid) for child in multiprocessing.active_children())
+        update(batch)
+
+    trainer._update = observed
+    trainer.run()
+    assert groups and os.getpgrp() not in groups
+
+
 def test_a_signal_to_the_drawing_processes_too_saves_what_there_is(recipe, tmp_path):
     cv2.setNumThreads(4)  # as where flow was measured before: threads that a fork does not take along
     flat = np.zeros((500, 500), np.uint8)
