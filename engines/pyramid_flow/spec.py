@@ -279,7 +279,7 @@ def _starter(name: str, *, title: str, note: str, file: str) -> ModelSpec:
             "steps": 10,
             "later_steps": 5,
             "guidance": 4.0,
-            "video_guidance": 3.0,
+            "video_guidance": 2.5,
         },
         presets=presets(6, 10, 20, later_steps=LATER_SHARE),
         words=STARTER_WORDS,

@@ -31,6 +31,7 @@ MARGIN = 0.005  # of the score: what a new file must be better by
 LEAST = {"cpu": 10.0, "cuda": 1.5}  # minutes that a job is worth starting for
 TRAINED = 0.75  # of a job's time; measuring takes the rest
 SLICE = 30.0  # minutes of a job in a session without an end
+GPU_BATCH = 8  # times the batch of the recipe
 
 COUNT = 16  # held-out cases of an evaluation
 
@@ -126,7 +127,7 @@ class Everything:
         return trainer
 
     def _recipe(self, recipe: Recipe, job: Job, minutes: float) -> Recipe:
-        larger = job.batch if self.device != "cpu" else 1
+        larger = GPU_BATCH if self.device != "cpu" else 1
         stages = tuple(dataclasses.replace(stage, batch=stage.batch * larger) for stage in recipe.stages)
         return dataclasses.replace(recipe, **{"stages": stages, "steps": 10**9, "minutes": minutes, **self.changes})
 

@@ -34,7 +34,6 @@ class Job:
         share: of a session's time, relative to the others'.
         after: recipes whose files it begins from or decodes with.
         parts: files of the other networks that are trained with that in `file`, by the trainer's names.
-        batch: how many times larger a batch is on a GPU.
     """
 
     recipe: str
@@ -43,7 +42,6 @@ class Job:
     share: float
     after: tuple[str, ...] = ()
     parts: Mapping[str, str] = field(default_factory=dict)
-    batch: int = 8
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -64,8 +62,8 @@ JOBS = (
         {role: name for role, name in STARTER_FILES.items() if role != "transformer"},
     ),
     Job("pyramid-vae", "pyramid_vae4.safetensors", ("pyramid-vae",), 3),
-    Job("pyramid-flow", "pyramid_flow.safetensors", ("pyramid-flow",), 5, ("pyramid-vae",), batch=4),
-    Job("pyramid-flow-sd3", "pyramid_flow_sd3.safetensors", ("pyramid-flow-sd3",), 2, ("pyramid-vae",), batch=4),
+    Job("pyramid-flow", "pyramid_flow.safetensors", ("pyramid-flow",), 5, ("pyramid-vae",)),
+    Job("pyramid-flow-sd3", "pyramid_flow_sd3.safetensors", ("pyramid-flow-sd3",), 2, ("pyramid-vae",)),
     Job("physics-encoder", "physics_encoder.safetensors", ("physics-encoder",), 2),
     Job(
         "phantom-physics-starter",
