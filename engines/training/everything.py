@@ -108,7 +108,7 @@ class Everything:
 
     def _train(self, job: Job, minutes: float) -> Trainer:
         module, run = recipe_module(job.recipe), self.out / job.recipe
-        recipe = self._recipe(module.RECIPE, job, minutes)
+        recipe = self._recipe(module.RECIPE, minutes)
         source = newest(job, self.folder)
         with _parts(self.folder) as files:
             begun = (run / "state.pt").is_file()
@@ -126,7 +126,7 @@ class Everything:
             trainer.run()
         return trainer
 
-    def _recipe(self, recipe: Recipe, job: Job, minutes: float) -> Recipe:
+    def _recipe(self, recipe: Recipe, minutes: float) -> Recipe:
         larger = GPU_BATCH if self.device != "cpu" else 1
         stages = tuple(dataclasses.replace(stage, batch=stage.batch * larger) for stage in recipe.stages)
         return dataclasses.replace(recipe, **{"stages": stages, "steps": 10**9, "minutes": minutes, **self.changes})
