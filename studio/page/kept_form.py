@@ -16,7 +16,7 @@ from engines.errors import InvalidRequest
 from studio.page.controls import Controls
 from studio.page.engine_tabs import EngineTab
 from studio.page.form import Form
-from studio.page.plumbing import HIDDEN, PRIVATE, Updates, changed, page, script
+from studio.page.plumbing import HIDDEN, PRIVATE, Updates, changed, mapping, page, script
 from studio.service import MAX_VARIATIONS
 
 _VARIATIONS = "variations"
@@ -53,13 +53,13 @@ def layout(form: Form) -> list[list[Any]]:
 
 def filled(tabs: Sequence[EngineTab], kept: Any) -> Updates:
     """What the page should hold of what a browser kept: `forms` by engine and control, `engines` by tab."""
-    forms, engines = (_mapping(_mapping(kept).get(name)) for name in ("forms", "engines"))
+    forms, engines = (mapping(mapping(kept).get(name)) for name in ("forms", "engines"))
     updates: Updates = {}
     for tab in tabs:
         if (shown := engines.get(tab.id)) in tab.tabs:
             updates |= tab.show(str(shown))
         for name, drawn in tab.tabs.items():
-            updates |= _filled(drawn.controls, _mapping(forms.get(name)))
+            updates |= _filled(drawn.controls, mapping(forms.get(name)))
     return updates
 
 
@@ -88,7 +88,3 @@ def _filled(controls: Controls, kept: Mapping[str, Any]) -> Updates:
     if isinstance(count, list) and count and isinstance(count[0], int) and 1 <= count[0] <= MAX_VARIATIONS:
         updates[controls.variations] = count[0]
     return updates
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

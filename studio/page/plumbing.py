@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from html import escape
@@ -49,6 +49,11 @@ def first_look() -> list[Any]:
 def changed(updates: Updates) -> Any:
     """`updates` as an event with several outputs returns them: gradio takes no empty mapping."""
     return updates or gr.skip()
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """What a browser sent where a mapping belongs; empty for anything else."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def script(name: str, *data: Any) -> str:

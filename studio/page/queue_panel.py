@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -12,7 +12,7 @@ from engines.errors import StudioError
 from studio import queue
 from studio.page import editing, queue_rows
 from studio.page.engine_tabs import Places
-from studio.page.plumbing import HIDDEN, Updates, changed, page, warn
+from studio.page.plumbing import HIDDEN, Updates, changed, mapping, page, warn
 from studio.page.visitor import connection, visitor
 from studio.service import Studio
 
@@ -42,20 +42,21 @@ class QueuePanel:
     def wire(self, places: Places, browser: gr.BrowserState) -> None:
         """Look at the queue for as long as the page is open."""
         self.places, self.browser = places, browser
-        self.seen, self.timer = gr.State({}), gr.Timer(BUSY_S)
+        self.seen, self.timer = gr.JSON({}, visible=False), gr.Timer(BUSY_S)
         drawn = places.drawn.values()
+        shown = [browser, self.seen, *(one.result.seen for one in drawn)]
         buttons = [one.controls.generate for one in drawn]
         look = [self.panel, self.seen, self.timer, browser, *buttons, *(one.result.timer for one in drawn)]
-        gr.on([page().load, self.timer.tick], self.look, [browser, self.seen], look, **HIDDEN)
-        self.panel.click(self.act, [browser, self.seen], look, **HIDDEN)
+        gr.on([page().load, self.timer.tick], self.look, shown, look, **HIDDEN)
+        self.panel.click(self.act, shown, look, **HIDDEN)
         forms = [component for one in drawn for component in one.form.components]
-        self.panel.edit(self.edit, [browser, self.seen], [*look, *places.components, *forms], **HIDDEN)
+        self.panel.edit(self.edit, shown, [*look, *places.components, *forms], **HIDDEN)
 
-    def look(self, browser: Any, seen: Any) -> Any:
-        """What has changed since the last look."""
-        return changed(self._updates(visitor(self.studio, browser), seen or {}))
+    def look(self, browser: Any, seen: Any, *columns: Any) -> Any:
+        """What has changed since the last look; `columns` are what the tabs show."""
+        return changed(self._updates(visitor(self.studio, browser), seen, columns))
 
-    def act(self, browser: Any, seen: Any, event: gr.EventData, request: gr.Request | None = None) -> Any:
+    def act(self, event: gr.EventData, request: gr.Request | None, browser: Any, seen: Any, *columns: Any) -> Any:
         """Do what was pressed in the panel."""
         known = visitor(self.studio, browser)
         told: Mapping[str, Any] = event._data or {}
@@ -65,9 +66,9 @@ class QueuePanel:
         except StudioError as error:
             warn(str(error))
         left: Updates = {self.browser: known} if name == "leave" else {}
-        return changed(left | self._updates(known, seen or {}))
+        return changed(left | self._updates(known, seen, columns))
 
-    def edit(self, browser: Any, seen: Any, event: gr.EventData) -> Any:
+    def edit(self, event: gr.EventData, browser: Any, seen: Any, *columns: Any) -> Any:
         """Put a waiting clip into the form of its tab, from where Generate saves it in its place."""
         known = visitor(self.studio, browser)
         told: Mapping[str, Any] = event._data or {}
@@ -75,9 +76,9 @@ class QueuePanel:
         drawn = self.places.drawn.get(job.engine) if job is not None else None
         if job is None or drawn is None or job.state != "queued":
             warn(queue.BEGUN)
-            return changed(self._updates(known, seen or {}))
+            return changed(self._updates(known, seen, columns))
         known[editing.KEY] = job.id
-        updates = self._updates(known, seen or {}) | {self.browser: known}
+        updates = self._updates(known, seen, columns) | {self.browser: known}
         values = drawn.form.spec.default_values(job.request["model"]) | dict(job.request)
         return updates | self.places.go(job.engine) | drawn.form.show(values)
 
@@ -106,8 +107,9 @@ class QueuePanel:
         changes = queue.smaller(self.studio.specs.get(job.engine), job) if job is not None and smaller else {}
         queue.retry(self.studio, job_id, changes=changes, owner=owner, connection=here)
 
-    def _updates(self, known: dict[str, Any], seen: Mapping[str, Any]) -> Updates:
+    def _updates(self, known: dict[str, Any], seen: Any, columns: Sequence[Any]) -> Updates:
         updates: Updates = {}
+        seen = mapping(seen)
         edited = editing.edited(self.studio, known)
         if known.get(editing.KEY) and edited is None:  # it has begun meanwhile
             known.pop(editing.KEY)
@@ -115,6 +117,10 @@ class QueuePanel:
         told = queue_rows.shown(self.studio, owner=known["owner"], editing=edited.id if edited else "")
         text = json.dumps(told, ensure_ascii=False).replace("<", "\\u003c")  # gradio warns of what looks like scripts
         engines = sorted({job.engine for job in self.studio.store.active(owner=known["owner"])})
+        # By what the tab shows, look after look: an answer from before the job may have put its timer to rest again.
+        for (engine, drawn), shown in zip(self.places.drawn.items(), columns, strict=True):
+            if engine in engines and drawn.events.rests(shown):
+                updates[drawn.result.timer] = gr.Timer(active=True)
         fresh = {"shown": str(hash(text)), "engines": engines, editing.KEY: edited.engine if edited else ""}
         if fresh == dict(seen):
             return updates
@@ -122,8 +128,6 @@ class QueuePanel:
         if bool(engines) != bool(seen.get("engines")) or not seen:
             updates[self.timer] = gr.Timer(BUSY_S if engines else IDLE_S)
         for engine, drawn in self.places.drawn.items():
-            if engine in engines and engine not in seen.get("engines", []):
-                updates[drawn.result.timer] = gr.Timer(active=True)
             if (engine == fresh[editing.KEY]) != (engine == seen.get(editing.KEY, "")):
                 word = editing.SAVE if engine == fresh[editing.KEY] else editing.GENERATE
                 updates[drawn.controls.generate] = gr.update(value=word)

@@ -20,7 +20,8 @@ class ResultColumn:
     """The components of the column.
 
     Attributes:
-        seen: what the page has been sent last, so that nothing is sent twice: a video sent again starts over.
+        seen: what the page shows, so that nothing is sent twice: a video sent again starts over. The browser holds it
+            with what it tells of, so that an answer that comes late is seen to be old.
         clip: the id of the job whose clip is shown.
         newest: the form's buttons for the clip made last, offered once there is one.
     """
@@ -43,7 +44,7 @@ class ResultColumn:
     seed: gr.Button
     again: gr.Button
     timer: gr.Timer
-    seen: gr.State
+    seen: gr.JSON
     clip: gr.State
     newest: tuple[gr.Button, ...] = ()
 
@@ -104,7 +105,7 @@ def render(name: str, *, newest: Sequence[gr.Button] = ()) -> ResultColumn:
         seed,
         again,
         timer,
-        gr.State({}),
+        gr.JSON({}, visible=False),
         gr.State(""),
         tuple(newest),
     )

@@ -19,7 +19,7 @@ from studio.jobs.store import Job
 from studio.page import about_clip, compare, editing, markup, panel, start_from
 from studio.page.controls import Controls
 from studio.page.form import Form
-from studio.page.plumbing import Updates, changed, warn
+from studio.page.plumbing import Updates, changed, mapping, warn
 from studio.page.result import CLIP_CLASSES, ResultColumn, card_of, classes
 from studio.page.uploads import served_if_there
 from studio.page.visitor import connection, visitor
@@ -66,12 +66,21 @@ class TabEvents:
     def load(self, browser: Any, seen: Any = None) -> Any:
         """Find the clip that this browser, or the studio, is at, when the tab is opened."""
         known = visitor(self.studio, browser)
-        known[self.spec.name] = self._batch(known)
-        return {self.browser: known} | self.updates(known, seen or {})
+        batch = self._batch(known)
+        if batch == known.get(self.spec.name, ""):  # what Generate remembers meanwhile is not written over
+            return changed(self.updates(known, seen))
+        known[self.spec.name] = batch
+        return {self.browser: known} | self.updates(known, seen)
 
     def tick(self, browser: Any, seen: Any) -> Any:
         """What changed since the last look."""
-        return changed(self.updates(visitor(self.studio, browser), seen or {}))
+        return changed(self.updates(visitor(self.studio, browser), seen))
+
+    @staticmethod
+    def rests(seen: Any) -> bool:
+        """Whether a column that shows what was `seen` tells of nothing that is being made."""
+        none = _digest(0)
+        return str(mapping(seen).get("active", none)) == none
 
     def cancel(self, browser: Any, seen: Any, *, keep: bool = False) -> Any:
         """End the jobs shown, the last one first so that none of them begins meanwhile."""
@@ -79,7 +88,7 @@ class TabEvents:
         for job in reversed(self.studio.store.batch(self._batch(known))):
             if job.active:
                 self.studio.cancel(job.id, owner=known["owner"], keep=keep)
-        return changed(self.updates(known, seen or {}))
+        return changed(self.updates(known, seen))
 
     def keep(self, browser: Any, seen: Any) -> Any:
         """End the jobs shown, and make a clip of what the running one has finished."""
@@ -95,7 +104,7 @@ class TabEvents:
                 queue.retry(self.studio, job.id, changes=changes, owner=known["owner"])
             except StudioError as error:
                 warn(str(error))
-        return changed(self.updates(known, seen or {}))
+        return changed(self.updates(known, seen))
 
     def compare(self, browser: Any) -> str:
         """The clips made together, in step."""
@@ -181,9 +190,9 @@ class TabEvents:
         card = markup.card(panel.finished(self.spec, clips[event.index]))
         return {self.result.status: card} | self._clip(clips[event.index])
 
-    def updates(self, known: Mapping[str, Any], seen: Mapping[str, Any]) -> Updates:
+    def updates(self, known: Mapping[str, Any], seen: Any) -> Updates:
         """What the result column should hold now, without what has been `seen`: a video sent again starts over."""
-        column, batch = self.result, self._batch(known)
+        column, batch, seen = self.result, self._batch(known), mapping(seen)
         newest = bool(column.newest) and bool(self.studio.store.finished(owner=known["owner"], limit=1))
         now = panel.view(self.studio, self.spec, batch, owner=known["owner"])
         parts: dict[str, tuple[Any, Updates]] = {
@@ -195,7 +204,7 @@ class TabEvents:
             "active": (now.active, self._activity(now.active)),
             "newest": (newest, {button: gr.update(visible=newest) for button in column.newest}),
         }
-        fresh = {name: str(hash(state)) for name, (state, _) in parts.items()}
+        fresh = {name: _digest(state) for name, (state, _) in parts.items()}
         fresh["clip"] = f"{batch}/{now.clip.id}" if now.clip else ""
         updates: Updates = {}
         for name, (_, shown) in parts.items():
@@ -298,3 +307,8 @@ class TabEvents:
             warn(f"There is no model {given(model)} here: choose one of the list.")
             return gr.skip()
         return changed(self.form.show(self.spec.default_values(model), only_model=True))
+
+
+def _digest(state: Any) -> str:
+    """What `seen` keeps of a part of the column."""
+    return str(hash(state))

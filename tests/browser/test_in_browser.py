@@ -104,6 +104,41 @@ def test_a_reload_finds_the_running_clip_and_cancel_ends_it(page, picture: Path)
     page.locator("#phantom-wan-cancel").wait_for(state="hidden")
 
 
+def test_an_answer_from_before_the_click_hides_no_clip(page) -> None:
+    """What a page asks for when it opens may be answered after Generate was pressed and has been answered."""
+    held: list[tuple] = []
+    pressed = told = False
+
+    def answer(route) -> None:
+        if pressed:
+            route.continue_()
+            return
+        response = route.fetch()
+        if told:
+            route.fulfill(response=response)
+        else:
+            held.append((route, response))
+
+    page.route("**/run/predict", answer)
+    page.reload()
+    page.get_by_role("button", name="Generate").wait_for()
+    open_settings(page)
+    page.get_by_role("button", name="Advanced settings").click()
+    page.get_by_label("number input for Steps").fill("200")
+    page.get_by_label("number input for Steps").press("Tab")
+    pressed = True
+    generate(page, "a red star goes slowly")
+    page.locator("#phantom-wan-cancel").wait_for()
+    assert held, "the page asks when it opens"
+    told = True
+    for route, response in held:
+        route.fulfill(response=response)
+    page.locator("#phantom-wan-cancel").wait_for(state="hidden")
+    page.locator("#phantom-wan-cancel").click()
+    wait_for_status(page, "^Cancelled$")
+    page.locator("#phantom-wan-cancel").wait_for(state="hidden")
+
+
 def test_what_is_wrong_is_said_in_a_sentence_beside_the_form(page, tmp_path: Path) -> None:
     text = tmp_path / "notes.png"
     text.write_text("I am no picture.\n")

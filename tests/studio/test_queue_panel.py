@@ -72,7 +72,7 @@ def test_the_buttons_do_what_they_say(idle: Studio, picture: Path) -> None:
     one, two, three = (idle.submit("phantom-wan", values(picture, prompt))[0] for prompt in ("one", "two", "three"))
 
     def press(name: str, job_id: str = "") -> list[str]:
-        panel.act({}, {}, pressed(name, job_id))
+        panel.act(pressed(name, job_id), None, {}, {}, {})
         return prompts(queue_rows.shown(idle, owner=""))
 
     assert press("top", three.id) == ["three", "one", "two"]
@@ -89,14 +89,14 @@ def test_the_buttons_do_what_they_say(idle: Studio, picture: Path) -> None:
     press("resume")
     assert not idle.store.paused
     for odd in ({}, {"name": "up"}, {"name": ["x"], "id": {}}, None):
-        panel.act({}, {}, SimpleNamespace(_data=odd))
+        panel.act(SimpleNamespace(_data=odd), None, {}, {}, {})
 
 
 def test_a_clip_is_edited_in_the_form_and_saved_in_its_place(idle: Studio, picture: Path) -> None:
     panel = drawn(idle)
     tab = panel.places.drawn["phantom-wan"]
     jobs = [idle.submit("phantom-wan", values(picture, prompt))[0] for prompt in ("one", "two")]
-    updates = panel.edit({}, {}, pressed("edit", jobs[0].id))
+    updates = panel.edit(pressed("edit", jobs[0].id), {}, {}, {})
     browser = updates[panel.browser]
     assert browser[editing.KEY] == jobs[0].id
     assert updates[tab.controls.generate]["value"] == editing.SAVE
@@ -105,36 +105,55 @@ def test_a_clip_is_edited_in_the_form_and_saved_in_its_place(idle: Studio, pictu
     saved = next(tab.events.generate(None, browser, 1, *held.values()))
     assert saved[tab.controls.generate]["value"] == editing.GENERATE and editing.KEY not in saved[panel.browser]
     assert [job.request["prompt"] for job in idle.store.queued()] == ["better", "two"]
-    left = panel.act(browser, {}, pressed("leave", jobs[0].id))
+    left = panel.act(pressed("leave", jobs[0].id), None, browser, {}, {})
     assert editing.KEY not in left[panel.browser]
 
 
 def test_a_clip_that_began_while_it_was_edited_leaves_the_form(idle: Studio, picture: Path) -> None:
     panel = drawn(idle)
     (job,) = idle.submit("phantom-wan", values(picture))
-    updates = panel.edit({}, {}, pressed("edit", job.id))
+    updates = panel.edit(pressed("edit", job.id), {}, {}, {})
     browser, seen = updates[panel.browser], updates[panel.seen]
     idle.store.move(job.id, "running")
-    later = panel.look(browser, seen)
+    later = panel.look(browser, seen, {})
     assert editing.KEY not in later[panel.browser]
     assert later[panel.places.drawn["phantom-wan"].controls.generate]["value"] == editing.GENERATE
 
 
 def test_nothing_new_changes_nothing_and_a_clip_from_elsewhere_wakes_its_tab(idle: Studio, picture: Path) -> None:
     panel = drawn(idle)
-    seen = panel.look({}, {})[panel.seen]
-    assert panel.look({}, seen) == gr.skip()
+    seen = panel.look({}, {}, {})[panel.seen]
+    assert panel.look({}, seen, {}) == gr.skip()
     idle.submit("phantom-wan", values(picture))
-    updates = panel.look({}, seen)
+    updates = panel.look({}, seen, {})
     assert updates[panel.places.drawn["phantom-wan"].result.timer].active
     assert updates[panel.timer].value == 1.0
+
+
+def test_an_answer_that_comes_late_leaves_no_tab_asleep(idle: Studio, picture: Path) -> None:
+    """What was looked up before Generate may reach the page after it: browsers get answers in any order."""
+    panel = drawn(idle)
+    tab = panel.places.drawn["phantom-wan"]
+    column = tab.result
+    late = tab.events.load({}, {})
+    assert panel.browser not in late, "what Generate remembers is not written over"
+    (job,) = idle.submit("phantom-wan", values(picture))
+    browser = {"phantom-wan": job.batch}
+    first = tab.events.tick(browser, {})
+    assert first[column.timer].active and not late[column.timer].active, "what was looked up before stops the clock"
+    seen = panel.look(browser, {}, first[column.seen])[panel.seen]
+    assert panel.look(browser, seen, first[column.seen]) == gr.skip()
+    woken = panel.look(browser, seen, late[column.seen])
+    assert set(woken) == {column.timer} and woken[column.timer].active
+    again = tab.events.tick(browser, late[column.seen])
+    assert again[column.cancel]["visible"] and again[column.timer].active
 
 
 @pytest.mark.parametrize("text", ["<script>alert(1)</script>", "a & b < c", "{{value}} ${value}", "☆ 狐"])
 def test_what_people_wrote_reaches_the_page_as_it_is(idle: Studio, picture: Path, text: str) -> None:
     panel = drawn(idle)
     idle.submit("phantom-wan", values(picture, text))
-    told = panel.look({}, {})[panel.panel]
+    told = panel.look({}, {}, {})[panel.panel]
     assert "<" not in told and json.loads(told)["rows"][0]["title"] == text
 
 
@@ -147,9 +166,9 @@ def test_strangers_see_and_do_nothing_with_each_others_clips(idle: Studio, pictu
     shown = queue_rows.shown(public, owner="b" * 32)
     assert not shown["rows"] and not shown["pausing"] and not shown["news"]
     for name in ("cancel", "copy", "up", "remove", "pause", "retry"):
-        panel.act(stranger, {}, pressed(name, job.id))
+        panel.act(pressed(name, job.id), None, stranger, {}, {})
     assert public.store.get(job.id).state == "queued" and not public.store.paused
-    assert panel.browser not in (panel.edit(stranger, {}, pressed("edit", job.id)) or {})
+    assert panel.browser not in (panel.edit(pressed("edit", job.id), stranger, {}, {}) or {})
 
 
 def test_what_was_not_made_hides_no_clip_and_can_be_tried_again(idle: Studio, picture: Path) -> None:
