@@ -89,10 +89,10 @@ TALL = dataclasses.replace(FULL, width=FULL.height, height=FULL.width)
 PICTURE, TALL_PICTURE = (dataclasses.replace(world, frames=1) for world in (FULL, TALL))
 # With the true middle stage of a picture the finest one makes rings and stars without a fault, with the true coarse one
 # the others do three times of four: what is missing is learnt in the middle stage, and then in the coarsest.
-FIRST_SHARES, LATER_SHARES = (0.25, 0.7, 0.05), (0.3, 0.6, 0.1)
+FIRST_SHARES, LATER_SHARES = (0.25, 0.7, 0.05), (0.28, 0.64, 0.08)
 # The first unit is a picture from words alone: it is learnt from pictures, which cost a thirtieth of a clip to draw;
 # the others, which have their history to go by but whose subjects move, from clips.
-TURNS = (PICTURE, FULL, PICTURE, FULL, PICTURE, FULL, TALL_PICTURE, TALL)
+TURNS = (PICTURE, FULL, FULL, PICTURE, FULL, FULL, TALL_PICTURE, TALL)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,7 @@ RECIPE = PyramidRecipe(
     stages=tuple(Stage(until=10**9, batch=64 if world.frames == 1 else 16, world=world) for world in TURNS),
     learning_rate=1e-3,
     optimizer="muon",
-    decay_share=0.4,
+    decay_share=0.6,
 )
 
 
@@ -134,6 +134,7 @@ def compile_blocks(network: PyramidFlux | PyramidMMDiT) -> None:
 
     Attention stays outside: its mask follows from the lengths of a batch's texts, which are others every time.
     """
+    torch._dynamo.config.recompile_limit = 32  # ten forms of a function over all stages; beyond eight it would be eager
     attention = CausalAttention(torch.compiler.disable(prefix_attention))
     for block in (*network.transformer_blocks, *getattr(network, "single_transformer_blocks", ())):
         block.attn.processor = attention
