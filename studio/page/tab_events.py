@@ -25,6 +25,8 @@ from studio.page.uploads import served_if_there
 from studio.page.visitor import connection, visitor
 from studio.service import Studio
 
+_LARGE = ("preview", "playback")
+
 
 class TabEvents:
     """The events of one tab."""
@@ -206,11 +208,13 @@ class TabEvents:
         }
         fresh = {name: _digest(state) for name, (state, _) in parts.items()}
         fresh["clip"] = f"{batch}/{now.clip.id}" if now.clip else ""
+        new = {name for name, digest in fresh.items() if seen.get(name) != digest}
         updates: Updates = {}
         for name, (_, shown) in parts.items():
-            if seen.get(name) != fresh[name]:
+            # What is small comes with whatever is new: an answer from before may have come between and told otherwise.
+            if name in new or (new and name not in _LARGE):
                 updates |= shown
-        if seen.get("clip") != fresh["clip"]:
+        if "clip" in new:
             updates |= self._clip(now.clip) | self._together(batch, known["owner"], now.clip)
         return updates | {column.seen: fresh} if updates else {}
 

@@ -147,6 +147,10 @@ def test_an_answer_that_comes_late_leaves_no_tab_asleep(idle: Studio, picture: P
     assert set(woken) == {column.timer} and woken[column.timer].active
     again = tab.events.tick(browser, late[column.seen])
     assert again[column.cancel]["visible"] and again[column.timer].active
+    # One that was under way when the late one came tells all that the late one may have undone.
+    idle.store.move(job.id, "running")
+    under_way = tab.events.tick(browser, first[column.seen])
+    assert under_way[column.cancel]["visible"] and under_way[column.timer].active
 
 
 @pytest.mark.parametrize("text", ["<script>alert(1)</script>", "a & b < c", "{{value}} ${value}", "☆ 狐"])
