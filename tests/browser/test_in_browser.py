@@ -19,6 +19,14 @@ def generate(page, prompt: str) -> None:
     page.get_by_role("button", name="Generate").click()
 
 
+def set_many_steps(page) -> None:
+    """200 steps: a clip that is still being made when it is looked for."""
+    open_settings(page)
+    page.get_by_role("button", name="Advanced settings").click()
+    page.get_by_label("number input for Steps").fill("200")
+    page.get_by_label("number input for Steps").press("Tab")
+
+
 def wait_for_status(page, words: str) -> None:
     page.locator("#phantom-wan-status").get_by_text(re.compile(words)).first.wait_for()
 
@@ -86,10 +94,7 @@ def test_a_picture_becomes_a_clip_that_plays_and_can_be_made_again(page, picture
 
 def test_a_reload_finds_the_running_clip_and_cancel_ends_it(page, picture: Path) -> None:
     page.locator("#phantom-wan-go").wait_for()
-    open_settings(page)
-    page.get_by_role("button", name="Advanced settings").click()
-    page.get_by_label("number input for Steps").fill("200")
-    page.get_by_label("number input for Steps").press("Tab")
+    set_many_steps(page)
     generate(page, "a red star goes slowly")
     wait_for_status(page, r"Making the video · \d+ of 200")
     page.locator("#phantom-wan-preview img").wait_for()
@@ -122,10 +127,7 @@ def test_an_answer_from_before_the_click_hides_no_clip(page) -> None:
     page.route("**/run/predict", answer)
     page.reload()
     page.get_by_role("button", name="Generate").wait_for()
-    open_settings(page)
-    page.get_by_role("button", name="Advanced settings").click()
-    page.get_by_label("number input for Steps").fill("200")
-    page.get_by_label("number input for Steps").press("Tab")
+    set_many_steps(page)
     pressed = True
     generate(page, "a red star goes slowly")
     page.locator("#phantom-wan-cancel").wait_for()
