@@ -63,7 +63,7 @@ JOBS = (
     ),
     Job("pyramid-vae", "pyramid_vae4.safetensors", ("pyramid-vae",), 3),
     Job("pyramid-flow", "pyramid_flow.safetensors", ("pyramid-flow",), 5, ("pyramid-vae",)),
-    Job("pyramid-flow-sd3", "pyramid_flow_sd3.safetensors", ("pyramid-flow-sd3",), 2, ("pyramid-vae",)),
+    Job("pyramid-flow-sd3", "pyramid_flow_sd3.safetensors", ("pyramid-flow-sd3",), 2, ("pyramid-flow",)),
     Job("physics-encoder", "physics_encoder.safetensors", ("physics-encoder",), 2),
     Job(
         "phantom-physics-starter",

@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from engines.pyramid_flow.engine import PyramidFlow
+from engines.pyramid_flow.miniflux import PyramidFlux
+from engines.pyramid_flow.mmdit import PyramidMMDiT
 from engines.pyramid_flow.noise import block_noise, next_stage
 from engines.pyramid_flow.packing import Text
 from engines.pyramid_flow.scheduler import PyramidScheduler
@@ -19,6 +21,7 @@ from engines.training import networks, pyramid
 from engines.training.__main__ import main
 from engines.training.data import PooledClips
 from engines.training.files import save_network
+from engines.training.flux_start import sd3_weights
 from engines.training.latents import Blocks, to_unit
 from engines.training.prepare import CODES, fit_latents
 from engines.training.recipe import Stage
@@ -28,7 +31,7 @@ from engines.training.trainer import Trainer
 from engines.training.world import WorldConfig, make_clip
 from engines.types import Frames
 from tests.engines.test_pyramid_flow import wanted
-from tests.engines.tiny_pyramid import PyramidContext, transformer
+from tests.engines.tiny_pyramid import FAMILIES, PyramidContext, transformer
 
 CHANNELS = 4
 POOL = 32  # batches
@@ -55,6 +58,8 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tensors.pop("encoder.embed_tokens.weight")
     facts = {"class": "UMT5EncoderModel", "config": networks.TEXT_ENCODER}
     save_network(folder / "text_encoder.safetensors", tensors, facts=facts)
+    config = pyramid_flow.STARTERS["miniflux"].config | SMALL["miniflux"]
+    save_network(folder / "pyramid_flow.safetensors", PyramidFlux(**config).state_dict(), facts={"config": config})
     return folder
 
 
@@ -191,6 +196,30 @@ def test_the_objective_reaches_every_parameter(family: str) -> None:
     stages = {"loss_stage_0", "loss_stage_1", "loss_stage_2"}
     assert stages <= set(figures) <= stages | {f"{stage}_first_unit" for stage in stages}
     assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("silent", ["attention", "MLP"])
+def test_an_sd3_network_begins_as_a_flux_one(silent: str) -> None:
+    """The same where both can say the same: tokens of one place, and of a single block's two paths one alone."""
+    flux, sd3 = transformer("miniflux").eval(), PyramidMMDiT(**FAMILIES["sd3"][1] | {"num_layers": 3}).eval()
+    weights, time = flux.state_dict(), flux.config.axes_dims_rope[0]
+    for name, tensor in weights.items():
+        if ".norm_" in name:
+            tensor[time:] = 0  # the channels that rows and columns turn
+    for block in flux.single_transformer_blocks:
+        attention, mlp = block.proj_out.weight.data.tensor_split([flux.inner_dim], dim=1)
+        (attention if silent == "attention" else mlp).zero_()
+        block.proj_out.bias.data.mul_(silent == "MLP")  # what attention adds
+    sd3.load_state_dict(sd3_weights(weights, flux.config))
+    sd3.pos_embed.pos_embed.zero_()
+    rng = torch.Generator().manual_seed(1)
+    clips = [torch.randn(2, 4, frames, 2, 2, generator=rng) for frames in (3, 1)]
+    states, pooled = torch.randn(2, 3, 16, generator=rng), torch.randn(2, 16, generator=rng)
+    times, mask = torch.tensor([900.0, 300.0]), torch.tensor([[1, 1, 1], [1, 1, 0]])
+    with torch.no_grad():
+        made, wanted = (network(clips, Text(states, mask, pooled), times) for network in (sd3, flux))
+    assert wanted.std() > 0.1
+    torch.testing.assert_close(made, wanted, atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # of tensors that the compiler looks at

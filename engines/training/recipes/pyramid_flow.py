@@ -21,6 +21,7 @@ from .. import networks
 from ..attention import written_out
 from ..data import PooledClips
 from ..files import read_network, save_network
+from ..flux_start import sd3_weights
 from ..pyramid import objective
 from ..recipe import Recipe, Stage
 from . import pyramid_vae
@@ -57,17 +58,17 @@ STARTERS = {
     "sd3": Starter(
         PyramidMMDiT,
         {
-            "sample_size": 32,
+            "sample_size": 48,
             "patch_size": 2,
             "in_channels": networks.PYRAMID_CHANNELS,
             "out_channels": networks.PYRAMID_CHANNELS,
-            "num_layers": 4,
+            "num_layers": 6,
             "attention_head_dim": 64,
-            "num_attention_heads": 2,
+            "num_attention_heads": 3,
             "joint_attention_dim": networks.TEXT_WIDTH,
-            "caption_projection_dim": 128,
+            "caption_projection_dim": 192,
             "pooled_projection_dim": networks.TEXT_WIDTH,
-            "pos_embed_max_size": 32,
+            "pos_embed_max_size": 48,
             "qk_norm": "rms_norm",
         },
         "pyramid_flow_sd3.safetensors",
@@ -102,6 +103,7 @@ class PyramidRecipe(Recipe):
     family: str = "miniflux"
     latents_file: str = pyramid_vae.CODE
     vae_file: str = pyramid_vae.FILE  # decodes these latents
+    flux_file: str = ""  # of `files`, the miniFLUX starter as which an SD3 network begins
     text_len: int = networks.TEXT_LEN
     drop_text: float = 0.1
     foreign_text: float = 0.004  # rare: a row of 64 bytes makes every text of its batch that long
@@ -151,6 +153,9 @@ class PyramidTask:
         nn.init.zeros_(self.transformer.proj_out.bias)
         if recipe.start:
             self.transformer.load_state_dict(read_network(Path(recipe.start) / self.starter.file)[0])
+        elif recipe.flux_file:
+            weights, facts = read_network(Path(recipe.files) / recipe.flux_file)
+            self.transformer.load_state_dict(sd3_weights(weights, facts["config"]))
         self._to_compile = recipe.compiled
         self.text_encoder = networks.build_text_encoder()
         load_text(self.text_encoder, Path(recipe.files) / "text_encoder.safetensors")
