@@ -121,7 +121,7 @@ def _size_problems(request: PyramidFlowRequest, model: ModelSpec) -> list[Proble
     choices = either([str(Size(*one)) for one in geometry.sizes])
     others = [name for name, other in _SIZES.items() if size in other and name != model.name]
     hint = f", or the model {either(others)}" if others else ""
-    sentence = f"This checkpoint was trained for {choices} only and makes noise at other sizes: choose that size{hint}."
+    sentence = f"This checkpoint makes noise at sizes that it was not trained for: choose {choices}{hint}."
     return [Problem("width", sentence)]
 
 
