@@ -296,7 +296,7 @@ STARTERS = (
     _starter(
         "starter-sd3",
         title="Starter of the SD3 family (built in)",
-        note="Smaller than the other starter, and less able: it shows the other family's network at work.",
+        note="As the other starter, less able at shapes: it shows the other family's network at work.",
         file="pyramid_flow_sd3.safetensors",
     ),
 )
