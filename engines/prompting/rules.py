@@ -119,7 +119,7 @@ def remark(prompt: str, words: str) -> str:
         return ""
     world = worlds.of(words)
     if not (strange := world.unknown(world.translated(prompt)[0])):
-        return ""
+        return "This model was taught few words: Refine prompt says yours in them." if world.unknown(prompt) else ""
     if not _is_english(prompt):
         return "This model reads English only, and few words of it: see what Refine prompt says."
     return f"This model was not taught {some(strange)}: see what Refine prompt says."

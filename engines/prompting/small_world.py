@@ -50,6 +50,14 @@ _BACKGROUNDS = {
     "dark green": "forest woods jungle",
     "grey": "fog mist haze wall",
 }
+_PAINTED = {  # backgrounds by their colour
+    "sky": r"(?:light|pale|sky)[- ]blue|cyan|turquoise",
+    "dark blue": r"(?:(?:deep|bright|navy) )?blue|navy|indigo",
+    "dark green": r"(?:(?:deep|bright|light) )?green|emerald",
+    "sand": r"(?:(?:light|pale) )?yellow|beige|cream|tan|sandy",
+    "grey": r"(?:light|dark) gr[ae]y",
+    "black": r"(?:pitch|jet)[- ]black|dark",
+}
 
 _ADVERB = r"(?:(?:slowly|quickly|fast|gently|smoothly|steadily|rapidly|away|off|over|across|along)\s+)?"
 _IS = r"(?:(?:is|are|starts?|begins? to|keeps?)\s+)?"
@@ -148,6 +156,9 @@ def _places() -> Iterator[Rule]:
             if colour in known:
                 pattern = rf"{_PREPOSITION} {article}(?:{_any(nouns.split())})"
                 yield rf"{pattern}(?! (?:\w+ )?(?:background|floor|scene))", _always(f"on a {colour} {kind}")
+    for colour, painted in _PAINTED.items():
+        if colour in words.BACKGROUNDS:
+            yield rf"(?:{painted}) background", _always(f"{colour} background")
 
 
 def _motions() -> Iterator[Rule]:

@@ -5,7 +5,7 @@ check say them too, from here. Colours are 8-bit RGB.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 COLOURS = {
     "red": (222, 38, 38),
@@ -121,11 +121,21 @@ def _taught() -> frozenset[str]:
 
 
 TAUGHT = _taught()
+_PAINTS = {*COLOURS, *FLOORS, *(word for name in BACKGROUNDS for word in words_of(name))}
 
 
 def unknown(prompt: str) -> list[str]:
-    """The words of a prompt that no caption of this world has, in their order, each once."""
-    return list(dict.fromkeys(word for word in words_of(prompt) if word not in TAUGHT))
+    """What of a prompt no caption of this world has: words in their order, then backgrounds and floors; each once."""
+    strange = [word for word in words_of(prompt) if word not in TAUGHT]
+    return list(dict.fromkeys([*strange, *_unknown_grounds(prompt.lower())]))
+
+
+def _unknown_grounds(prompt: str) -> Iterator[str]:
+    """Backgrounds and floors in a colour that subjects have alone, as "purple background"."""
+    for before, paint, kind in re.findall(r"(?:([^\W\d_]+) )?\b([^\W\d_]+) (background|floor)", prompt):
+        known = BACKGROUNDS if kind == "background" else FLOORS
+        if paint in _PAINTS and paint not in known and f"{before} {paint}" not in known:
+            yield f"{paint} {kind}"
 
 
 def _listed(words: Iterable[str]) -> str:

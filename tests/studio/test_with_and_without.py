@@ -29,20 +29,26 @@ SPEC = TINY[NAME].spec
 pytestmark = LOOPS_LEFT_OPEN
 
 
+@pytest.fixture(scope="module", autouse=True)
+def tiny() -> Iterator[None]:
+    """Requests are checked against the tiny model, whichever of these tests run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry.SPECS, NAME, SPEC)
+        yield
+
+
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     """A studio whose worker process has the tiny model."""
     folder = tmp_path_factory.mktemp("tiny")
     files = TINY[NAME].write(folder)
     overrides = tuple(f"{NAME}/tiny/{role}={paths[0]}" for role, paths in files.items())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry.SPECS, NAME, SPEC)
-        settings = Settings(outputs=folder / "outputs", devices=("cpu",), overrides=overrides)
-        studio = open_studio(settings, LocalExecutor, command=(sys.executable, "-m", "tests.studio.tiny_physics"))
-        studio.executor.start()
-        yield studio
-        studio.executor.close()
-        studio.store.close()
+    settings = Settings(outputs=folder / "outputs", devices=("cpu",), overrides=overrides)
+    studio = open_studio(settings, LocalExecutor, command=(sys.executable, "-m", "tests.studio.tiny_physics"))
+    studio.executor.start()
+    yield studio
+    studio.executor.close()
+    studio.store.close()
 
 
 def page(studio: Studio) -> tuple[gr.Blocks, tab.Tab]:

@@ -27,6 +27,10 @@ def test_no_caption_of_the_world_has_an_unknown_word() -> None:
         ("Two green BALLS bounce over a castle, and a castle falls.", ["bounce", "castle"]),
         ("ein roter Stern", ["ein", "roter", "stern"]),
         ("3 stars!", []),
+        ("a red star on a purple background", ["purple background"]),
+        ("a red star on a blue background over a blue floor", ["blue background", "blue floor"]),
+        ("two red stars, dark blue background, a dragon, dark background", ["dragon", "dark background"]),
+        ("a ring in red, background sky", []),
         ("", []),
     ],
 )
