@@ -144,7 +144,7 @@ def _camera() -> Iterator[Rule]:
 
 
 def _places() -> Iterator[Rule]:
-    """A place with the preposition before it: what one stands on is a floor, all else a background."""
+    """A place with the preposition before it, where what one stands on is a floor; and backgrounds by their colour."""
     article = r"(?:(?:the|a|an|some|its) )?(?:\w+(?:y|ing|en) )?"
     if "brown" in words.FLOORS:
         yield "(?:wooden|wood|parquet|oak) floor", _always("brown floor")

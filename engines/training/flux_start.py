@@ -64,18 +64,18 @@ def _part(tensors: Mapping[str, torch.Tensor], prefix: str) -> Tensors:
 def _of_single(single: Tensors) -> Tensors:
     """A single block's weights as a joint block's, the same for text and video."""
     video: Tensors = {name: tensor for name, tensor in single.items() if name.startswith("attn.")}
-    out, width = single["proj_out.weight"], single["proj_out.weight"].shape[0]
-    video |= {"attn.to_out.0.weight": out[:, :width], "ff.net.2.weight": out[:, width:]}
-    bias = single["proj_out.bias"]
-    video |= {"attn.to_out.0.bias": bias, "ff.net.2.bias": torch.zeros_like(bias)}
+    out, bias = single["proj_out.weight"], single["proj_out.bias"]
+    attention, mlp = out.tensor_split([len(out)], dim=1)
+    video |= {"attn.to_out.0.weight": attention, "attn.to_out.0.bias": bias}
+    video |= {"ff.net.2.weight": mlp, "ff.net.2.bias": torch.zeros_like(bias)}
     for kind in ("weight", "bias"):
         video[f"ff.net.0.proj.{kind}"] = single[f"proj_mlp.{kind}"]
         video[f"norm1.linear.{kind}"] = torch.cat([single[f"norm.linear.{kind}"]] * 2)  # of attention, of the MLP
-    return video | {f"{TEXT_TWIN[_layer(name)]}{name.removeprefix(_layer(name))}": video[name] for name in video}
-
-
-def _layer(name: str) -> str:
-    return name.rpartition(".")[0]
+    text: Tensors = {}
+    for name, tensor in video.items():
+        layer, _, kind = name.rpartition(".")
+        text[f"{TEXT_TWIN[layer]}.{kind}"] = tensor
+    return video | text
 
 
 def _without_text_out(block: Tensors) -> Tensors:

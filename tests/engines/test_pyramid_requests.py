@@ -20,8 +20,8 @@ GOOD = {"model": "miniflux-384p", "prompt": "A fox runs."}
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "no multiple of 64": ({"width": 600}, "width", "multiples of 64, the nearest is 576x384"),
     "another checkpoint's size": ({"width": 1280, "height": 768}, "width", "example 640x384"),
-    "a size nobody trained": ({"width": 320, "height": 384}, "width", "makes noise at sizes"),
-    "portrait": ({"width": 384, "height": 640}, "width", "not trained for: choose 640x384"),
+    "a size nobody trained": ({"width": 320, "height": 384}, "width", "trained for: choose 640x384"),
+    "portrait": ({"width": 384, "height": 640}, "width", "makes noise at sizes that it was not trained for: choose"),
     "384p on 768p": ({"model": "sd3-768p", "width": 640, "height": 384}, "width", "or the model miniflux-384p or"),
     "between units": ({"frames": 120}, "frames", "choose 113 or 121"),
     "too long": ({"frames": 129}, "frames", "this model makes 1 to 121"),

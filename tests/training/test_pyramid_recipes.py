@@ -81,7 +81,7 @@ def test_trained_files_are_what_the_engine_runs(
     monkeypatch.setattr(pyramid_vae, "NETWORK", pyramid_vae.NETWORK | small | widths)
     monkeypatch.setattr(networks, "PYRAMID_CHANNELS", CHANNELS)
     for module, recipe in (
-        (recipes, dataclasses.replace(recipes.RECIPE, **settings(start), compiled=False)),
+        (recipes, dataclasses.replace(recipes.RECIPE, **settings(start), start=str(start), compiled=False)),
         (pyramid_vae, dataclasses.replace(pyramid_vae.RECIPE, **settings(start), sizes=((64, 64, 9),))),
     ):
         torch.manual_seed(0)

@@ -103,7 +103,7 @@ class PyramidRecipe(Recipe):
     family: str = "miniflux"
     latents_file: str = pyramid_vae.CODE
     vae_file: str = pyramid_vae.FILE  # decodes these latents
-    flux_file: str = ""  # of `files`, the miniFLUX starter as which an SD3 network begins
+    flux_file: str = ""  # of `start`, the miniFLUX starter as which an SD3 network begins; else it goes on from its own
     text_len: int = networks.TEXT_LEN
     drop_text: float = 0.1
     foreign_text: float = 0.004  # rare: a row of 64 bytes makes every text of its batch that long
@@ -152,10 +152,8 @@ class PyramidTask:
         nn.init.zeros_(self.transformer.proj_out.weight)
         nn.init.zeros_(self.transformer.proj_out.bias)
         if recipe.start:
-            self.transformer.load_state_dict(read_network(Path(recipe.start) / self.starter.file)[0])
-        elif recipe.flux_file:
-            weights, facts = read_network(Path(recipe.files) / recipe.flux_file)
-            self.transformer.load_state_dict(sd3_weights(weights, facts["config"]))
+            weights, facts = read_network(Path(recipe.start) / (recipe.flux_file or self.starter.file))
+            self.transformer.load_state_dict(sd3_weights(weights, facts["config"]) if recipe.flux_file else weights)
         self._to_compile = recipe.compiled
         self.text_encoder = networks.build_text_encoder()
         load_text(self.text_encoder, Path(recipe.files) / "text_encoder.safetensors")

@@ -8,5 +8,10 @@ from .pyramid_flow import STARTERS, build
 __all__ = ["RECIPE", "build"]
 
 RECIPE = dataclasses.replace(
-    MINIFLUX, name="pyramid-flow-sd3", family="sd3", flux_file=STARTERS["miniflux"].file, minutes=110.0
+    MINIFLUX,
+    name="pyramid-flow-sd3",
+    family="sd3",
+    start="assets/starter",
+    flux_file=STARTERS["miniflux"].file,
+    minutes=110.0,
 )
