@@ -136,7 +136,6 @@ def compile_blocks(network: PyramidFlux | PyramidMMDiT) -> None:
 
     Attention stays outside: its mask follows from the lengths of a batch's texts, which are others every time.
     """
-    torch._dynamo.config.recompile_limit = 32  # ten forms of a function over all stages; beyond eight it would be eager
     attention = CausalAttention(torch.compiler.disable(prefix_attention))
     for block in (*network.transformer_blocks, *getattr(network, "single_transformer_blocks", ())):
         block.attn.processor = attention
