@@ -33,9 +33,6 @@ from .share import ALONE, Share
 
 log = logging.getLogger(__name__)
 
-# Sizes, lengths and numbers of pictures of a recipe's batches: each may be a form of a compiled block.
-FORMS = 32
-
 
 def learning_rate(recipe: Recipe, step: int, progress: float) -> float:
     """Warm-up, constant, then a cosine to zero over the last `decay_share`; progress runs 0..1."""
@@ -79,7 +76,6 @@ class Trainer:
         if share.size > 1 and recipe.divided:
             share.rows(range(recipe.batch))  # refuses a batch that cannot be shared
             task.share = share
-        torch._dynamo.config.recompile_limit = FORMS  # beyond eight, torch's own limit, blocks would run as they are
         narrow = half_precision(self.device) is not None
         self.bfloat16 = recipe.bfloat16 and narrow
         if recipe.bfloat16 and not self.bfloat16:

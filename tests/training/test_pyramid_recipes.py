@@ -238,7 +238,7 @@ def test_compiled_blocks_see_the_texts_of_every_batch(monkeypatch: pytest.Monkey
         return torch.stack([pyramid.objective(network, latents, batch, rng)[0] for batch in batches])
 
     plain = losses().detach()
-    pyramid_flow.compile_blocks(network)
+    pyramid_flow.compile_around_attention(network)
     torch.testing.assert_close(losses().detach(), plain)
 
 

@@ -12,6 +12,7 @@ from engines.sampling.denoise import TRAINING_STEPS
 
 from .. import networks
 from ..attention import written_out
+from ..compiling import compile_blocks
 from ..data import ClipDataset
 from ..files import read_network, save_network
 from ..flow import draw_sigmas, noised
@@ -47,8 +48,7 @@ class FlowTask:
         if not recipe.train_text:
             self.text_encoder.requires_grad_(False)
         if recipe.compiled:
-            for block in self.transformer.blocks:
-                block.compile(dynamic=False)
+            compile_blocks(self.transformer.blocks, dynamic=False)
 
     def build_transformer(self) -> WanTransformer3DModel:
         """The network to train, from the text-to-video starter where the recipe names one.

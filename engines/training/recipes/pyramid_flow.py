@@ -19,6 +19,7 @@ from engines.pyramid_flow.packing import Text
 
 from .. import networks
 from ..attention import written_out
+from ..compiling import compile_blocks
 from ..data import PooledClips
 from ..files import read_network, save_network
 from ..flux_start import sd3_weights
@@ -131,15 +132,16 @@ def sizes(recipe: PyramidRecipe) -> list[tuple[int, int]]:
     return [size for size, _ in last.most_common()]
 
 
-def compile_blocks(network: PyramidFlux | PyramidMMDiT) -> None:
+def compile_around_attention(network: PyramidFlux | PyramidMMDiT) -> None:
     """Compile the blocks for rows and tokens of any number, as they change from stage to stage and from unit to unit.
 
     Attention stays outside: its mask follows from the lengths of a batch's texts, which are others every time.
     """
     attention = CausalAttention(torch.compiler.disable(prefix_attention))
-    for block in (*network.transformer_blocks, *getattr(network, "single_transformer_blocks", ())):
+    blocks = (*network.transformer_blocks, *getattr(network, "single_transformer_blocks", ()))
+    for block in blocks:
         block.attn.processor = attention
-        block.compile(dynamic=True)
+    compile_blocks(blocks, dynamic=True)
 
 
 class PyramidTask:
@@ -185,7 +187,7 @@ class PyramidTask:
         recipe = self.recipe
         latents = batch["latents"]
         if self._to_compile and latents.device.type == "cpu":  # torch 2.11 fails at these shapes on a GPU
-            compile_blocks(self.transformer)
+            compile_around_attention(self.transformer)
             self._to_compile = False
         with written_out(enabled=latents.device.type == "cpu"):
             return objective(
