@@ -127,14 +127,17 @@ def test_what_failed_can_be_tried_again_or_smaller_and_harms_no_other(browser, q
 
 
 def test_a_clip_that_runs_can_be_held_and_goes_on(browser, quick: Server) -> None:
+    from playwright.sync_api import expect
+
     page = opened(browser, quick)
     page.locator("#phantom-wan-settings > button").click()
     page.get_by_role("button", name="Advanced settings").click()
     page.get_by_label("number input for Steps").fill("150")
     page.get_by_label("number input for Steps").press("Tab")
+    page.locator("#phantom-wan-settings").get_by_text("150 steps").wait_for()
     add(page, "it goes slowly")
     row = page.locator(".queue-row.running")
-    page.wait_for_function("document.querySelector('.queue-row.running .line')?.textContent.match(/ of 150/)")
+    expect(row.locator(".line")).to_contain_text(" of 150", timeout=PATIENCE_MS)
     page.get_by_role("button", name="Pause now").click()
     page.locator("#phantom-wan-status").get_by_text("Paused").wait_for()
     page.wait_for_timeout(1500)  # the step that was being made is finished
@@ -149,7 +152,7 @@ def test_a_clip_that_runs_can_be_held_and_goes_on(browser, quick: Server) -> Non
     page.wait_for_timeout(1500)
     assert row.locator(".line").inner_text() == line
     page.get_by_role("button", name="Go on").click()
-    page.wait_for_function("document.querySelector('.queue-row.running .line')?.textContent.includes('left')")
+    expect(row.locator(".line")).to_contain_text("left", timeout=PATIENCE_MS)
     row.locator("[data-name=cancel]").click()
     page.get_by_text("Nothing waits.").wait_for()
     page.context.close()
