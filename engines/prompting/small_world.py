@@ -50,14 +50,15 @@ _BACKGROUNDS = {
     "dark green": "forest woods jungle",
     "grey": "fog mist haze wall",
 }
-_PAINTED = {  # backgrounds by their colour
-    "sky": r"(?:light|pale|sky)[- ]blue|cyan|turquoise",
-    "dark blue": r"(?:(?:deep|bright|navy) )?blue|navy|indigo",
-    "dark green": r"(?:(?:deep|bright|light) )?green|emerald",
-    "sand": r"(?:(?:light|pale) )?yellow|beige|cream|tan|sandy",
-    "grey": r"(?:light|dark) gr[ae]y",
-    "black": r"(?:pitch|jet)[- ]black|dark",
+_PAINTED = {  # backgrounds by their colour: a subject's, in all its shades, and what else is nearest to them
+    "sky": ("cyan", r"(?:light|pale|sky)[- ]blue|azure"),
+    "dark blue": ("blue", ""),
+    "dark green": ("green", ""),
+    "sand": ("yellow", "beige|cream|tan|sandy"),
+    "grey": ("", r"(?:light|dark) gr[ae]y"),
+    "black": ("", r"(?:pitch|jet)[- ]black|dark"),
 }
+_SHADE = r"(?:(?:dark|light|bright|pale|deep|vivid|shiny|navy) )?"
 
 _ADVERB = r"(?:(?:slowly|quickly|fast|gently|smoothly|steadily|rapidly|away|off|over|across|along)\s+)?"
 _IS = r"(?:(?:is|are|starts?|begins? to|keeps?)\s+)?"
@@ -156,9 +157,11 @@ def _places() -> Iterator[Rule]:
             if colour in known:
                 pattern = rf"{_PREPOSITION} {article}(?:{_any(nouns.split())})"
                 yield rf"{pattern}(?! (?:\w+ )?(?:background|floor|scene))", _always(f"on a {colour} {kind}")
-    for colour, painted in _PAINTED.items():
+    for colour, (hue, painted) in _PAINTED.items():
         if colour in words.BACKGROUNDS:
-            yield rf"(?:{painted}) background", _always(f"{colour} background")
+            shades = [painted] if painted else []
+            shades += [_SHADE + _shades(hue)] if hue else []
+            yield rf"(?:{'|'.join(shades)}) background", _always(f"{colour} background")
 
 
 def _motions() -> Iterator[Rule]:
@@ -170,10 +173,8 @@ def _motions() -> Iterator[Rule]:
 
 def _looks() -> Iterator[Rule]:
     """Colours, patterns and shapes, with the shades that the world does not tell apart."""
-    shade = r"(?:(?:dark|light|bright|pale|deep|vivid|shiny) )?"
     for colour in words.COLOURS:
-        others = "|".join([colour, *_COLOURS.get(colour, "").split()])
-        yield rf"{shade}(?:{others})(?! (?:background|floor))", _always(colour)
+        yield rf"{_SHADE}{_shades(colour)}(?! (?:background|floor))", _always(colour)
     for told, pattern in _PATTERNS.items():
         if told in words.PATTERNS:
             yield pattern, _always(told)
@@ -181,6 +182,10 @@ def _looks() -> Iterator[Rule]:
         nouns = _any({*_SHAPES.get(shape, "").split(), *words.SHAPE_SYNONYMS.get(shape, ())})
         yield rf"(?:{nouns})s", _always(f"{shape}s")
         yield rf"(?:{nouns})", _always(shape)
+
+
+def _shades(colour: str) -> str:
+    return f"(?:{'|'.join([colour, *_COLOURS.get(colour, '').split()])})"
 
 
 def _any(choices: Iterable[str]) -> str:

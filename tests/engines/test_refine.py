@@ -176,6 +176,9 @@ STARTER = SPECS["phantom-wan"].model("starter")
         ("a blue box spins on a beige background", "a blue square spins on a sand background"),
         ("a green star grows on a dark gray background", "a green star grows on a grey background"),
         ("a white star grows on a dark background", "a white star grows on a black background"),
+        ("a navy blue ring falls, lime background", "a blue ring falls, dark green background"),
+        ("a red star falls on a pale gold background", "a red star falls on a sand background"),
+        ("a pink ring grows on an azure background", "a pink ring grows on a sky background"),
     ],
 )  # fmt: skip
 def test_a_model_of_few_words_is_spoken_to_in_them(prompt: str, said: str) -> None:
