@@ -50,15 +50,26 @@ _BACKGROUNDS = {
     "dark green": "forest woods jungle",
     "grey": "fog mist haze wall",
 }
-_PAINTED = {  # backgrounds by their colour: a subject's, in all its shades, and what else is nearest to them
-    "sky": ("cyan", r"(?:light|pale|sky)[- ]blue|azure"),
-    "dark blue": ("blue", ""),
-    "dark green": ("green", ""),
-    "sand": ("yellow", "beige|cream|tan|sandy"),
-    "grey": ("", r"(?:light|dark) gr[ae]y"),
-    "black": ("", r"(?:pitch|jet)[- ]black|dark"),
+
+
+def _any(choices: Iterable[str]) -> str:
+    return "|".join(map(re.escape, sorted(choices, key=len, reverse=True)))
+
+
+def _shades(colour: str) -> str:
+    """What a subject's colour is also called, as a pattern."""
+    kind = "(?:(?:dark|light|bright|pale|deep|vivid|shiny|navy) )?"
+    return f"{kind}(?:{_any([colour, *_COLOURS.get(colour, '').split()])})"
+
+
+_PAINTED = {  # backgrounds by their colour
+    "sky": rf"(?:light|pale|sky)[- ]blue|azure|{_shades('cyan')}",
+    "dark blue": _shades("blue"),
+    "dark green": _shades("green"),
+    "sand": f"beige|cream|tan|sandy|{_shades('yellow')}",
+    "grey": r"(?:light|dark) gr[ae]y",
+    "black": r"(?:pitch|jet)[- ]black|dark",
 }
-_SHADE = r"(?:(?:dark|light|bright|pale|deep|vivid|shiny|navy) )?"
 
 _ADVERB = r"(?:(?:slowly|quickly|fast|gently|smoothly|steadily|rapidly|away|off|over|across|along)\s+)?"
 _IS = r"(?:(?:is|are|starts?|begins? to|keeps?)\s+)?"
@@ -157,11 +168,9 @@ def _places() -> Iterator[Rule]:
             if colour in known:
                 pattern = rf"{_PREPOSITION} {article}(?:{_any(nouns.split())})"
                 yield rf"{pattern}(?! (?:\w+ )?(?:background|floor|scene))", _always(f"on a {colour} {kind}")
-    for colour, (hue, painted) in _PAINTED.items():
+    for colour, painted in _PAINTED.items():
         if colour in words.BACKGROUNDS:
-            shades = [painted] if painted else []
-            shades += [_SHADE + _shades(hue)] if hue else []
-            yield rf"(?:{'|'.join(shades)}) background", _always(f"{colour} background")
+            yield rf"(?:{painted}) background", _always(f"{colour} background")
 
 
 def _motions() -> Iterator[Rule]:
@@ -174,7 +183,7 @@ def _motions() -> Iterator[Rule]:
 def _looks() -> Iterator[Rule]:
     """Colours, patterns and shapes, with the shades that the world does not tell apart."""
     for colour in words.COLOURS:
-        yield rf"{_SHADE}{_shades(colour)}(?! (?:background|floor))", _always(colour)
+        yield rf"{_shades(colour)}(?! (?:background|floor))", _always(colour)
     for told, pattern in _PATTERNS.items():
         if told in words.PATTERNS:
             yield pattern, _always(told)
@@ -182,11 +191,3 @@ def _looks() -> Iterator[Rule]:
         nouns = _any({*_SHAPES.get(shape, "").split(), *words.SHAPE_SYNONYMS.get(shape, ())})
         yield rf"(?:{nouns})s", _always(f"{shape}s")
         yield rf"(?:{nouns})", _always(shape)
-
-
-def _shades(colour: str) -> str:
-    return f"(?:{'|'.join([colour, *_COLOURS.get(colour, '').split()])})"
-
-
-def _any(choices: Iterable[str]) -> str:
-    return "|".join(map(re.escape, sorted(choices, key=len, reverse=True)))
