@@ -107,7 +107,7 @@ class Clip(_Event):
 
     `frames` is the length of the clip, less than asked for where it was stopped; None in results of old.
     `beside` are files that the engine keeps beside the clip, such as the latents it can be continued from; `figures`
-    is what the engine measured of it.
+    is what the engine measured of it. `device` is the one that made it, as people know it; "" in results of old.
     """
 
     video: str
@@ -120,6 +120,7 @@ class Clip(_Event):
     notes: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
     figures: dict[str, float] = {}
+    device: str = ""
 
 
 Done.model_rebuild()

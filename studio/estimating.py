@@ -26,7 +26,6 @@ from studio.jobs.paces import Paces
 from studio.jobs.store import Job, JobStore
 from studio.jobs.worker_process import DeviceState
 from studio.measures import time_span
-from studio.settings import Settings
 
 _LEARNED_FROM = 5
 """Clips of a model, the newest, whose measured memory corrects the estimate."""
@@ -192,14 +191,21 @@ def reads_elsewhere(
 
 
 def sharing(
-    spec: EngineSpec, request: Request, device: DeviceState, devices: Sequence[DeviceState], settings: Settings
+    spec: EngineSpec,
+    request: Request,
+    device: DeviceState,
+    devices: Sequence[DeviceState],
+    *,
+    split: str,
+    files: Store,
+    limits: Limits,
 ) -> int:
-    """How many of the devices share a clip's weights with `device`, itself included."""
+    """How many of the devices share a clip's weights with `device`, itself included; `split` is what was chosen."""
     alike = [one for one in devices if one.name.partition(":")[0] == device.name.partition(":")[0]]
-    if len(alike) < 2 or settings.split not in ("weights", AUTO):
+    if len(alike) < 2 or split not in ("weights", AUTO):
         return 1
-    found = holders(spec, request, alike, files=settings.files(), limits=settings.memory_gb)
-    return len(alike) if settings.split == "weights" or found > 1 else 1
+    found = holders(spec, request, alike, files=files, limits=limits)
+    return len(alike) if split == "weights" or found > 1 else 1
 
 
 def machine_of(device: DeviceState, limits: Limits, *, workers: int = 1, wanted: str = planning.AUTO) -> Machine:
@@ -216,11 +222,11 @@ def machine_of(device: DeviceState, limits: Limits, *, workers: int = 1, wanted:
 def _learned(
     spec: EngineSpec, model: str, device: DeviceState, known: Mapping[str, Any], machine: Machine, store: JobStore
 ) -> float:
-    """How much clips of this model took on this device, at most, against what is reckoned of them."""
+    """How much clips of this model took on such a device, at most, against what is reckoned of them."""
     whole, shares = replace(machine, allowed_bytes=max(machine.allowed_bytes, 2**50)), []
     for job in _made(spec, model, store):
         request = request_of(spec, job.request)
-        if request is None or job.result is None or not job.result.peak_bytes:
+        if request is None or job.result is None or not job.result.peak_bytes or job.result.device != device.title:
             continue
         reckoned = estimating.of_request(spec, request, known, whole).device_bytes
         if reckoned:

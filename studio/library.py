@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engines.errors import StudioError
 from engines.request import control
 from studio import kept_files
 from studio.jobs.shelf import Query, Shelf
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from studio.service import Studio
 
 TRASH_DAYS = 30
-"""How long the trash is kept; older things go when the studio starts."""
+"""How long the trash is kept."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +88,11 @@ def empty_trash(studio: Studio, *, owner: str | None, days: float | None = None)
     """Delete what is in the trash (for longer than some days) with its files, for good; returns how many jobs.
 
     Raises:
-        StudioError: a file could not be removed; the rest is still there.
+        StudioError: why a job is still there; those that could go are gone.
     """
     before = None if days is None else time.time() - days * 86_400
     gone = Shelf(studio.store).trashed(owner=owner, before=before)
-    for job in gone:
-        studio.delete(job.id, owner=job.owner)
+    studio.delete_all(gone)
     return len(gone)
 
 
@@ -109,8 +107,13 @@ def family(studio: Studio, job: Job) -> tuple[list[Job], list[Job]]:
     return there(shelf.mark(job.id).parents), there(shelf.children(job.id))
 
 
+def trashed(studio: Studio, *, owner: str) -> int:
+    """How many of this owner's jobs lie in the trash."""
+    return sum(map(len, Shelf(studio.store).search(Query(show="trash"), owner=owner)))
+
+
 def usage(studio: Studio, *, owner: str) -> Usage:
-    """What this owner's clips take."""
+    """What this owner's clips take. Every one of their files is looked at."""
     shelf = Shelf(studio.store)
     trashed = {job.id for job in shelf.trashed(owner=owner)}
     groups = [*shelf.search(Query(), owner=owner), *shelf.search(Query(show="unsuccessful"), owner=owner)]
@@ -126,17 +129,7 @@ def usage(studio: Studio, *, owner: str) -> Usage:
 
 def files_of(job: Job) -> list[Path]:
     """Every file of a job: its clip with what stands beside it, and the pictures and clips it was made from."""
-    made = job.result
-    clip = [Path(name) for name in (made.video, made.sidecar, made.poster, *made.beside)] if made else []
-    return [*clip, *kept_files.paths(dict(job.request))]
-
-
-def tidy(studio: Studio) -> None:
-    """Delete what has been in the trash for long; what cannot be deleted now is tried at the next start."""
-    try:
-        empty_trash(studio, owner=None, days=TRASH_DAYS)
-    except StudioError:
-        return
+    return [*job.files, *kept_files.paths(dict(job.request))]
 
 
 def _bytes(files: Iterable[Path]) -> int:

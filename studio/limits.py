@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 from engines.errors import StudioError
@@ -19,6 +20,8 @@ class Limits:
 
     def __init__(self) -> None:
         self._connections: dict[str, str] = {}
+        self.queueing = threading.RLock()
+        """Held from the last look at the queue until the jobs are in it."""
 
     def check(self, active: Sequence[Job], *, owner: str, connection: str, count: int) -> None:
         """Raise StudioError where `count` more jobs are too many; `active` are everybody's."""

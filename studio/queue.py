@@ -72,11 +72,12 @@ def retry(
     edit = edits.of_job(job.engine)
     request: Any = editing.prepared(studio, edit, values) if edit else studio.prepared(job.engine, values)
     try:
-        again = studio.store.again(job_id, request=values | request.model_dump(mode="json"))
+        with studio.admitted(1, owner=owner, connection=connection) as noted:
+            again = studio.store.again(job_id, request=values | request.model_dump(mode="json"))
+            noted.append(again)
     except WrongState:
         raise StudioError("This clip is already being tried again.") from None
     Shelf(studio.store).restore([job_id])
-    studio.limits.note([again], connection=connection)
     studio.executor.wake()
     return again
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +29,7 @@ from studio.jobs.shelf import Shelf
 from studio.jobs.store import Job, JobStore
 from studio.language import Language
 from studio.limits import KEPT_S, Limits
+from studio.paths import reason
 from studio.settings import Settings
 
 MAX_VARIATIONS = 8
@@ -112,13 +114,28 @@ class Studio:
     ) -> list[Job]:
         """The same with requests as JSON values."""
         batch = secrets.token_hex(8)
-        jobs = self.store.add(
-            Job(engine=engine, request=request, id=_new_id(), batch=batch, owner=owner) for request in requests
-        )
-        Shelf(self.store).born([job.id for job in jobs], parents)
-        self.limits.note(jobs, connection=connection)
+        with self.admitted(len(requests), owner=owner, connection=connection) as noted:
+            jobs = self.store.add(
+                Job(engine=engine, request=request, id=_new_id(), batch=batch, owner=owner) for request in requests
+            )
+            noted.extend(jobs)
+        if parents:
+            Shelf(self.store).born([job.id for job in jobs], parents)
         self.executor.wake()
         return jobs
+
+    @contextmanager
+    def admitted(self, count: int, *, owner: str, connection: str) -> Iterator[list[Job]]:
+        """Within it a visitor's `count` jobs may be queued, and nobody else's; those that were go into the list.
+
+        Raises:
+            StudioError: there are too many by now.
+        """
+        with self.limits.queueing:
+            self.check_limits(count, owner=owner, connection=connection)
+            queued: list[Job] = []
+            yield queued
+            self.limits.note(queued, connection=connection)
 
     def cancel(self, job_id: str, *, owner: str = "", keep: bool = False) -> None:
         """End a job that waits or runs; with `keep`, what it has finished becomes its clip, if its engine can do so."""
@@ -133,34 +150,35 @@ class Studio:
         return job if job is not None and job.owner == owner else None
 
     def delete(self, job_id: str, *, owner: str = "") -> None:
-        """Remove a finished job, its files, and its pictures where no other job needs them."""
-        job = self.job(job_id, owner=owner)
-        if job is None or job.active:
-            return
-        made = job.result
-        files = [Path(name) for name in (made.video, made.sidecar, made.poster, *made.beside)] if made else []
-        # A clip that an edit was made from is another job's own.
-        given = [path for path in kept_files.paths(dict(job.request)) if path.parent == self.settings.pictures]
-        needed = self.store.files_in_use(without=job_id)
-        waited_for = self.store.files_in_use(active=True)
-        try:
-            for path in (*files, *given):
-                if path not in (waited_for if path in files else needed):
-                    browser_files.take_back(path, self.settings.for_browsers)
-                    self._remove(path)
-        except OSError as error:
-            raise media_error(error) from error
-        self.store.delete(job_id)  # last: on a full disk there is room for it only now
+        """Remove a job that is over, its files, and its pictures where no other job needs them.
+
+        Raises:
+            StudioError: a job that waits or runs needs its clip, or a file cannot be removed; the job is still there.
+        """
+        if (job := self.job(job_id, owner=owner)) is not None:
+            self.delete_all([job])
+
+    def delete_all(self, jobs: Sequence[Job]) -> None:
+        """The same for several: all that can go does, then the first reason is raised why one could not."""
+        users, refused = self.store.files_in_use(), []
+        for job in jobs:
+            try:
+                self._delete(job.id, users)
+            except StudioError as error:
+                refused.append(error)
+        if refused:
+            raise refused[0]
 
     def forget_old(self, *, now: float) -> int:
         """Remove everybody's jobs that were over KEPT_S before `now`, with their files; returns how many.
 
-        What visitors kept as presets and did not change since goes with them.
+        A clip that somebody still makes another one of goes later. What visitors kept as presets and did not change
+        since goes too.
         """
         presets.forget_old(self.settings, before=now - KEPT_S)
-        jobs = self.store.over(before=now - KEPT_S)
-        for job in jobs:
-            self.delete(job.id, owner=job.owner)
+        needed = self.store.files_in_use(active=True)
+        jobs = [job for job in self.store.over(before=now - KEPT_S) if needed.keys().isdisjoint(job.files)]
+        self.delete_all(jobs)
         return len(jobs)
 
     def refine(self, engine: str, prompt: str, *, model: str = "", pictures: Sequence[Path] = ()) -> Answer:
@@ -271,10 +289,11 @@ class Studio:
         if found is None:
             return None
         device = next(one for one in devices if one.name == found.name)
-        store = None if self.settings.public else self.store
+        store, limits = None if self.settings.public else self.store, self.executor.limits()
         beside = [one for one in devices if one.name.partition("@")[2] == device.name.partition("@")[2]]
-        told = {"files": self.files, "limits": self.executor.limits(), "workers": len(beside), "store": store}
-        sharing = estimating.sharing(spec, request, device, devices, self.settings)
+        told = {"files": self.files, "limits": limits, "workers": len(beside), "store": store}
+        split = self.settings.split
+        sharing = estimating.sharing(spec, request, device, devices, split=split, files=self.files, limits=limits)
         return estimating.outlook(spec, request, device, **told, sharing=sharing, wanted=self.settings.precision)
 
     def check_limits(self, count: int, *, owner: str = "", connection: str = "") -> None:
@@ -285,10 +304,31 @@ class Studio:
         if self.settings.public:
             self.limits.check(active, owner=owner, connection=connection, count=count)
 
+    def _delete(self, job_id: str, users: Mapping[Path, set[str]]) -> None:
+        """Remove a job as `delete` does; `users` are who needs which file, without this job afterwards."""
+        job = self.store.get(job_id)
+        if job is None or job.active:
+            return
+        if not self.store.files_in_use(active=True).keys().isdisjoint(job.files):
+            raise StudioError("A clip that waits or is made needs what is to be deleted:", hint="cancel it first.")
+        # A clip that an edit was made from is another job's own.
+        given = [path for path in kept_files.paths(dict(job.request)) if path.parent == self.settings.pictures]
+        for path in (*job.files, *(path for path in given if users.get(path, set()) <= {job_id})):
+            self._remove(path)
+        self.store.delete(job_id)  # last: on a full disk there is room for it only now
+        for path in given:
+            users.get(path, set()).discard(job_id)
+
     def _remove(self, path: Path) -> None:
-        """Delete a file, if it is one of the studio's own."""
-        if path.is_relative_to(self.settings.outputs):
+        """Delete a file, if it is one of the studio's own; raises StudioError."""
+        if not path.is_relative_to(self.settings.outputs):
+            return
+        try:
+            browser_files.take_back(path, self.settings.for_browsers)
             path.unlink(missing_ok=True)
+        except OSError as error:
+            words = f"A file of this clip cannot be removed: {reason(error)}."
+            raise StudioError(words, hint="Look at the permissions of the outputs folder.") from error
 
 
 def open_studio(settings: Settings, executor_type: Any, **options: Any) -> Studio:

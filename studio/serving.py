@@ -9,11 +9,12 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from engines.errors import StudioError
 from engines.wording import printable
-from studio import browser_files, speech
+from studio import browser_files, library, speech
 from studio.jobs.worker_process import require_devices
 from studio.paths import reason
 from studio.service import Studio, open_studio
@@ -80,11 +81,11 @@ def run(settings: Settings) -> None:
             speech.say(f"Kinora is at {address(settings)} (Ctrl+C ends it).")
             if settings.password_made:
                 speech.say(f"Log in as {settings.user} with {settings.password}, made for this run.")
-            swept = 0.0
+            swept = -_SWEEP_S
             while not stopped.wait(_LOOK_S):  # without an end, Windows would not let a signal through
-                if settings.public and time.monotonic() - swept > _SWEEP_S:
+                if time.monotonic() - swept > _SWEEP_S:
                     swept = time.monotonic()
-                    _sweep(studio)
+                    sweep(studio)
             page.close(verbose=False)
     finally:
         studio.executor.close()
@@ -107,12 +108,16 @@ def _executor(settings: Settings) -> tuple[type, dict[str, Any]]:
     return (InEventExecutor if settings.in_event else LocalExecutor), {}
 
 
-def _sweep(studio: Studio) -> None:
-    """Remove what a shared studio has kept long enough."""
-    try:
-        studio.forget_old(now=time.time())
-    except StudioError:  # a full disk, a busy list: the next sweep finds it again
-        logging.getLogger(__name__).exception("what is old could not be removed")
+def sweep(studio: Studio) -> None:
+    """Remove what was kept long enough: in the trash, and on a shared studio anywhere."""
+    chores: list[Callable[[], int]] = [lambda: library.empty_trash(studio, owner=None, days=library.TRASH_DAYS)]
+    if studio.settings.public:
+        chores.append(lambda: studio.forget_old(now=time.time()))
+    for chore in chores:
+        try:
+            chore()
+        except StudioError as error:  # a busy list, a clip that somebody needs: the next sweep finds it again
+            logging.getLogger(__name__).warning("what is old could not be removed: %s", error)
 
 
 def address(settings: Settings) -> str:

@@ -233,6 +233,7 @@ class _Run:
             notes=tuple(self.notes),
             beside=tuple(str(self.output.final(suffix)) for suffix in self.beside),
             figures=self.figures,
+            device=described.device,
         )
 
     def _described(self, files: dict[str, tuple[Path, ...]]) -> metadata.Metadata:

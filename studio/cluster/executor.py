@@ -115,6 +115,10 @@ class ClusterExecutor(LocalExecutor):
         self._lost[job.id] += 1
         return self._lost[job.id] < 2
 
+    def _end(self, job: Job, event: Any) -> None:
+        self._lost.pop(job.id, None)  # tried again, it keeps its name
+        super()._end(job, event)
+
     def _ended_unexpectedly(self, title: str, process: WorkerProcess) -> Failed:
         if process.code != MACHINE_LOST:
             return super()._ended_unexpectedly(title, process)

@@ -85,9 +85,10 @@ def _say_estimate(spec: EngineSpec, request: Request, settings: Settings, *, as_
         with suppress(StudioError, OSError):  # a studio is at work there: its own page says more
             store = JobStore(settings.database)
     try:
-        told = {"files": settings.files(), "limits": settings.memory_gb, "workers": len(devices), "store": store}
-        sharing = estimating.sharing(spec, request, devices[0], devices, settings)
-        found = estimating.outlook(spec, request, devices[0], **told, sharing=sharing, wanted=settings.precision)
+        device, files, limits = devices[0], settings.files(), settings.memory_gb
+        sharing = estimating.sharing(spec, request, device, devices, split=settings.split, files=files, limits=limits)
+        told = {"files": files, "limits": limits, "workers": len(devices), "store": store}
+        found = estimating.outlook(spec, request, device, **told, sharing=sharing, wanted=settings.precision)
     finally:
         if store is not None:
             store.close()

@@ -63,10 +63,13 @@ class Crew:
         """Its devices, as people know them."""
         return ", ".join(self.titles)
 
-    def begin(self, order: Generate) -> None:
-        """Give every member its part of the job; raises OSError if they cannot meet."""
+    def meet(self) -> None:
+        """Make the place where several members find each other; raises OSError."""
         if self._split is not None:
             self._meeting = Path(tempfile.mkdtemp(prefix="kinora-"))
+
+    def begin(self, order: Generate) -> None:
+        """Give every member its part of the job, once they can meet."""
         for rank, member in enumerate(self.members):
             with suppress(OSError):  # it just died, and its end is about to be noticed
                 member.send(order if self._meeting is None else order.model_copy(update={"group": self._place(rank)}))

@@ -6,6 +6,7 @@ The event's generator is the job's only life: when the visitor leaves, it is clo
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -67,6 +68,8 @@ class InEventExecutor:
 
     def __init__(self, settings: Settings, store: JobStore) -> None:
         self._settings, self._store, self._active = settings, store, ActiveJobs(store)
+        self._attended: set[str] = set()
+        self._attending = threading.Lock()
         self._device = settings.devices[0] if settings.devices else "cuda" if spaces is not None else "cpu"
 
     def start(self) -> None:
@@ -76,7 +79,11 @@ class InEventExecutor:
         outputs.clean(self._settings.outputs, self._store)
 
     def attend(self, jobs: Sequence[Job]) -> _Attendance:
-        return _Attendance(self._run_all(jobs), jobs, self._store)
+        """Makes those of the jobs that no other event makes already."""
+        with self._attending:
+            waiting = {job.id: job for job in jobs if job.id not in self._attended}
+            self._attended.update(waiting)
+        return _Attendance(self._run_all(waiting), waiting, self._attended, self._store)
 
     def ask(self, question: Ask) -> Iterator[Words | Answer]:
         known = TASKS.get(question.task)
@@ -140,8 +147,10 @@ class InEventExecutor:
     def _runtime(self) -> RuntimeSettings:
         return self._settings.runtime(self._device, outputs=self._settings.outputs)
 
-    def _run_all(self, jobs: Sequence[Job]) -> Iterator[None]:
-        for job in jobs:
+    def _run_all(self, waiting: dict[str, Job]) -> Iterator[None]:
+        while waiting:
+            job = waiting.pop(next(iter(waiting)))
+            self._attended.discard(job.id)  # it runs now: tried again, it is another event's
             try:
                 self._active.begin(job, device=self.devices()[0].title)
             except WrongState:
@@ -177,8 +186,8 @@ class InEventExecutor:
 class _Attendance:
     """The work on some jobs inside an event. Closed, also before it began, it leaves none of them waiting."""
 
-    def __init__(self, work: Iterator[None], jobs: Sequence[Job], store: JobStore) -> None:
-        self._work, self._jobs, self._store = work, jobs, store
+    def __init__(self, work: Iterator[None], waiting: dict[str, Job], attended: set[str], store: JobStore) -> None:
+        self._work, self._waiting, self._attended, self._store = work, waiting, attended, store
 
     def __iter__(self) -> _Attendance:
         return self
@@ -189,8 +198,10 @@ class _Attendance:
     def close(self) -> None:
         """Stop the running job and cancel those that wait."""
         self._work.close()  # type: ignore[attr-defined]
-        for job in self._jobs:
-            known = self._store.get(job.id)
+        while self._waiting:
+            job_id, _ = self._waiting.popitem()
+            self._attended.discard(job_id)
+            known = self._store.get(job_id)
             if known is not None and known.state == "queued":
                 with suppress(WrongState):
-                    self._store.move(job.id, "cancelled")
+                    self._store.move(job_id, "cancelled")

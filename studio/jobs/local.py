@@ -31,6 +31,7 @@ from studio.jobs.executor import OUR_FAULT
 from studio.jobs.progress import ActiveJobs, Progress
 from studio.jobs.store import Job, JobStore, WrongState
 from studio.jobs.worker_process import WORKER, DeviceState, WorkerProcess, find_devices
+from studio.paths import reason
 from studio.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -318,6 +319,13 @@ class LocalExecutor:
                 self._end(job, Failed(kind="DeviceError", message=message))
                 return True
             crew = Crew(job.id, processes, split=team.split, titles=titles)
+            try:
+                crew.meet()
+            except OSError as error:
+                message = f"The {', '.join(titles)} cannot work together: {reason(error)}."
+                hint = "Look at the disk of the folder for temporary files."
+                self._end(job, Failed(kind="DeviceError", message=message, hint=hint))
+                return True
             for process in processes:
                 process.job, process.heard, self._crews[process] = job, False, crew
             waiting = ((other.engine, other.request) for other in queued if other.id != job.id)

@@ -66,6 +66,7 @@ def whole_clip(folder: Path, job: Job) -> Clip | None:
         frames=frames,
         notes=tuple(told.notes),
         figures=told.figures,
+        device=told.device,
         beside=tuple(str(path) for path in sorted(folder.glob(f"{job.id}.*")) if path not in (video, sidecar, poster)),
     )
 

@@ -91,9 +91,8 @@ class Shelf:
         self._set("trashed", None, job_ids)
 
     def born(self, job_ids: Sequence[str], parents: Sequence[str]) -> None:
-        """Note which clips some jobs are made from."""
-        if parents:
-            self._set("parents", json.dumps(list(dict.fromkeys(parents))), job_ids)
+        """Note which clips some jobs are made from, in place of what was noted before."""
+        self._set("parents", json.dumps(list(dict.fromkeys(parents))), job_ids)
 
     def children(self, job_id: str) -> list[str]:
         """Ids of the jobs that were made from the clip of this one, the oldest first."""

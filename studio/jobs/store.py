@@ -76,6 +76,12 @@ class Job:
         made = self.result.frames if self.result else None
         return int(made or self.request["frames"])
 
+    @property
+    def files(self) -> list[Path]:
+        """The clip and what stands beside it; nothing where none was made."""
+        made = self.result
+        return [Path(name) for name in (made.video, made.sidecar, made.poster, *made.beside)] if made else []
+
 
 class WrongState(Exception):
     """A job cannot go from the state it is in to the one asked for."""
@@ -277,19 +283,20 @@ class JobStore:
             db.execute("DELETE FROM shelf WHERE job = ?", (job_id,))
             self._unwritten.pop(job_id, None)
 
-    def files_in_use(self, *, without: str = "", active: bool = False) -> set[Path]:
-        """Files of the folder that jobs are made from: their pictures, and the clips they continue.
+    def files_in_use(self, *, active: bool = False) -> dict[Path, set[str]]:
+        """Files of the folder that jobs are made from (their pictures, the clips they continue) -> ids of those jobs.
 
-        Args:
-            without: the id of a job that does not count.
-            active: whether only jobs that wait or run count.
+        With `active` only jobs that wait or run count.
         """
         query = (
-            "SELECT DISTINCT tree.value FROM jobs, json_tree(jobs.request) AS tree "
-            "WHERE tree.key = ? AND jobs.id != ? AND (NOT ? OR jobs.state IN ('queued', 'running'))"
+            "SELECT tree.value, jobs.id FROM jobs, json_tree(jobs.request) AS tree "
+            "WHERE tree.key = ? AND (NOT ? OR jobs.state IN ('queued', 'running'))"
         )
+        found: dict[Path, set[str]] = {}
         with self.transaction() as db:
-            return {self._folder / name for (name,) in db.execute(query, (schema.IN_OUTPUTS, without, active))}
+            for name, job_id in db.execute(query, (schema.IN_OUTPUTS, active)):
+                found.setdefault(self._folder / name, set()).add(job_id)
+        return found
 
     def ids(self) -> dict[str, State]:
         """Every job's id and state."""

@@ -37,7 +37,7 @@ class FrontPage:
         if scope["method"] != "GET" or scope["path"] != "/":
             await self.app(scope, receive, send)
             return
-        name = (scope["scheme"], language, *map(headers.get, _NAMING))
+        name = (scope["scheme"], language, self.language.setting, *map(headers.get, _NAMING))  # the page tells both
         kept = not scope["query_string"] and not self.settings.auth
         if not kept or name not in self._kept:
             said: list[Message] = []

@@ -16,7 +16,7 @@ from studio import library, remaking
 from studio.jobs.shelf import Shelf
 from studio.jobs.store import Job
 from studio.measures import clip_seconds, seed
-from studio.page import history_clip, history_finder, history_import, markup
+from studio.page import attending, history_clip, history_finder, history_import, markup
 from studio.page.engine_tabs import Places
 from studio.page.history_clip import OpenClip, Opened, picture_of
 from studio.page.history_edit import Editing
@@ -76,11 +76,12 @@ def render(studio: Studio, places: Places, *, opened: gr.Tab, browser: gr.Browse
     forms = [component for tab in places.drawn.values() for component in tab.form.components]
     results = [component for tab in places.drawn.values() for component in tab.result.components]
     finder, shown = column.finder, column.opened
+    opened.select(book.look_up, asked, column.listing, **HIDDEN)
     gr.on(
-        [opened.select, finder.words.submit, *(box.input for box in (finder.engine, finder.when, finder.show))],
-        book.look_up, asked, column.listing, **HIDDEN,
+        [finder.words.submit, *(box.input for box in (finder.engine, finder.when, finder.show))],
+        book.find, asked, column.listing, **HIDDEN,
     )  # fmt: skip
-    finder.words.change(book.look_up, asked, column.listing, trigger_mode="always_last", **HIDDEN)
+    finder.words.change(book.find, asked, column.listing, trigger_mode="always_last", **HIDDEN)
     column.further.click(book.more, [*asked, column.most], column.listing, **HIDDEN)
     one = [column.chosen, *shown.components]
     column.gallery.select(book.open, [browser, column.listed], one, **HIDDEN)
@@ -95,7 +96,7 @@ def render(studio: Studio, places: Places, *, opened: gr.Tab, browser: gr.Browse
     for button, new_seed in ((shown.use, False), (shown.use_anew, True)):
         button.click(book.clip.use(new_seed=new_seed), clip, [*places.components, *forms], **HIDDEN)
     for button, smaller in ((shown.again, False), (shown.smaller, True)):
-        button.click(book.clip.again(smaller=smaller), clip, shown.status, **HIDDEN)
+        attending.follow(studio, button.click(book.clip.again(smaller=smaller), clip, shown.status, **HIDDEN), browser)
     shown.longer.click(book.clip.go_on, clip, [*places.components, *forms], **HIDDEN)
     shown.anew.click(partial(book.clip.go_on, anew=True), clip, [*places.components, *forms], **HIDDEN)
     for engine, button in shown.takers.items():
@@ -145,7 +146,12 @@ class History:
         self.studio, self.places, self.engine_tabs, self.column = studio, places, places.drawn, column
         self.clip = OpenClip(studio, places, column.opened)
 
-    def look_up(self, browser: Any, *asked: Any, most: int = PAGE) -> Updates:
+    def look_up(self, browser: Any, *asked: Any) -> Updates:
+        """What the visitor asks for, nothing of it open, and what all their clips take of the disk."""
+        usage = library.usage(self.studio, owner=visitor(self.studio, browser)["owner"])
+        return self.find(browser, *asked) | {self.column.usage: markup.lines([Line(history_finder.disk_line(usage))])}
+
+    def find(self, browser: Any, *asked: Any, most: int = PAGE) -> Updates:
         """What the visitor asks for, nothing of it open."""
         column, owner = self.column, visitor(self.studio, browser)["owner"]
         query = (
@@ -156,12 +162,12 @@ class History:
             groups = [there for group in groups if (there := [job for job in group if card_of(job) is not None])]
         title, sentence = history_finder.nothing_found(query)
         nothing = "" if groups else markup.card(Card("empty", title, sentence))
-        usage = library.usage(self.studio, owner=owner)
-        doomed = {"trash": f"Empty the trash ({usage.trashed})", "unsuccessful": "Delete all of these"}.get(
-            query.show, ""
-        )
+        doomed = ""
+        if query.show == "trash":
+            doomed = f"Empty the trash ({library.trashed(self.studio, owner=owner)})"
+        elif query.show == "unsuccessful":
+            doomed = "Delete all of these"
         return {
-            column.usage: markup.lines([Line(history_finder.disk_line(usage))]),
             column.said: "",
             column.undo: gr.update(visible=False),
             column.clear: gr.update(value=doomed, visible=bool(doomed and groups)),
@@ -177,7 +183,7 @@ class History:
 
     def more(self, browser: Any, *asked: Any) -> Updates:
         """The same list, longer. The last value is how much of it is shown."""
-        return self.look_up(browser, *asked[:-1], most=int(asked[-1]) + PAGE)
+        return self.find(browser, *asked[:-1], most=int(asked[-1]) + PAGE)
 
     def open(self, browser: Any, listed: Any, event: gr.SelectData) -> Any:
         """Open a card: its clip, or the first of the clips made together."""

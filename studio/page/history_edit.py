@@ -16,7 +16,7 @@ from engines.errors import StudioError
 from engines.inputs import media_fields
 from studio import editing, remaking
 from studio.measures import seed
-from studio.page import fields, markup, panel
+from studio.page import attending, fields, markup, panel
 from studio.page.markup import Card
 from studio.page.plumbing import HIDDEN, Updates
 from studio.page.uploads import received
@@ -105,9 +105,10 @@ class Editing:
         shown = [*editor.areas.values(), *editor.others]
         editor.choice.input(self.choose, [browser, editor.choice, chosen], shown, **HIDDEN)
         told = [editor.status, editor.again, editor.job, editor.timer]
-        editor.make.click(
+        made = editor.make.click(
             self.make, [browser, chosen, editor.choice, *editor.components], told, preprocess=False, **HIDDEN
         )
+        attending.follow(self.studio, made, browser)
         editor.timer.tick(self.look, [browser, editor.job], told, **HIDDEN)
         # The new clip joins the list; the one that is open stays open.
         editor.again.click(listed, inputs, outputs, **HIDDEN)

@@ -10,7 +10,7 @@ import gradio as gr
 
 from engines.errors import StudioError
 from studio import queue
-from studio.page import editing, queue_rows
+from studio.page import attending, editing, queue_rows
 from studio.page.engine_tabs import Places
 from studio.page.plumbing import HIDDEN, Updates, changed, mapping, page, warn
 from studio.page.visitor import connection, visitor
@@ -48,7 +48,7 @@ class QueuePanel:
         buttons = [one.controls.generate for one in drawn]
         look = [self.panel, self.seen, self.timer, browser, *buttons, *(one.result.timer for one in drawn)]
         gr.on([page().load, self.timer.tick], self.look, shown, look, **HIDDEN)
-        self.panel.click(self.act, shown, look, **HIDDEN)
+        attending.follow(self.studio, self.panel.click(self.act, shown, look, **HIDDEN), browser)
         forms = [component for one in drawn for component in one.form.components]
         self.panel.edit(self.edit, shown, [*look, *places.components, *forms], **HIDDEN)
 

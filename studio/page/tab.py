@@ -8,7 +8,7 @@ from functools import partial
 import gradio as gr
 
 from engines.types import EngineSpec
-from studio.page import controls, preset_row, result, send, start_from, sweep_row, with_and_without
+from studio.page import attending, controls, preset_row, result, send, start_from, sweep_row, with_and_without
 from studio.page.controls import Controls
 from studio.page.form import Form
 from studio.page.plumbing import HIDDEN, first_look
@@ -73,8 +73,8 @@ def _wire_making(events: TabEvents) -> None:
     right.timer.tick(events.tick, shown, right.components, **HIDDEN)
     right.cancel.click(events.cancel, shown, right.components, **HIDDEN)
     right.keep.click(events.keep, shown, right.components, **HIDDEN)
-    right.retry.click(events.retry, shown, right.components, **HIDDEN)
-    right.smaller.click(partial(events.retry, smaller=True), shown, right.components, **HIDDEN)
+    for button, again in ((right.retry, events.retry), (right.smaller, events.retry_smaller)):
+        attending.follow(events.studio, button.click(again, shown, right.components, **HIDDEN), browser)
     right.compare.expand(events.compare, browser, right.compared, **HIDDEN)
     right.strip.select(events.pick, browser, right.components, **HIDDEN)
     right.seed.click(events.use_seed, [browser, right.clip], form.control("seed").components, **HIDDEN)

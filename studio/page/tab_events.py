@@ -96,14 +96,21 @@ class TabEvents:
         """End the jobs shown, and make a clip of what the running one has finished."""
         return self.cancel(browser, seen, keep=True)
 
-    def retry(self, browser: Any, seen: Any, *, smaller: bool = False) -> Any:
-        """Queue once more what ended without a clip, as it was or with less to make."""
-        known = visitor(self.studio, browser)
+    def retry(self, request: gr.Request | None, browser: Any, seen: Any) -> Any:
+        """Queue once more what ended without a clip, as it was."""
+        return self._retry(request, browser, seen)
+
+    def retry_smaller(self, request: gr.Request | None, browser: Any, seen: Any) -> Any:
+        """Queue once more what failed, with less to make."""
+        return self._retry(request, browser, seen, smaller=True)
+
+    def _retry(self, request: gr.Request | None, browser: Any, seen: Any, *, smaller: bool = False) -> Any:
+        known, here = visitor(self.studio, browser), connection(self.studio.settings, request)
         job = panel.view(self.studio, self.spec, self._batch(known), owner=known["owner"]).retry
         if job is not None:
             changes = queue.smaller(self.spec, job) if smaller else {}
             try:
-                queue.retry(self.studio, job.id, changes=changes, owner=known["owner"])
+                queue.retry(self.studio, job.id, changes=changes, owner=known["owner"], connection=here)
             except StudioError as error:
                 warn(str(error))
         return changed(self.updates(known, seen))

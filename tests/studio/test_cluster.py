@@ -15,13 +15,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 
 import pytest
 
 from engines.errors import StudioError
+from engines.events import Cancelled
 from engines.messages import Generate
+from studio import queue
 from studio.cluster.executor import ClusterExecutor
 from studio.cluster.luggage import Luggage, chunks
+from studio.cluster.place import MACHINE_LOST
 from studio.cluster.watch import Watch
 from studio.jobs.store import Job
 from studio.service import Studio, open_studio
@@ -154,6 +158,17 @@ def test_a_node_that_dies_costs_a_retry_and_the_second_one_the_job(
     nodes.do("add third")  # what waits goes on where there is a machine again
     assert wait_for(cluster, after, "done", "failed", timeout_s=90).state == "done"
     until(lambda: [state.title for state in cluster.executor.devices()] == ["CPU of third"], timeout_s=60)
+
+
+def test_a_job_that_is_tried_again_may_lose_as_many_machines_as_a_new_one(idle: Studio, picture: Path) -> None:
+    executor = ClusterExecutor(idle.settings, idle.store, watch=SimpleNamespace())
+    lost = SimpleNamespace(code=MACHINE_LOST)
+    (job,) = idle.submit("phantom-wan", values(picture))
+    idle.store.move(job.id, "running")
+    assert executor._again(job, lost) and not executor._again(job, lost)
+    executor._end(job, Cancelled())
+    queue.retry(idle, job.id)
+    assert executor._again(job, lost)
 
 
 def test_a_job_goes_where_its_model_is(settings: Settings, picture: Path) -> None:

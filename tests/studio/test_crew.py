@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +51,7 @@ class Member:
 @pytest.fixture
 def crew() -> Crew:
     made = Crew("job", [Member(), Member(), Member()], split="guidance", titles=["A", "B", "C"])  # type: ignore[list-item]
+    made.meet()
     made.begin(Generate(job="job", engine="e", request={}))
     return made
 
@@ -68,6 +71,7 @@ def test_everybody_is_told_its_place_and_where_to_meet(crew: Crew) -> None:
 
 def test_one_alone_meets_nobody() -> None:
     alone = Crew("job", [Member()], split=None, titles=["A"])  # type: ignore[list-item]
+    alone.meet()
     alone.begin(Generate(job="job", engine="e", request={}))
     assert alone.leader.told[0].group is None
     assert alone.ended(alone.leader, OURS) is OURS and alone.over
@@ -194,6 +198,22 @@ def test_whoever_dies_ends_the_job_but_not_the_studio(pair: Studio, picture: Pat
     os.kill(members[rank].pid, signal.SIGKILL)
     failed = wait_for(pair, job, "failed", timeout_s=10).failure
     assert failed.kind == "DeviceError" and "ended unexpectedly" in failed.message
+    (after,) = pair.submit("phantom-wan", values(picture, "short"))
+    assert wait_for(pair, after, "done", "failed").state == "done"
+
+
+def test_devices_that_cannot_meet_end_the_job_and_are_free_again(
+    pair: Studio, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(**_: Any) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "mkdtemp", full)
+        (job,) = pair.submit("phantom-wan", values(picture, "short"))
+        failed = wait_for(pair, job, "failed", timeout_s=20).failure
+    assert "cannot work together: no space left on device." in failed.message
+    assert not any(state.busy for state in pair.executor.devices())
     (after,) = pair.submit("phantom-wan", values(picture, "short"))
     assert wait_for(pair, after, "done", "failed").state == "done"
 

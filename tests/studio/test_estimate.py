@@ -86,7 +86,7 @@ def test_what_was_measured_corrects_what_is_reckoned(idle: Studio) -> None:
     studio.store.move(job.id, "running")
     measured = int(1.2 * before.device_bytes)
     names = {"video": "a.mp4", "sidecar": "a.json", "poster": "a.png"}
-    clip = Clip(**names, request=dict(job.request), seconds={}, peak_bytes=measured)
+    clip = Clip(**names, request=dict(job.request), seconds={}, peak_bytes=measured, device=LARGE.title)
     studio.store.move(job.id, "done", result=clip)
     after = told(studio)
     assert after.device_bytes == pytest.approx(measured, rel=0.01) and after.factor == pytest.approx(1.2, rel=0.01)
@@ -100,6 +100,30 @@ def drawn(idle: Studio) -> Iterator[tuple[Studio, controls.Controls]]:
     with gr.Blocks(analytics_enabled=False):
         column = controls.render(studio, SPECS["phantom-wan"])
     yield studio, column
+
+
+def test_what_another_device_measured_corrects_nothing(idle: Studio) -> None:
+    before = told(on(idle, LARGE))
+    asked = estimating.request_of(SPECS["flashi2v"], {"model": "1.3B"}).model_dump(mode="json")
+    for number, device in enumerate(("CPU", "", "Small")):
+        (job,) = idle.store.add([Job(engine="flashi2v", request=asked)])
+        idle.store.move(job.id, "running")
+        made = Clip(
+            video=f"{number}.mp4", sidecar="", poster="", request=asked, seconds={}, peak_bytes=60 * GIB, device=device
+        )
+        idle.store.move(job.id, "done", result=made)
+    assert told(on(idle, LARGE)) == before
+
+
+def test_memory_that_was_allowed_since_decides_how_many_share_a_clip(idle: Studio) -> None:
+    two = [replace(LARGE, name=f"cuda:{index}") for index in range(2)]
+    studio = on(replace(idle, settings=replace(idle.settings, split="auto")), *two)
+    assert "each of" not in told(studio, "phantom-wan", model="14B").device
+    studio.executor.allow({"": 24.0})
+    since = told(studio, "phantom-wan", model="14B")
+    assert "each of 1 more" in since.device
+    after = replace(studio, settings=replace(studio.settings, memory_gb={"": 24.0}))
+    assert told(after, "phantom-wan", model="14B") == since, "as after a restart"
 
 
 def test_the_line_on_the_page_and_its_button(drawn: tuple[Studio, controls.Controls]) -> None:

@@ -18,11 +18,13 @@ import pytest
 from engines import messages, registry
 from engines.events import Failed
 from engines.runtime.settings import RuntimeSettings
+from studio import queue
 from studio.jobs import in_event
 from studio.jobs.in_event import InEventExecutor
 from studio.jobs.local import LocalExecutor
 from studio.jobs.store import Job
 from studio.jobs.worker_process import environment
+from studio.page import attending, ui
 from studio.page.api import Calls
 from studio.service import Studio, open_studio
 from studio.settings import Settings, from_environment
@@ -274,6 +276,35 @@ def test_inside_an_event_a_job_can_be_kept_too(
     with av.open(done.result.video) as container:
         assert sum(1 for _ in container.decode(video=0)) == 8
     assert not list(settings.outputs.glob(".*.keep"))
+    studio.store.close()
+
+
+def test_inside_an_event_what_another_event_makes_is_left_to_it(settings: Settings, specs: dict, picture: Path) -> None:
+    studio = open_studio(settings, InEventExecutor)
+    first, second = studio.submit("phantom-wan", values(picture), variations=2)
+    with closing(studio.executor.attend([first, second])) as attended:
+        next(attended)  # the first one runs
+        (third,) = studio.submit("phantom-wan", values(picture))
+        assert list(attending.make(studio, {}))
+        states = {job.id: studio.store.get(job.id).state for job in (first, second, third)}
+        assert states == {first.id: "running", second.id: "queued", third.id: "done"}
+    assert {studio.store.get(job.id).state for job in (first, second)} == {"cancelled"}
+    queue.retry(studio, first.id)
+    assert list(attending.make(studio, {})) and studio.store.get(first.id).state == "done"
+    assert studio.store.get(second.id).state == "cancelled"
+    studio.store.close()
+
+
+@pytest.mark.usefixtures("collected")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_inside_an_event_every_button_that_queues_a_clip_makes_it(settings: Settings, specs: dict) -> None:
+    studio = open_studio(replace(settings, in_event=True), InEventExecutor)
+    functions = ui.build(studio).fns.values()
+    followed = {one.trigger_after for one in functions if getattr(one.fn, "func", None) is attending.make}
+    names = {getattr(one.fn, "__qualname__", "").partition(".<")[0] for one in functions if one._id in followed}
+    assert names == {
+        "TabEvents.retry", "TabEvents.retry_smaller", "QueuePanel.act", "OpenClip.again", "Editing.make",
+    }  # fmt: skip
     studio.store.close()
 
 

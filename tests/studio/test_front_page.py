@@ -7,6 +7,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from studio.language import Language
 from studio.page.front_page import MOST_NAMES, FrontPage
 from studio.settings import Settings
 from tests.studio.awaited import awaited
@@ -73,6 +74,14 @@ def test_it_is_built_once_for_each_name() -> None:
     ]  # fmt: skip
     answers(page, *({"headers": {"host": f"c{number}"}} for number in range(3 * MOST_NAMES)))
     assert len(page._kept) == MOST_NAMES
+
+
+def test_it_is_built_anew_when_the_studio_is_set_to_the_language_it_had_anyway() -> None:
+    language = Language("auto")
+    page, english = FrontPage(Counted(), Settings(), language), {"headers": {"accept-language": "en"}}
+    assert answers(page, {**english}, {**english}) == [(200, b"whole 1")] * 2
+    language.setting = "en"  # which the page tells too
+    assert answers(page, {**english}) == [(200, b"whole 2")]
 
 
 def test_all_else_is_asked_for_every_time(tmp_path: Path) -> None:

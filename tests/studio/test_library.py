@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engines.errors import StudioError
 from engines.events import Clip, Failed
-from studio import library
+from studio import library, serving
+from studio.jobs.local import LocalExecutor
 from studio.jobs.shelf import Mark, Query, Shelf
 from studio.jobs.store import Job, JobStore
-from studio.service import Studio
-from studio.settings import PICTURES
+from studio.service import Studio, open_studio
+from studio.settings import PICTURES, Settings
+from tests.studio.server import Server
+from tests.studio.test_executor import until
 
 DAY = 86_400
 
@@ -159,17 +164,78 @@ def test_the_disk_meter_counts_each_file_once(idle: Studio) -> None:
     assert library.usage(idle, owner="").clips == 500 + 1000
 
 
-def test_what_lies_in_the_trash_for_long_goes_at_a_start(idle: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_lies_in_the_trash_for_long_goes(idle: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     star, fox = add(idle, "a star"), add(idle, "a fox")
     library.trash(idle, [star.id], owner="")
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + (library.TRASH_DAYS - 1) * DAY)
     library.trash(idle, [fox.id], owner="")
-    library.tidy(idle)
+    serving.sweep(idle)
     assert idle.store.get(star.id) is not None
     monkeypatch.setattr(time, "time", lambda: now + (library.TRASH_DAYS + 1) * DAY)
-    library.tidy(idle)
+    serving.sweep(idle)
     assert idle.store.get(star.id) is None and idle.store.get(fox.id) is not None
+
+
+def test_a_studio_that_runs_empties_its_trash_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(outputs=tmp_path / "outputs", devices=("cpu",))
+    studio = open_studio(settings, LocalExecutor)
+    star, fox = add(studio, "a star"), add(studio, "a fox")
+    now = time.time()
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: now - (library.TRASH_DAYS + 1) * DAY)
+        library.trash(studio, [star.id], owner="")
+    library.trash(studio, [fox.id], owner="")
+    studio.store.close()
+    with Server(settings.outputs):
+        until(lambda: not Path(star.result.video).exists(), timeout_s=30)
+    assert Path(fox.result.video).is_file()
+    again = JobStore(settings.database)
+    assert again.get(star.id) is None and again.get(fox.id) is not None
+    again.close()
+
+
+def test_what_several_were_made_from_goes_with_the_last_of_them(idle: Studio) -> None:
+    picture = idle.settings.pictures / "p.png"
+    picture.parent.mkdir(exist_ok=True)
+    picture.write_bytes(b"x")
+    made = [add(idle, f"{number}", references=[{"path": str(picture)}]) for number in range(4)]
+    idle.delete_all(made[:3])
+    assert picture.is_file() and [job.id for job in idle.store.finished()] == [made[3].id]
+    idle.delete_all([*made, made[3]])
+    assert not picture.exists() and idle.store.ids() == {}
+
+
+def test_a_clip_that_another_is_made_of_stays_until_that_is_over(idle: Studio) -> None:
+    star, fox = add(idle, "a star"), add(idle, "a fox")
+    (edit,) = idle.store.add([Job(engine="edit-reverse", request={"clip": {"path": star.result.video}})])
+    library.trash(idle, [star.id, fox.id], owner="")
+    with pytest.raises(StudioError, match="waits or is made needs"):
+        library.empty_trash(idle, owner="")
+    assert idle.store.get(star.id) is not None and Path(star.result.video).is_file()
+    assert idle.store.get(fox.id) is None and not Path(fox.result.video).exists(), "the others are gone"
+    assert idle.forget_old(now=time.time() + 10 * DAY) == 0
+    idle.cancel(edit.id)
+    assert library.empty_trash(idle, owner="") == 1
+    assert not list(idle.settings.outputs.glob(f"{star.id}*"))
+
+
+def test_a_file_that_cannot_be_removed_keeps_its_clip_alone(idle: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    star, fox = add(idle, "a star"), add(idle, "a fox")
+    library.trash(idle, [star.id, fox.id], owner="")
+    remove = Path.unlink
+
+    def refused(path: Path, missing_ok: bool = False) -> None:
+        if path == Path(star.result.video):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        remove(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refused)
+        with pytest.raises(StudioError, match=r"cannot be removed: permission denied\."):
+            library.empty_trash(idle, owner="")
+    assert [*idle.store.ids()] == [star.id]
+    assert library.empty_trash(idle, owner="") == 1 and idle.store.ids() == {}
 
 
 def test_a_clip_knows_its_parents_and_its_children(idle: Studio) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engines.errors import MediaError
+from engines.errors import MediaError, StudioError
 from studio import continuing, library
 from studio.jobs import outputs
 from studio.jobs.local import LocalExecutor
@@ -137,11 +137,12 @@ def test_a_clip_that_a_waiting_job_goes_on_from_is_kept_for_it(plain: Studio, pi
         [Job(engine="gone", request={}, state="running"), Job(engine="gone", request={"continues": str(latents)})]
     )
     plain.store.move(made.id, "done", result=clip)
-    plain.delete(made.id)
-    assert latents.exists() and not Path(clip.video).exists()
+    with pytest.raises(StudioError, match="waits or is made needs"):
+        plain.delete(made.id)
+    assert latents.exists() and Path(clip.video).exists()
     plain.cancel(waiting.id)
-    outputs.clean(plain.settings.outputs, plain.store)
-    assert not latents.exists()
+    plain.delete(made.id)
+    assert not latents.exists() and not Path(clip.video).exists()
 
 
 def test_what_a_kill_left_behind_is_removed_at_the_start_and_nothing_else(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,6 +95,16 @@ def test_programs_are_told_apart_by_connection(public: Studio, idle: Studio, pic
     assert calls.job(mine.id)["state"] == "queued"
     with pytest.raises(gr.Error, match="no job with this id"):
         calls.job(public.store.active(owner="browser")[0].id)
+
+
+def test_many_calls_at_once_queue_no_more_than_one_after_the_other(public: Studio, picture: Path) -> None:
+    def one(number: int) -> None:
+        with suppress(StudioError):
+            public.submit("phantom-wan", wanted(picture), owner="mine", connection="192.0.2.1")
+
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(one, range(32)))
+    assert len(public.store.active(owner="mine")) == MOST_OF_VISITOR
 
 
 def test_where_a_visitor_comes_from_cannot_be_invented(public: Studio) -> None:

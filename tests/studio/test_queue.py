@@ -12,6 +12,7 @@ from engines.events import Failed
 from engines.registry import SPECS
 from studio import queue
 from studio.jobs.local import LocalExecutor
+from studio.jobs.shelf import Shelf
 from studio.jobs.store import Job
 from studio.service import Studio, open_studio
 from studio.settings import Settings
@@ -36,6 +37,14 @@ def test_what_waits_is_changed_in_its_place(idle: Studio, picture: Path) -> None
     assert changed.request["seed"] >= 0, "a drawn seed is drawn now"
     other = queue.edit(idle, jobs[1].id, "pyramid-flow", {"prompt": "a circle grows", "model": "starter"})
     assert (other.engine, other.id) == ("pyramid-flow", jobs[1].id)
+
+
+def test_a_changed_clip_has_the_parents_of_what_it_is_now(idle: Studio, picture: Path) -> None:
+    shelf = Shelf(idle.store)
+    (job,) = idle.submit("phantom-wan", values(picture))
+    shelf.born([job.id], ["another"])
+    queue.edit(idle, job.id, "phantom-wan", values(picture, "of its own"))
+    assert shelf.mark(job.id).parents == () and shelf.children("another") == []
 
 
 def test_what_is_wrong_with_a_change_leaves_the_clip_as_it_was(idle: Studio, picture: Path) -> None:

@@ -185,7 +185,7 @@ def test_what_was_not_made_hides_no_clip_and_can_be_tried_again(idle: Studio, pi
     browser = {"phantom-wan": job.batch}
     shown = tab.events.load(browser)
     assert shown[column.retry]["visible"] and shown[column.smaller]["value"] == "Try 64 × 64"
-    tab.events.retry(browser, {}, smaller=True)
+    tab.events.retry_smaller(None, browser, {})
     again = idle.store.get(job.id)
     assert (again.state, again.request["width"], again.request["height"]) == ("queued", 64, 64)
     assert tab.events.load(browser)[column.retry]["visible"] is False
