@@ -70,9 +70,20 @@ def _put(network: torch.nn.Module, change: Change, strength: Strength) -> Callab
     path, _, name = change.parameter.rpartition(".")
     owner = network.get_submodule(path)
     if is_layers(network, change.parameter):
-        return owner.register_forward_hook(_Added(change, name, strength)).remove
+        return _put_inside(owner, _Added(change, name, strength))
     parametrize.register_parametrization(owner, name, _Sum(change, strength))
     return lambda: _take_off(owner, name)
+
+
+def _put_inside(layer: Any, added: _Added) -> Callable[[], Any]:
+    """Make it part of what the layer computes, not something around it: a step cache keeps what the layer computes."""
+    before, plain = vars(layer).get("forward"), layer.forward
+
+    def forward(*args: Any) -> torch.Tensor:
+        return added(layer, args, plain(*args))
+
+    layer.forward = forward
+    return (lambda: delattr(layer, "forward")) if before is None else (lambda: setattr(layer, "forward", before))
 
 
 def is_layers(network: torch.nn.Module, parameter: str) -> bool:
@@ -94,16 +105,17 @@ class _Added:
         self._change, self._name, self._strength = change, name, strength
         self._held: tuple[torch.Tensor, ...] = ()
 
-    def __call__(self, layer: Any, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor | None:
+    def __call__(self, layer: Any, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
         strength = self._strength.now
         if not strength:
-            return None
+            return output
         (inputs, *_), scale = args, strength * self._change.scale
         first, *second = self._as_in(inputs)
         if self._name == "bias":
             return output + scale * first.view(-1, *([1] * (output.dim() - 2) if _is_convolution(layer) else []))
         if _is_convolution(layer):
-            return output + scale * layer._conv_forward(inputs, first, None)
+            own = inputs[:, : first.shape[1] * layer.groups]  # behind them FlashI2V has the picture's features
+            return output + scale * layer._conv_forward(own, first, None)
         made = torch.nn.functional.linear(inputs, first) * scale
         return output + (torch.nn.functional.linear(made, second[0]) if second else made)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 import torch
@@ -44,8 +45,7 @@ def stream(module: torch.nn.Module, blocks: Sequence[str], dtypes: Dtypes) -> to
     for path in blocks:
         for index, block in enumerate(module.get_submodule(path).children()):
             turn = _Turn(block, lambda name, place=f"{path}.{index}": dtypes(f"{place}.{name}"))
-            block.register_forward_pre_hook(turn.begin)
-            block.register_forward_hook(turn.end, always_call=True)
+            block.forward = turn.around(block.forward)  # inside of a step cache: what is left out is not read
     return module
 
 
@@ -59,14 +59,27 @@ class _Turn:
             for name, parameter in block.named_parameters()
         ]
 
-    def begin(self, *_: Any) -> None:
+    def around(self, forward: Callable[..., Any]) -> Callable[..., Any]:
+        """A block's forward in its turn."""
+
+        @wraps(forward)
+        def in_turn(*args: Any, **kwargs: Any) -> Any:
+            self.begin()
+            try:
+                return forward(*args, **kwargs)
+            finally:
+                self.end()
+
+        return in_turn
+
+    def begin(self) -> None:
         """Reads and converts; the pages that were read go back at once."""
         for parameter, stored, dtype in self._weights:
             if stored.dtype != dtype:
                 parameter.data = stored.to(dtype)
                 release_pages(stored)
 
-    def end(self, *_: Any) -> None:
+    def end(self) -> None:
         """Lets go of everything: the parameters are views of the file again."""
         for parameter, stored, _dtype in self._weights:
             parameter.data = stored

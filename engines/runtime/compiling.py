@@ -102,9 +102,16 @@ def hindrance(network: Any) -> str:
             registry = getattr(module, "_diffusers_hook", None)
             if registry is not None and registry.hooks:
                 return "its blocks take turns, or a step cache is on them"
-            if module._forward_hooks or module._forward_pre_hooks or "parametrizations" in module._modules:
-                return "adapters are on them, or they lie on several devices"
+            hooked = module._forward_hooks or module._forward_pre_hooks or _is_wrapped(module)
+            if hooked or "parametrizations" in module._modules:
+                return "its blocks take turns, adapters are on them, or they lie on several devices"
     return ""
+
+
+def _is_wrapped(module: Any) -> bool:
+    """Whether a module computes more than its class says; a bound method is what diffusers' hooks leave behind."""
+    own = vars(module).get("forward")
+    return own is not None and getattr(own, "__func__", None) is not type(module).forward
 
 
 @contextmanager

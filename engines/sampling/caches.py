@@ -139,9 +139,12 @@ class Magnitude(_Hooked):
     @contextmanager
     def on(self, network: Any) -> Iterator[None]:
         from diffusers.hooks._helpers import TransformerBlockRegistry
+        from torch.nn.utils.parametrize import type_before_parametrizations
 
         try:
-            TransformerBlockRegistry.get(type(network.blocks[0]))
+            for block in network.blocks:  # an adapter on a block's own parameter gives it a class of its own, too
+                known = TransformerBlockRegistry.get(type_before_parametrizations(block))
+                TransformerBlockRegistry.register(type(block), known)
         except ValueError as error:  # sharing weights gives blocks a class of their own
             raise StudioError(
                 "The step cache calibrated does not go with weights that lie on several devices.",

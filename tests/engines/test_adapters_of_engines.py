@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from engines.errors import IncompatibleCheckpoint, InvalidRequest
 from engines.inputs import AdaptableRequest, media_fields
 from engines.media import metadata
 from engines.registry import SPECS
-from tests.engines.test_contract import Bench
+from engines.sampling import calibration
+from engines.sampling.caches import FIELD
+from tests.engines.test_contract import Bench, session
 from tests.engines.tiny_models import TINY
 
 
@@ -73,6 +76,35 @@ def test_an_adapter_changes_the_clip_by_each_of_its_parts_and_leaves_nothing(
     halves = made({"end": 0.5}, {"begin": 0.5})
     assert np.abs(halves.astype(int) - clips[1]).max() <= 1, "over both halves it counts in all steps"
     assert len(bench.session.cache.state()) == built, "the network was not loaded again"
+
+
+def test_one_of_every_weight_is_as_those_weights_whatever_the_step_cache(
+    bench: Bench, first: np.ndarray, tmp_path: Path
+) -> None:
+    """Inside the blocks and outside of them: embeddings, modulations, the head that step caches keep outputs of."""
+    (path,), draw = bench.files["transformer"][:1], torch.Generator().manual_seed(3)
+    weights, changes = load_file(path), {}
+    names = {".weight": ".diff", ".bias": ".diff_b"}
+    for key, value in weights.items():
+        layer, kind, _ = next((key.rpartition(end) for end in names if key.endswith(end)), (key, "", ""))
+        changes[layer + names.get(kind, ".diff")] = 0.05 * torch.randn(value.shape, generator=draw)
+    save_file(changes, tmp_path / "all.safetensors")
+    changed = Bench(bench.tiny, tmp_path)
+    with safe_open(path, "pt") as file:
+        facts = file.metadata()
+    new = {key: value.float() + change for (key, value), change in zip(weights.items(), changes.values(), strict=True)}
+    save_file(new, changed.files["transformer"][0], metadata=facts)
+    caches = get_args(bench.spec.request_type.model_fields[FIELD].annotation)
+    for each in (bench, changed):
+        if "calibrated" in caches:
+            calibration.write(each.files["transformer"], [1.0] * 8)
+    changed.session = session(changed.tiny, changed.files)
+    steps = {name: 8 for name in bench.spec.request_type.model_fields if name in ("steps", "later_steps")}
+    for cache in caches:
+        with_adapter = bench.clip(adapters=[{"path": tmp_path / "all.safetensors"}], step_cache=cache, **steps)
+        assert np.abs(with_adapter.astype(int) - changed.clip(step_cache=cache, **steps)).max() <= 2, cache
+        assert np.abs(with_adapter.astype(int) - bench.clip(step_cache=cache, **steps)).mean() > 1, "it does something"
+    assert np.array_equal(first, bench.clip())
 
 
 def test_the_clip_says_which_adapters_changed_it(bench: Bench, style: Path, tmp_path: Path) -> None:

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from engines.adapters.applying import applied
+from engines.adapters.matching import Change, FittedAdapter
+from engines.inputs import Adapter
 from engines.media import metadata
 from engines.registry import implementation
 from engines.runtime import compiling
@@ -25,6 +28,7 @@ from engines.runtime.compiling import (
 )
 from engines.runtime.second_try import second_try
 from engines.runtime.session import Session
+from engines.sampling.caches import CACHES
 from engines.types import Frames
 from tests.engines import tiny_wan
 from tests.engines.test_contract import Bench
@@ -109,6 +113,13 @@ def test_what_keeps_blocks_from_being_compiled_is_seen() -> None:
     assert "adapters" in hindrance(network)
     handle.remove()
     assert hindrance(network) == ""
+    adapter = Change("blocks.0.attn1.to_q.weight", 1.0, whole=torch.zeros_like(network.blocks[0].attn1.to_q.weight))
+    with applied([FittedAdapter(Adapter(path=Path("a")), (adapter,))], network):
+        assert "adapters" in hindrance(network)
+    assert hindrance(network) == ""
+    with CACHES["half"].on(network):
+        assert "step cache" in hindrance(network)
+    assert hindrance(network) == "", "of what the cache leaves behind nothing is in the way"
     assert hindrance(torch.nn.Linear(2, 2)) == "its blocks are of several kinds"
 
 

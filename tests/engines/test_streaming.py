@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from diffusers import WanTransformer3DModel
 
 from engines.errors import OutOfMemory
-from engines.loading import networks, reading
+from engines.loading import networks, reading, streaming
 from engines.loading.networks import Network, find_network
 from engines.loading.streaming import block_of
 from engines.memory import precision
@@ -21,6 +22,9 @@ from engines.memory.precision import BFLOAT16, FLOAT32, PRECISIONS
 from engines.memory.residency import ComponentCache
 from engines.pyramid_flow import keys
 from engines.pyramid_flow.packing import Text
+from engines.sampling.caches import CACHES
+from engines.sampling.denoise import SamplingStep
+from engines.sampling.guidance import NetworkCall
 from engines.wan import transformer
 from engines.wan.encoder_keys import TEXT_ENCODER
 from engines.wan.text import encode_tokens
@@ -87,6 +91,28 @@ def test_blocks_from_the_file_give_the_same(of: Any, kind: precision.Precision, 
     assert {p.dtype for n, p in module.named_parameters() if block_of(n, network.architecture.blocks)} == {
         torch.bfloat16
     }
+
+
+@torch.no_grad()
+def test_a_block_that_a_step_cache_leaves_out_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, _ = wan(tmp_path)
+    module, read, begin = network.component(FLOAT32).streamed.build(), Counter(), streaming._Turn.begin
+
+    def counted(turn: Any) -> None:
+        read[step.index] += 1
+        begin(turn)
+
+    monkeypatch.setattr(streaming._Turn, "begin", counted)
+    text, config = torch.randn(1, 8, network.config["text_dim"]), network.config
+    for name in ("none", "half"):
+        read.clear()
+        with CACHES[name].on(module):
+            for index in range(9):
+                step = SamplingStep(index, 9, 1 - index / 9)
+                latents = torch.randn(1, config["in_channels"], 2, 4, 4)
+                transformer.predict(module, latents, torch.tensor([500.0]), text, call=NetworkCall(("cond",), step))
+        left_out = {index for index in range(9) if not read[index]}
+        assert left_out == (set() if name == "none" else {5, 7}), name
 
 
 @torch.no_grad()
