@@ -18,7 +18,7 @@ from engines.bindweave.keys import BINDWEAVE
 from engines.bindweave.reading import reference_patches
 from engines.inputs import Adapter
 from engines.loading.networks import Fit, Network, Networks, networks
-from engines.loading.tokenizers import load_tokenizer, tokenizer_file
+from engines.loading.tokenizers import load_tokenizer, stamp, tokenizer_file
 from engines.memory import activations
 from engines.memory.fitting import Use
 from engines.memory.remembered import content_key
@@ -131,7 +131,7 @@ class BindWeaveModel:
         """
         seen = [part for picture in pictures for part in (picture.size, picture.tobytes())]
         component, _ = self._reader(context, tokens=0)
-        key = content_key("read", component.key, str(self.mllm_tokenizer), text.encode(), *seen)
+        key = content_key("read", component.key, stamp(self.mllm_tokenizer), text.encode(), *seen)
 
         def read_on() -> torch.Tensor:
             features, grids = context.remember(

@@ -32,13 +32,26 @@ def tokenizer_file(context: Context, role: str = "tokenizer") -> Path:
     return path
 
 
-@lru_cache(maxsize=4)
+def stamp(path: Path) -> tuple[str, int, int]:
+    """Names the present content of a tokenizer's file: what is remembered of a text holds for it alone."""
+    try:
+        status = path.stat()
+    except OSError:  # who reads it says so
+        return str(path), 0, 0
+    return str(path), status.st_mtime_ns, status.st_size
+
+
 def load_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer of a tokenizer.json file, without padding or truncation of its own.
+    """The tokenizer of a tokenizer.json file, without padding or truncation of its own; read once while it stays.
 
     Raises:
         IncompatibleCheckpoint: it is no tokenizer, or one that makes texts endless.
     """
+    return _load(path, stamp(path))
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path, _stamp: Any) -> Tokenizer:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError("larger than any vocabulary")

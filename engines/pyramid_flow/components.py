@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from engines.inputs import Adapter
 from engines.loading.key_rules import Architecture
 from engines.loading.networks import Fit, Network, networks
 from engines.loading.reading import open_checkpoint
-from engines.loading.tokenizers import TextLen, load_tokenizer, tokenizer_file
+from engines.loading.tokenizers import TextLen, load_tokenizer, stamp, tokenizer_file
 from engines.memory import activations
 from engines.memory.fitting import Planned, Use, planned_or_refused
 from engines.memory.remembered import content_key
@@ -39,6 +39,9 @@ from engines.sampling import caches
 from engines.types import Context, Size
 from engines.wan.encoder_keys import TEXT_ENCODER
 from engines.wan.latents import preview_factors
+
+if TYPE_CHECKING:
+    from engines.pyramid_flow.spec import PyramidFlowRequest
 
 PROMPT_SUFFIX = ", hyper quality, Ultra HD, 8K"
 PromptSuffix = Annotated[str, Field(max_length=1000)]
@@ -138,7 +141,9 @@ class PyramidModel:
         ids, covered = tokenise(load_tokenizer(self.tokenizer), text + suffix, length=self.text_len)
         encoder, encoder_bytes = self._text_encoder(context)
         clips = [clip.planned(context, partial(_pooling_bytes, clip.config)) for clip in self.clips]
-        key = content_key("pyramid text", encoder.key, *(clip.key for clip, _ in clips), ids[-1:], text + suffix)
+        files = [stamp(path) for path in (self.tokenizer, *self.clip_tokenizer)]
+        networks = [encoder.key, *(clip.key for clip, _ in clips)]
+        key = content_key("pyramid text", *networks, *files, ids[-1:], text + suffix)
 
         def read() -> Text:
             with context.use(encoder, working_bytes=encoder_bytes) as network:
@@ -178,10 +183,10 @@ class PyramidModel:
 
         return planned_or_refused(context, planned, Size(width, height), doing="Decoding")
 
-    def denoiser(self, context: Context, width: int, height: int) -> Planned:
-        """The transformer for units of this size, beside what the autoencoder remembers from unit to unit."""
-        told = {"wide": width, "high": height, "device": context.device.type}
-        return self.transformer.plan(context, phases.making(self.transformer.config, self.vae.config, **told))
+    def denoiser(self, context: Context, request: PyramidFlowRequest) -> Planned:
+        """The transformer for the units of a clip, beside what the autoencoder remembers from unit to unit."""
+        told = {"text_len": self.text_len, "device": context.device.type}
+        return self.transformer.plan(context, phases.making(self.transformer.config, self.vae.config, request, **told))
 
     def _text_encoder(self, context: Context) -> Use:
         def working(itemsize: int) -> int:

@@ -7,6 +7,7 @@ Source: Pyramid-Flow pyramid_dit/pyramid_dit_for_video_gen_pipeline.py (generate
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ from engines.media.files import shown_name
 from engines.media.framing import cut_out
 from engines.media.pictures import open_picture
 from engines.prompting.tokens import cut_notes
-from engines.pyramid_flow import storyboard
+from engines.pyramid_flow import phases, storyboard
 from engines.pyramid_flow.coding import StreamingDecoder, to_levels
 from engines.pyramid_flow.components import PyramidModel
 from engines.pyramid_flow.generation import Unit, call_count, make_unit, past_of
@@ -66,7 +67,7 @@ class PyramidFlow:
         units = storyboard.units_of(request.frames)
         grain = space(model.vae.config)
         size = (request.height // grain, request.width // grain)
-        making = model.denoiser(context, request.width, request.height)
+        making = model.denoiser(context, request)
         parked = making.manner == IN_RAM
         decoding = model.decoder(context, request.width, request.height, parked=parked)  # refused now, or not at all
         parked = decoding.manner == IN_RAM
@@ -97,6 +98,7 @@ class PyramidFlow:
         yield Stage(name="Making the video")
         decoder, scheduler = StreamingDecoder(parked=parked), PyramidScheduler()
         first, later = (request.steps,) * scheduler.stages, (request.later_steps,) * scheduler.stages
+        first_scale, later_scale = phases.scales(request)
         shape = (1, model.vae.config["decoder_in_channels"], 1, *size)
         begin = 0 if finished is None else finished.shape[2]
         if finished is not None:
@@ -108,7 +110,7 @@ class PyramidFlow:
                 start=draw(shape),
                 block_noise=draw,
                 texts={name: rows[number] for name, rows in texts.items()},
-                scale=request.video_guidance if number else request.guidance,
+                scale=later_scale if number else first_scale,
                 steps=later if number else first,
                 step_cache=request.step_cache,
             )
@@ -145,16 +147,18 @@ class PyramidFlow:
         self, model: PyramidModel, request: PyramidFlowRequest, context: Context, units: int
     ) -> tuple[dict[str, list[Text]], dict[str, str]]:
         """The passes' texts for every unit, and what had to be cut from each text; equal prompts are read once."""
-        prompts = [request.prompt] * units
+        prompts, named = [request.prompt] * units, {"prompt": request.prompt}
         if request.storyboard.strip():
-            scenes = storyboard.unit_prompts(storyboard.parse(request.storyboard), units=units, fps=request.fps)
+            scenes = storyboard.parse(request.storyboard)
             common = f"{request.prompt.strip()}, " if request.prompt.strip() else ""
-            prompts = [common + scene for scene in scenes]
+            prompts = [common + scene for scene in storyboard.unit_prompts(scenes, units=units, fps=request.fps)]
+            in_time = sorted(scenes, key=lambda scene: scene.start)
+            names = (f"prompt of scene {number}" if len(scenes) > 1 else "prompt" for number in itertools.count(1))
+            named = {name: common + scene.prompt for name, scene in zip(names, in_time, strict=False)}
         read = {text: model.prompt(context, text, suffix=model.suffix) for text in dict.fromkeys(prompts)}
         unconditional = model.prompt(context, request.negative_prompt)
-        names = [f"prompt of scene {number}" for number in range(1, len(read) + 1)] if len(read) > 1 else ["prompt"]
-        told = [*zip(names, read.values(), strict=True), ("negative prompt", unconditional)]
-        cut = {name: text.cut for name, text in told}
+        cut = {name: read[text].cut for name, text in named.items() if text in read}
+        cut["negative prompt"] = unconditional.cut
         return {"cond": [read[text].text for text in prompts], "uncond": [unconditional.text] * units}, cut
 
 

@@ -18,14 +18,12 @@ from engines.pyramid_flow.history import history, pyramid
 from engines.pyramid_flow.noise import block_noise, coarsest, next_stage
 from engines.pyramid_flow.packing import PATCH, Text, join
 from engines.pyramid_flow.scheduler import PyramidScheduler
+from engines.pyramid_flow.sizes import BATCHED_TOKENS
 from engines.sampling import caches, guidance
 from engines.sampling.denoise import SamplingStep
 from engines.sampling.extrapolated import Extrapolated
 from engines.sampling.finite import finite
 from engines.sampling.guidance import NetworkCall
-
-# Below this many tokens a pass leaves the device half idle, and both guidance passes are faster as one batch.
-BATCHED_TOKENS = 4_096
 
 
 @dataclass(frozen=True)

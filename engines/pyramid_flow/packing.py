@@ -51,6 +51,11 @@ class Text:
     def __len__(self) -> int:
         return self.states.shape[0]
 
+    @property
+    def nbytes(self) -> int:
+        """What it takes of memory, without what was made for it."""
+        return self.states.nbytes + self.mask.nbytes + self.pooled.nbytes
+
     def on(self, device: torch.device, dtype: torch.dtype) -> Text:
         """The same on a device, in a precision. Not called `to`: offloading hooks call that of every argument."""
         return Text(self.states.to(device, dtype), self.mask.to(device), self.pooled.to(device, dtype))

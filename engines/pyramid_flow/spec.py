@@ -18,10 +18,10 @@ from engines.loading.integrity import FACTS_KEY
 from engines.loading.store import ASSETS
 from engines.parameters import guidance_scale, presets, step_count
 from engines.pyramid_flow import storyboard
-from engines.pyramid_flow.phases import phases
+from engines.pyramid_flow.phases import passes, phases
 from engines.pyramid_flow.sizes import PATCH, space
 from engines.request import MAX_PROMPT_CHARACTERS, parameter
-from engines.sampling import caches, guidance
+from engines.sampling import caches
 from engines.training.words import SENTENCE as STARTER_WORDS
 from engines.types import EngineSpec, Geometry, ModelSpec, Size, Weights
 from engines.validation import prompt_problems
@@ -374,9 +374,7 @@ PYRAMID_FLOW = EngineSpec(
     prompt_words=80,
     check=check,
     phases=phases,
-    passes=lambda request: max(
-        len(guidance.needed(guidance.off_at_zero(scale))) for scale in (request.guidance, request.video_guidance)
-    ),
+    passes=passes,
     keeps_parts=True,
     readings={"storyboard": storyboard.reading},
     cuts={"storyboard": storyboard.cuts},

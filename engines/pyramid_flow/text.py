@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
+from engines.loading.tokenizers import stamp
 from engines.pyramid_flow.packing import Text
 from engines.pyramid_flow.sizes import CLIP_LEN as CLIP_LEN
 from engines.pyramid_flow.sizes import TEXT_LEN as TEXT_LEN
@@ -34,9 +35,13 @@ def encode_pooled(encoder: Any, ids: torch.Tensor) -> torch.Tensor:
     return finite(pooled, role="clip", when="from a prompt")
 
 
-@lru_cache(maxsize=4)
 def load_clip_tokenizer(paths: tuple[Path, ...]) -> Tokenizer:
-    """CLIP's tokenizer from vocab.json and merges.txt."""
+    """CLIP's tokenizer from vocab.json and merges.txt; read once while they stay."""
+    return _load_clip(paths, tuple(map(stamp, paths)))
+
+
+@lru_cache(maxsize=4)
+def _load_clip(paths: tuple[Path, ...], _stamps: Any) -> Tokenizer:
     from transformers import CLIPTokenizer
 
     files = {path.name: str(path) for path in paths}

@@ -16,7 +16,7 @@ import torch
 from engines.inputs import Adapter
 from engines.loading.key_rules import Architecture
 from engines.loading.networks import Fit, Network, networks
-from engines.loading.tokenizers import TextLen, load_tokenizer, tokenizer_file
+from engines.loading.tokenizers import TextLen, load_tokenizer, stamp, tokenizer_file
 from engines.memory import activations
 from engines.memory.fitting import Planned, Use, Working, planned_or_refused
 from engines.memory.remembered import content_key
@@ -117,7 +117,8 @@ class WanModel:
             with context.use(component, working_bytes=room) as encoder:
                 return encode_text(encoder, tokenizer, text, text_len=self.text_len)
 
-        return context.remember(content_key("text", component.key, self.text_len, text.encode()), read)
+        key = content_key("text", component.key, stamp(self.tokenizer), self.text_len, text.encode())
+        return context.remember(key, read)
 
     def picture_latents(self, context: Context, pictures: Sequence[np.ndarray]) -> torch.Tensor:
         """Pictures uint8 [H,W,3] of one size -> normalised latents [C,R,h,w], each encoded alone and remembered."""

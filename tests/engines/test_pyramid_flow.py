@@ -23,7 +23,7 @@ from engines.pyramid_flow.components import FAMILIES, PyramidModel
 from engines.pyramid_flow.engine import PyramidFlow
 from engines.pyramid_flow.noise import block_noise, unit_draws
 from engines.pyramid_flow.packing import Text, join
-from engines.pyramid_flow.spec import PUBLISHED, PyramidFlowRequest, read_facts
+from engines.pyramid_flow.spec import PUBLISHED, PYRAMID_FLOW, PyramidFlowRequest, read_facts
 from engines.pyramid_flow.vae import CausalConv3d
 from engines.runtime import runner
 from engines.types import Frames, LatentStep
@@ -193,6 +193,14 @@ def test_a_long_prompt_says_what_is_cut(context: PyramidContext) -> None:
     assert "first 12 tokens" in note.message and '"circle falls left"' in note.message
 
 
+def test_what_is_cut_is_told_by_the_number_of_its_scene(context: PyramidContext) -> None:
+    long = "a red star moves right " * 2 + "blue circle falls left"
+    board = f"0-0.375: red star\n0.375-0.75: red star\n0.75-1.1: {long}"
+    items = run(context, wanted(prompt="", storyboard=board, frames=25))
+    (note,) = [item for item in items if isinstance(item, Note)]
+    assert "scene 3" in note.message and '"circle falls left"' in note.message
+
+
 def test_guidance_zero_needs_one_text_and_scale_one_too(context: PyramidContext) -> None:
     rows: list[int] = []
     run(context, wanted())
@@ -201,6 +209,16 @@ def test_guidance_zero_needs_one_text_and_scale_one_too(context: PyramidContext)
     run(context, wanted(guidance=0.0, video_guidance=1.0))
     handle.remove()
     assert set(rows) == {1}
+
+
+def test_guidance_zero_turns_it_off_for_later_frames_too(context: PyramidContext) -> None:
+    """Published so: pyramid_dit_for_video_gen_pipeline.py guides where guidance_scale is above 0."""
+    without = wanted(guidance=0.0, video_guidance=5.0)
+    assert PYRAMID_FLOW.passes(without) == 1 and PYRAMID_FLOW.passes(wanted()) == 2
+    made = video(run(context, without))
+    assert np.array_equal(made, video(run(context, wanted(guidance=0.0, video_guidance=1.0))))
+    assert np.array_equal(made, video(run(context, without.model_copy(update={"negative_prompt": "blue"}))))
+    assert not np.array_equal(made[9:], video(run(context, wanted(guidance=1.0, video_guidance=5.0)))[9:])
 
 
 def test_files_of_the_other_family_or_variant_are_refused(files: dict[str, Any], tmp_path: Path) -> None:
@@ -315,13 +333,17 @@ def test_a_shifted_grid_moves_timesteps_and_sigmas(shift: float, stages: list[tu
         assert scheduler.schedule(stage, 5).timesteps[[0, -1]].tolist() == pytest.approx(expected[2:], abs=1e-4)
 
 
-def test_the_longest_call_is_within_what_is_reserved() -> None:
-    lengths = []
-    for units in range(1, 31):
-        finished = torch.zeros(1, 1, units, 16, 16)
-        past = generation.past_of(finished, generation.PyramidScheduler())[-1]
-        lengths.append(sum(clip.shape[2:].numel() for clip in past) / 16**2 + 1)
-    assert max(lengths) <= sizes.LONGEST_CALL
+@pytest.mark.parametrize(("side", "passes"), [(32, 2), (128, 2), (128, 1), (144, 2)])
+def test_the_longest_call_is_what_is_reserved(side: int, passes: int) -> None:
+    """Few tokens: both passes in one batch, the longest history last; many: one pass at a time, or a shorter one."""
+    calls: list[int] = []
+    for units in range(1, 32):
+        finished = torch.zeros(1, 1, units - 1, side, side) if units > 1 else None
+        for stage, past in enumerate(generation.past_of(finished, generation.PyramidScheduler())):
+            own = (side >> (2 - stage)) ** 2
+            tokens = (sum(clip.shape[2:].numel() for clip in past) + own) // 4
+            calls.append((passes if tokens <= sizes.BATCHED_TOKENS else 1) * (tokens + 128))
+        assert sizes.most_tokens(side**2 // 4, units=units, passes=passes, text=128) == max(calls)
 
 
 @pytest.mark.parametrize("grad", [False, True])

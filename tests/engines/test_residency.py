@@ -11,6 +11,7 @@ from engines.errors import OutOfMemory
 from engines.memory import offload
 from engines.memory.remembered import Remembered
 from engines.memory.residency import ComponentCache
+from engines.pyramid_flow.packing import Text
 from engines.types import Component
 from tests.engines.fake_device import FakeDevice
 
@@ -237,3 +238,5 @@ def test_remembered_values_are_kept_within_a_limit_by_recent_use():
     assert remembered.held_bytes == 80
     value("huge", 1000)
     assert remembered.held_bytes == 80
+    text = Text(torch.zeros(1, 2, 3), torch.ones(1, 2, dtype=torch.bool), torch.zeros(1, 4))
+    assert remembered.get("text", lambda: text) is text and remembered.held_bytes == 40 + 24 + 2 + 16

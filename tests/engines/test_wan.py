@@ -1,5 +1,7 @@
 """Latents, autoencoder and text of the Wan engines, on tiny networks of the real classes."""
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import torch
 from diffusers import AutoencoderKLWan, FirstBlockCacheConfig
 from diffusers.hooks.hooks import StateManager
 
-from engines.loading.tokenizers import load_tokenizer
+from engines.loading.tokenizers import load_tokenizer, stamp
 from engines.sampling.denoise import SamplingStep
 from engines.sampling.guidance import NetworkCall
 from engines.wan import text
@@ -113,6 +115,19 @@ def test_a_text_is_tokenised_with_its_end_and_cut_before_it(tmp_path: Path) -> N
     ids, cut = text.tokenise(tokenizer, "red " * 20, text_len=8)
     assert (ids, cut) == ([4] * 7 + [1], " ".join(["red"] * 13))
     assert text.tokenise(tokenizer, "red " * 7, text_len=8) == ([4] * 7 + [1], "")
+
+
+def test_a_tokenizer_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
+    path = tiny_wan.write_tokenizer(tmp_path / "tokenizer.json")
+    assert text.tokenise(load_tokenizer(path), "red star", text_len=8)[0] == [4, 6, 1]
+    assert load_tokenizer(path) is load_tokenizer(path)
+    before, told = stamp(path), json.loads(path.read_text())
+    vocabulary = told["model"]["vocab"]
+    vocabulary["red"], vocabulary["star"] = vocabulary["star"], vocabulary["red"]
+    path.write_text(json.dumps(told))
+    os.utime(path, ns=(before[1] + 1, before[1] + 1))
+    assert text.tokenise(load_tokenizer(path), "red star", text_len=8)[0] == [6, 4, 1]
+    assert stamp(path) != before, "what was remembered of texts is not used again"
 
 
 def test_padding_is_invisible_to_real_tokens() -> None:
