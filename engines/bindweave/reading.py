@@ -19,7 +19,7 @@ LARGE_PIXELS, LARGE_SHARE, SHARE = 720 * 1280, 0.3, 0.75
 def reduced_size(width: int, height: int) -> tuple[int, int]:
     """(width, height) after BindWeave's own reduction of a picture, before the model's."""
     share = LARGE_SHARE if width * height > LARGE_PIXELS else SHARE
-    return int(width * share), int(height * share)
+    return max(1, int(width * share)), max(1, int(height * share))
 
 
 def reference_patches(images: Sequence[Image.Image], *, max_pixels: int = MAX_PIXELS) -> Patches:

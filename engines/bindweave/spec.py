@@ -30,7 +30,7 @@ from engines.wan.starter import (
 from engines.wan.weights import NEGATIVE_ENGLISH, PUBLISHED_PRESETS, published_geometry
 
 MAX_REFERENCES = 4
-PICTURE_TOKENS = 661  # of the largest picture, after its reduction
+PICTURE_TOKENS = 661  # of a picture of 1280x720 pixels, after its reduction; the run plans with what there is
 WAN_I2V = "Wan-AI/Wan2.1-I2V-14B-720P-Diffusers"
 QWEN = "Qwen/Qwen2.5-VL-7B-Instruct"
 

@@ -13,6 +13,7 @@ from PIL import Image
 from transformers import Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
+from engines.errors import MediaError
 from engines.sampling.finite import finite
 
 MIN_PIXELS, MAX_PIXELS = 56 * 56, 16_384 * 28 * 28
@@ -32,8 +33,17 @@ class Patches(NamedTuple):
 
 
 def seen_size(width: int, height: int, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """(width, height) that a picture of this size is seen in: both sides multiples of 28, the ratio nearly kept."""
-    height, width = smart_resize(height, width, factor=PATCH * MERGE, min_pixels=MIN_PIXELS, max_pixels=max_pixels)
+    """(width, height) that a picture of this size is seen in: both sides multiples of 28, the ratio nearly kept.
+
+    Raises:
+        MediaError: one side is over 200 times the other.
+    """
+    limits = {"factor": PATCH * MERGE, "min_pixels": MIN_PIXELS, "max_pixels": max_pixels}
+    try:
+        height, width = smart_resize(height, width, **limits)
+    except (ValueError, ZeroDivisionError) as error:
+        words = f"A picture of {width}x{height} pixels is too thin to be read: crop it to its subject."
+        raise MediaError(words) from error
     return width, height
 
 
