@@ -37,7 +37,7 @@ def soundtrack(asked: Soundtrack, source: Source, session: Any = None) -> Made:
     return Made(source.frames(), source.count, source.fps, np.clip(heard, -1, 1), notes, untouched=True)
 
 
-def encode(container: Any, sound: np.ndarray) -> Any:
+def encode(container: Any) -> Any:
     """An AAC stream of an open container, to be fed by `mux`."""
     stream = container.add_stream("aac", rate=SOUND_RATE, layout="stereo")
     stream.bit_rate = 192_000
@@ -70,7 +70,7 @@ def add(picture: Path, target: Path, sound: np.ndarray, *, tags: Mapping[str, st
     ):
         made.metadata.update(tags)
         video = made.add_stream_from_template(picture_of(given, picture))
-        audio = encode(made, sound)
+        audio = encode(made)
         for packet in given.demux(picture_of(given, picture)):
             if packet.dts is not None:
                 packet.stream = video

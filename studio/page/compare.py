@@ -60,7 +60,7 @@ def differing(specs: Mapping[str, EngineSpec], jobs: Sequence[Job]) -> list[Diff
         titles = (specs[job.engine].title if job.engine in specs else job.engine for job in jobs)
         rows.insert(0, Differing("Engine", tuple(titles)))
     rows = [row for row in rows if len(set(row.values)) > 1]
-    return rows + _files(specs, jobs)
+    return rows + _files(jobs)
 
 
 def _settings(spec: EngineSpec | None, job: Job) -> dict[str, str]:
@@ -70,7 +70,7 @@ def _settings(spec: EngineSpec | None, job: Job) -> dict[str, str]:
     return {row.label: row.value for row in rows if row.label not in _NO_SETTING and row.label not in titles}
 
 
-def _files(specs: Mapping[str, EngineSpec], jobs: Sequence[Job]) -> list[Differing]:
+def _files(jobs: Sequence[Job]) -> list[Differing]:
     """Pictures and clips that were given, told apart by their content, which names the kept files."""
     given = [tuple(path.name for path in kept_files.paths(dict(job.request))) for job in jobs]
     if len(set(given)) < FEWEST:

@@ -14,7 +14,6 @@ from engines.editing import spec as edits
 from engines.errors import MediaError, StudioError
 from engines.media.stripping import strip
 from engines.request import RANDOM_SEED
-from engines.types import EngineSpec
 from studio import continuing, kept_files, library, queue, remaking
 from studio.jobs.shelf import Shelf
 from studio.jobs.store import Job
@@ -193,7 +192,7 @@ class OpenClip:
             column.picture: gr.update(value=None if plays else path, visible=path is not None and not plays),
             column.strip: self._strip(job, group),
             column.said: markup.lines([Line(remaking.words(spec, job, most=2000) or seed(job.request))]),
-            column.notice: markup.lines(self._notice(spec, job, path, small=small)),
+            column.notice: markup.lines(self._notice(job, path, small=small)),
             column.again: gr.update(visible=not made and known and not thrown),
             column.smaller: gr.update(value=f"Try it with {less}", visible=bool(less) and not thrown),
             column.use: gr.update(visible=remade and not thrown, variant="primary" if made else "secondary"),
@@ -216,7 +215,7 @@ class OpenClip:
         updates |= {button: gr.update(visible=plays and not thrown) for button in column.takers.values()}
         return updates | self._family(job)
 
-    def _notice(self, spec: EngineSpec | None, job: Job, path: str | None, *, small: bool) -> list[Line]:
+    def _notice(self, job: Job, path: str | None, *, small: bool) -> list[Line]:
         gone = panel.NO_FILE if path is None and job.result is not None else ""
         sentences = (gone, remaking.obstacle(self.studio.specs, job), remaking.loss(job))
         lines = [Line(sentence, "problem") for sentence in sentences]
