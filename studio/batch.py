@@ -21,7 +21,8 @@ from studio.presets import Presets
 
 MOST_BYTES = 10_000_000
 MOST_LINES = 10_000
-_NAME = re.compile(r"[^/\\\0]{1,200}\.mp4", re.IGNORECASE)
+MOST_NAME_BYTES = 230
+_NAME = re.compile(r"[^/\\\0\ud800-\udfff]+\.mp4", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def _numbered(path: Path) -> Iterator[tuple[int, str]]:
         raise MediaError(f'"{name}" is no text:', hint="write one JSON object in each line, in UTF-8.") from None
     except OSError as error:
         raise MediaError(f'"{name}" cannot be read: {reason(error)}.', hint="Choose another file.") from None
-    written = [(index, line) for index, line in enumerate(text.splitlines(), 1) if line.strip()]
+    written = [(index, line) for index, line in enumerate(text.split("\n"), 1) if line.strip()]  # JSON's own rule
     if len(written) > MOST_LINES:
         raise MediaError(f'"{name}" has too many lines.', hint=f"A batch has at most {number(MOST_LINES)}.")
     return iter(written)
@@ -96,8 +97,9 @@ def _line(index: int, text: str, *, home: Path, folder: Path, presets: Presets |
     if not isinstance(engine, str) or engine not in SPECS:
         said = f"you gave {given(engine)}" if engine is not None else "there is none"
         raise InvalidRequest([Problem("engine", f'"engine" must be {either([*SPECS])}; {said}.')])
-    if not isinstance(out, str) or not _NAME.fullmatch(out):
-        raise InvalidRequest([Problem("out", f'"out" must be a file name that ends with .mp4; you gave {given(out)}.')])
+    if not isinstance(out, str) or not _NAME.fullmatch(out) or len(out.encode()) > MOST_NAME_BYTES:
+        words = f'"out" must be a file name that ends with .mp4, of at most {MOST_NAME_BYTES} bytes'
+        raise InvalidRequest([Problem("out", f"{words}; you gave {given(out)}.")])
     spec = SPECS[engine]
     named, kept = values.pop("preset", None), None
     if named is not None:

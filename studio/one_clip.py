@@ -10,7 +10,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
@@ -39,7 +39,11 @@ from studio.settings import Settings
 
 _PATIENCE_S = 10.0
 _HIDDEN, _LOG = ".kinora-", "worker.log"
-_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_ALL = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_SIGNALS = [number for number in _ALL if signal.getsignal(number) is not signal.SIG_IGN]  # as nohup has it
+# What may stand beside a clip, under its name; those of an earlier clip go with it.
+_BESIDE = (".latents.safetensors", ".physics.webp", ".log")
+_MOST_NAME_BYTES = 255 - len(_BESIDE[0]) - len("-99")
 _DEAD = Failed(
     kind="DeviceError",
     message="The process that made the clip ended unexpectedly.",
@@ -67,16 +71,32 @@ class JobFailed(StudioError):
 class Target:
     """The file a clip will be, and a hidden folder beside it for what is not finished. Removed on exit.
 
+    Args:
+        suffix: of the file.
+        inputs: files that it is made from; none of them is replaced.
+
     Attributes:
         notes: what the user should know of the names that were given.
+
+    Raises:
+        BadOutput: there can be no such file, or it is one of the inputs.
     """
 
-    def __init__(self, path: Path, *, suffix: str = ".mp4") -> None:
-        self.path, self.notes = absolute(path), list[str]()
+    def __init__(self, path: Path, *, suffix: str = ".mp4", inputs: Iterable[Path] = ()) -> None:
+        self.path, self.notes, self._inputs = absolute(path), list[str](), tuple(inputs)
         self._links: Path | None = None
+        self._aside: dict[Path, Path] = {}
         name, parent = printable(self.path.name), printable(self.path.parent.name)
+        if self.path.stem in ("", suffix):
+            raise BadOutput(f"The clip needs a name of its own, such as clip{suffix}.")
         if self.path.suffix.lower() != suffix:
             raise BadOutput(f'The clip is an {suffix[1:]} file: end the name "{name}" with {suffix}.')
+        if len(os.fsencode(self.path.stem)) > _MOST_NAME_BYTES:
+            raise BadOutput(
+                "The name of the clip is too long:", hint=f"give it another name, of at most {_MOST_NAME_BYTES} bytes."
+            )
+        if self._is_input(self.path):
+            raise BadOutput(f'The clip is made from "{name}", which would be lost:', hint="give it another name.")
         try:
             if self.path.is_dir():
                 raise BadOutput(f'"{name}" is a folder: give the clip another name.')
@@ -110,10 +130,18 @@ class Target:
         """Give the finished clip and what stands beside it their names. The clip's own is the last."""
         stem = Path(result.video).stem
         made = [Path(result.sidecar), *map(Path, result.beside)]
+        names: list[Path] = []
         try:
-            names = [self._place(file, file.name.removeprefix(stem)) for file in made]
+            self._set_aside()
+            for file in made:
+                suffix = file.name.removeprefix(stem)  # a clip and its pictures of other kinds have settings each
+                names.append(self._place(file, suffix if self.path.suffix == ".mp4" else f"{self.path.suffix}{suffix}"))
             Path(result.video).replace(self.path)
         except OSError as error:
+            for place in names:
+                place.unlink(missing_ok=True)
+            for place, earlier in self._aside.items():
+                earlier.replace(place)
             raise media_error(error) from error
         sidecar, *beside = map(str, names)
         notes = (*result.notes, *self.notes)
@@ -132,12 +160,32 @@ class Target:
         """Move `file` beside the clip: under its name and `suffix`, or under a free one where a foreign file has it."""
         wanted = self.path.with_name(self.path.stem + suffix)
         others = (self.path.with_name(f"{self.path.stem}-{number}{suffix}") for number in count(2))
-        place = next(path for path in chain([wanted], others) if not os.path.lexists(path) or metadata.is_ours(path))
+        place = next(path for path in chain([wanted], others) if not os.path.lexists(path) or self._replaces(path))
         if place != wanted:
             kept, new = printable(wanted.name), printable(place.name)
             self.notes.append(f"There was a file {kept} of another kind: it was kept, and the clip's own is {new}.")
+        if os.path.lexists(place):
+            self._put_aside(place)
         file.replace(place)
         return place
+
+    def _set_aside(self) -> None:
+        """Take away what stands beside the clip that is replaced: the new one may have nothing of the kind."""
+        for suffix in _BESIDE:
+            path = self.path.with_name(self.path.stem + suffix)
+            if os.path.lexists(path) and self._replaces(path):
+                self._put_aside(path)
+
+    def _put_aside(self, path: Path) -> None:
+        self._aside[path] = path.replace(self.folder / f"earlier-{len(self._aside)}")
+
+    def _replaces(self, path: Path) -> bool:
+        return metadata.is_ours(path) and not self._is_input(path)
+
+    def _is_input(self, path: Path) -> bool:
+        with suppress(OSError):
+            return any(one.exists() and one.samefile(path) for one in self._inputs)
+        return False
 
     def __enter__(self) -> Target:
         return self

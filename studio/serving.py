@@ -134,7 +134,7 @@ def check_address(host: str, port: int) -> None:
     shown = printable(host)
     try:
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, UnicodeError):
+    except (OSError, ValueError):
         raise BadSetting(
             f'There is no address "{shown}":', hint="serve on 127.0.0.1, or on one of this machine."
         ) from None

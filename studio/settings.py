@@ -92,6 +92,9 @@ class Settings(MachineSettings):
     open_browser: bool = False
 
     def __post_init__(self) -> None:
+        for folder in (self.outputs, self.models, *self.more_models, self.certificate, self.adapters):
+            if "\0" in str(folder):
+                raise BadSetting(f"{given(str(folder))} cannot be the name of a file or folder:", hint="correct it.")
         object.__setattr__(self, "outputs", Path(os.path.realpath(absolute(self.outputs))))
         if self.models is not None:
             object.__setattr__(self, "models", Path(os.path.realpath(absolute(self.models))))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,13 @@ from PIL import Image
 
 from engines.errors import MediaError
 from engines.media.clips import look_at, open_container, picture_of
+from engines.media.excerpt import frame_times
 from engines.media.files import shown_name
 from engines.media.video import rgb
 
 SOUND_RATE = 48_000
 _BLOCK = 48
+_MOST_FPS = 60  # of a clip whose own rate changes
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,15 @@ class Source:
     Attributes:
         is_h264: whether its picture can stand in an mp4 as it is.
         size: width and height of its frames as they are seen: upright.
-        count: how many frames there are, counted.
+        count: how many frames there are.
+        shown: where its own rate changes, the number of the frame that is seen in each 1/fps of it, never falling.
     """
 
     path: Path
     size: tuple[int, int]
     fps: Fraction
     count: int
+    shown: Sequence[int] | None = None
     has_sound: bool = field(default=False)
     is_h264: bool = field(default=False)
 
@@ -65,7 +70,7 @@ class Source:
 
     def frames(self, start: int = 0, end: int | None = None) -> Iterator[np.ndarray]:
         """Frames from `start` up to, not with, `end`: uint8 [H,W,3]."""
-        with closing(self._decoded()) as frames:
+        with closing(self._in_time()) as frames:
             yield from islice(frames, start, self.count if end is None else end)
 
     def backwards(self) -> Iterator[np.ndarray]:
@@ -76,6 +81,15 @@ class Source:
     def sound(self) -> np.ndarray | None:
         """Its sound, as long as its picture; None where it has none."""
         return fitted(read_sound(self.path), self.seconds) if self.has_sound else None
+
+    def _in_time(self) -> Iterator[np.ndarray]:
+        if self.shown is None:
+            yield from self._decoded()
+            return
+        often = Counter(self.shown)
+        with closing(self._decoded()) as frames:
+            for number, frame in enumerate(frames):
+                yield from repeat(frame, often[number])
 
     def _decoded(self) -> Iterator[np.ndarray]:
         import av
@@ -102,17 +116,38 @@ def open_source(path: Path) -> Source:
     try:
         with open_container(path) as container:
             stream = picture_of(container, path)
-            fps = stream.average_rate or Fraction(25)
-            count = sum(1 for packet in container.demux(stream) if packet.size)
+            told = stream.average_rate or Fraction(25)
             sounds = bool(container.streams.audio)
             coded = stream.codec_context.name == "h264"
         with open_container(path) as container:
             first = next(container.decode(picture_of(container, path)))
             turned = first.rotation % 180 != 0
+        times = frame_times(path)
     except (av.FFmpegError, OSError, ValueError, StopIteration) as error:
         raise damaged(path) from error
     size = (facts.height, facts.width) if turned else (facts.width, facts.height)
-    return Source(path, size, Fraction(fps), max(1, count), sounds, coded)
+    fps, shown = _in_step(times, Fraction(told))
+    return Source(path, size, fps, max(1, len(times) if shown is None else len(shown)), shown, sounds, coded)
+
+
+def _in_step(times: np.ndarray, told: Fraction) -> tuple[Fraction, list[int] | None]:
+    """The rate that a clip is edited at, and what is seen in each of its steps, None where its frames are that.
+
+    Args:
+        times: of its frames in seconds, sorted.
+        told: frames a second, as the file says; believed where the frames keep to it.
+    """
+    gaps = np.diff(times)
+    if not len(gaps) or times[-1] <= times[0]:
+        return told, None
+    mean = (times[-1] - times[0]) / len(gaps)
+    for rate in (told, Fraction(1 / mean).limit_denominator(1001)):
+        if rate and np.abs(times - times[0] - np.arange(len(times)) / float(rate)).max() < mean:
+            return rate, None
+    fps = min(_MOST_FPS, max(1, round(1 / max(np.quantile(gaps, 0.1), 1e-3))))
+    steps = max(1, round((times[-1] - times[0] + gaps[-1]) * fps))
+    moments = times[0] + (np.arange(steps) + 0.5) / fps
+    return Fraction(fps), (np.searchsorted(times, moments, side="right") - 1).tolist()
 
 
 def damaged(path: Path) -> MediaError:

@@ -70,7 +70,9 @@ class EditSpec:
 
 
 def _trim(asked: request.Trim) -> list[Problem]:
-    if asked.end and asked.end <= asked.start:
+    if asked.end and asked.end == asked.start:
+        return [Problem("end", f"Nothing lies between {asked.start:g} s and {asked.end:g} s: let the part end later.")]
+    if asked.end and asked.end < asked.start:
         return [Problem("end", f"The part ends at {asked.end:g} s, before it begins at {asked.start:g} s: swap them.")]
     return []
 

@@ -55,7 +55,7 @@ def _main(arguments: list[str] | None) -> int:
     parser.add_argument("--out", type=given.out_file, help="JSON file (default docs/evaluation/NAME.json)")
     parser.add_argument("--count", type=given.count, default=0, help="number of cases (default: the evaluation's own)")
     parser.add_argument("--folder", type=given.present, default=ASSETS, help="folder of the starter files")
-    parser.add_argument("--sheet", type=given.out_file, help="also write a contact sheet of the first 24 clips")
+    parser.add_argument("--sheet", type=given.picture_file, help="also write a contact sheet of the first 24 clips")
     parser.add_argument("--transformer", type=given.present, help="another trained file to measure")
     parser.add_argument(
         "--image-encoder", type=given.present, help="a CLIP image encoder, for the likeness to pictures"

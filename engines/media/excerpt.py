@@ -80,7 +80,7 @@ def choose(path: Path, *, most: int, fewest: int, stride: int, fps: int, moment:
 
     look_at(path)
     try:
-        times = _times(path)
+        times = frame_times(path)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise _damaged(path) from error
     if len(times) == 0:
@@ -136,7 +136,7 @@ def frames_of(
     return frames
 
 
-def _times(path: Path) -> np.ndarray:
+def frame_times(path: Path) -> np.ndarray:
     """When each frame is shown, in seconds, sorted; from the container alone, nothing is decoded."""
     with open_container(path) as container:
         stream = picture_of(container, path)

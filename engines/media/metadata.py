@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,6 +24,7 @@ from engines.types import ModelSpec
 SCHEMA = "kinora.video"
 MAX_BYTES = 1_000_000
 LOG_MARK = b"Kinora: what the worker said\n"
+VIEW_MARK = b"Kinora: the physics of a clip"
 _HASHED_WHOLE = 256 * 2**20
 _LIBRARIES = ("torch", "diffusers", "transformers", "av", "numpy")
 
@@ -127,12 +130,10 @@ def read(path: Path) -> Metadata | None:
         text = ""
     if metadata := parse(text):
         return metadata
-    sidecar = path.with_suffix(".json")
-    try:
-        if sidecar.stat().st_size <= MAX_BYTES:
-            return parse(sidecar.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
-        return None
+    for sidecar in (path.with_name(f"{path.name}.json"), path.with_suffix(".json")):
+        with suppress(OSError, UnicodeDecodeError):
+            if sidecar.stat().st_size <= MAX_BYTES:
+                return parse(sidecar.read_text(encoding="utf-8"))
     return None
 
 
@@ -150,12 +151,16 @@ def parse(text: str) -> Metadata | None:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file beside a clip was written by Kinora: its settings, its latents, or the log of a failure."""
+    """Whether a file beside a clip was written by Kinora: its settings, latents or physics, or the log of a failure."""
     try:
         with path.open("rb") as file:
             start = file.read(MAX_BYTES)
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 2 * len(VIEW_MARK)))
+            end = file.read()
     except OSError:
         return False
+    if start.startswith(b"RIFF") and VIEW_MARK in end:
+        return True
     if start.startswith(LOG_MARK) or parse(start.decode(errors="replace")) is not None:
         return True
     length = int.from_bytes(start[:8], "little")  # safetensors: the length of a JSON header, then the header

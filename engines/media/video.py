@@ -197,13 +197,17 @@ def preview_bytes(pixels: Sequence[np.ndarray] | np.ndarray, *, fps: float = 8, 
     return _looping([_resized(pixels[index]) for index in _spread(len(pixels), most)], fps=fps, quality=60)
 
 
-def playback_bytes(small: Sequence[np.ndarray], *, fps: float) -> bytes:
-    """Frames as `reduced` gives them as a looping WebP that lasts as long as they do at `fps`, some left out."""
+def playback_bytes(small: Sequence[np.ndarray], *, fps: float, mark: bytes = b"") -> bytes:
+    """Frames as `reduced` gives them as a looping WebP that lasts as long as they do at `fps`, some left out.
+
+    Args:
+        mark: what the file says of itself (its XMP), if anything.
+    """
     from PIL import Image
 
     shown = _spread(len(small), PLAYBACK_FRAMES)
     images = [Image.fromarray(small[index]) for index in shown]
-    return _looping(images, fps=fps * len(shown) / len(small), quality=80)
+    return _looping(images, fps=fps * len(shown) / len(small), quality=80, mark=mark)
 
 
 def _spread(count: int, most: int) -> np.ndarray:
@@ -211,12 +215,13 @@ def _spread(count: int, most: int) -> np.ndarray:
     return np.linspace(0, count - 1, min(count, most)).round().astype(int)
 
 
-def _looping(images: list[Image.Image], *, fps: float, quality: int) -> bytes:
+def _looping(images: list[Image.Image], *, fps: float, quality: int, mark: bytes = b"") -> bytes:
     buffer = io.BytesIO()
     duration_ms = round(1000 / fps)
     images[0].save(
-        buffer, "WEBP", save_all=True, append_images=images[1:], duration=duration_ms, loop=0, quality=quality, method=0
-    )
+        buffer, "WEBP", save_all=True, append_images=images[1:], duration=duration_ms, loop=0, quality=quality,
+        method=0, xmp=mark,
+    )  # fmt: skip
     return buffer.getvalue()
 
 

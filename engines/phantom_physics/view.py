@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from engines.media.metadata import VIEW_MARK
 from engines.media.video import playback_bytes
 
 SUFFIX = ".physics.webp"
@@ -36,4 +37,4 @@ def movie(latents: torch.Tensor, *, width: int, height: int, fps: float) -> byte
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
     rows, columns = (np.arange(large) * small // large for large, small in zip(size, seen.shape[1:3], strict=True))
     large = seen[:, rows][:, :, columns]
-    return playback_bytes(np.concatenate([large[:1], np.repeat(large[1:], 2, axis=0)]), fps=fps)
+    return playback_bytes(np.concatenate([large[:1], np.repeat(large[1:], 2, axis=0)]), fps=fps, mark=VIEW_MARK)

@@ -70,6 +70,14 @@ def out_file(text: str) -> Path:
     return path
 
 
+def picture_file(text: str) -> Path:
+    """The same for a picture."""
+    path = out_file(text)
+    if path.suffix.lower() not in (".jpg", ".jpeg", ".png", ".webp"):
+        raise argparse.ArgumentTypeError(f'end the name "{printable(path.name)}" with .jpg, .png or .webp')
+    return path
+
+
 def out_folder(text: str) -> Path:
     """A folder that is there or can be made; makes none."""
     path = Path(text)

@@ -91,7 +91,7 @@ def read_lists(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         ValueError: a line or a list is not what it should be.
     """
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         if not line.strip():
             continue
         folder, comma, name = line.partition(",")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from engines.errors import StudioError
+from engines.errors import InvalidRequest, Problem, StudioError
+from engines.loading.store import Store
 from engines.validation import usable_files
-from studio import batch, one_clip, presets, speech
+from studio import batch, kept_files, one_clip, presets, speech
 from studio.commands.answers import FAILED, report, say_clip
 from studio.commands.options import MAKING, Commands, setting_flags, settings_of
 from studio.jobs.worker_process import require_devices
@@ -38,16 +40,34 @@ def run(options: argparse.Namespace) -> int:
     for line in lines:
         if line.note:
             speech.say(f"Note: line {line.number}: {line.note}", sys.stderr)
-    files = settings.files()
-    for line in lines:
-        usable_files(line.spec, line.request, files)
+    _check_files(lines, settings.files())
     left = [line for line in lines if not line.out.exists()]
     if options.dry_run:
         for line in lines:
-            speech.say(f"{line.out.name} {'is to be made' if line in left else 'is there'}: {line.summary}")
+            _say_planned(line, to_make=line in left, as_json=options.json)
         return 0
     folder.mkdir(parents=True, exist_ok=True)
     return _make_lines(left, settings=settings, folder=folder, as_json=options.json)
+
+
+def _check_files(lines: Sequence[batch.Line], files: Store) -> None:
+    """Raise InvalidRequest with one problem for every line whose model or adapters cannot be used."""
+    problems = []
+    for line in lines:
+        try:
+            usable_files(line.spec, line.request, files)
+        except StudioError as error:
+            problems.append(Problem("", f"Line {line.number}: {error}"))
+    if problems:
+        raise InvalidRequest(problems)
+
+
+def _say_planned(line: batch.Line, *, to_make: bool, as_json: bool) -> None:
+    if as_json:
+        told = {"line": line.number, "out": str(line.out), "to_make": to_make, "engine": line.spec.name}
+        speech.say(json.dumps(told | {"request": line.request.model_dump(mode="json")}))
+    else:
+        speech.say(f"{line.out.name} {'is to be made' if to_make else 'is there'}: {line.summary}")
 
 
 def _make_lines(lines: Sequence[batch.Line], *, settings: Settings, folder: Path, as_json: bool) -> int:
@@ -59,7 +79,8 @@ def _make_lines(lines: Sequence[batch.Line], *, settings: Settings, folder: Path
     ):
         for line in lines:
             try:
-                with one_clip.Target(line.out) as target:
+                given = kept_files.paths(line.request.model_dump(mode="json"))
+                with one_clip.Target(line.out, inputs=given) as target:
                     made = workshop.make(line.spec, line.request, target=target, quiet=as_json)
                 say_clip(made, as_json=as_json)
             except StudioError as error:

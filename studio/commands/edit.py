@@ -9,7 +9,7 @@ from typing import Any
 from engines.editing import spec as editing
 from engines.editing.spec import EDITS
 from engines.inputs import media_fields
-from studio import one_clip
+from studio import kept_files, one_clip
 from studio.commands.answers import say_clip
 from studio.commands.options import Commands, named_value, setting_flags, settings_of
 from studio.jobs.worker_process import require_devices
@@ -40,7 +40,8 @@ def run(options: argparse.Namespace) -> int:
     request = editing.build(spec, values)
     settings = settings_of(options)
     check_certificate(settings)
-    with one_clip.Target(options.out, suffix=spec.suffix(request)) as target:
+    given = kept_files.paths(request.model_dump(mode="json"))
+    with one_clip.Target(options.out, suffix=spec.suffix(request), inputs=given) as target:
         devices = require_devices(settings.devices if spec.needs_device else ("cpu",))[:1]
         made = one_clip.make(spec, request, target=target, settings=settings, devices=devices, quiet=options.json)
     return say_clip(made, f"{made.frames} frames", as_json=options.json)

@@ -13,7 +13,7 @@ from engines.registry import find
 from engines.request import Request
 from engines.types import EngineSpec
 from engines.validation import build_request, usable_files
-from studio import estimating, one_clip, remote, speech
+from studio import estimating, kept_files, one_clip, remote, speech
 from studio.commands.answers import FAILED, say_clip
 from studio.commands.asked import clip_flags, override, values_of
 from studio.commands.options import MAKING, Commands, setting_flags, settings_of
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     check_certificate(settings)
     if options.dry_run:
         return _say_estimate(spec, request, settings, as_json=options.json)
-    with one_clip.Target(options.out) as target:
+    with one_clip.Target(options.out, inputs=kept_files.paths(request.model_dump(mode="json"))) as target:
         usable_files(spec, request, settings.files())
         devices = require_devices(settings.devices)
         result = one_clip.make(spec, request, target=target, settings=settings, devices=devices, quiet=options.json)
@@ -68,7 +68,7 @@ def _elsewhere(spec: EngineSpec, values: dict[str, Any], options: argparse.Names
     """Make one clip in the studio at --server, with that machine's models."""
     if options.weights:
         raise InvalidRequest([Problem("weights", "Files for --weights cannot be sent: leave it out, or --server.")])
-    with one_clip.Target(options.out) as target:
+    with one_clip.Target(options.out, inputs=kept_files.paths(values)) as target:
         studio = remote.Studio(options.server, login=settings_of(options).auth)
         try:
             result = studio.make(spec, values, target=target, quiet=options.json)

@@ -391,3 +391,47 @@ def test_a_source_is_read_upright_and_counted(folder: Path) -> None:
     source = open_source(folder / "other.mp4")
     assert (source.size, source.fps, source.count, source.has_sound) == ((64, 96), Fraction(10), 20, False)
     assert near(np.stack([*source.backwards()])[::-1], np.stack([*source.frames()]), most=0.01)
+
+
+def recorded(path: Path, steps: list[int], *, sound: bool) -> Path:
+    """A recording whose frames are shown for so many 30ths of a second each, every one brighter than the last."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libvpx" if path.suffix == ".webm" else "h264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 30)
+        heard = container.add_stream("libopus" if path.suffix == ".webm" else "aac", rate=48_000, layout="stereo")
+        now = 0
+        for number, step in enumerate(steps):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 20 + 4 * number, np.uint8), format="rgb24")
+            frame.pts, frame.time_base, now = now, Fraction(1, 30), now + step
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        if sound:
+            for start in range(0, now * 1600, 960):
+                frame = av.AudioFrame.from_ndarray(np.full((2, 960), 0.1, np.float32), format="fltp", layout="stereo")
+                frame.sample_rate, frame.pts, frame.time_base = 48_000, start, Fraction(1, 48_000)
+                container.mux(heard.encode(frame))
+            container.mux(heard.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.webm"])
+def test_a_recording_whose_rate_changes_keeps_its_times(name: str, tmp_path: Path) -> None:
+    """A second at 30 frames, then three at 5, as screens and telephones record."""
+    recorded(tmp_path / name, [1] * 30 + [6] * 15, sound=True)
+    source = open_source(tmp_path / name)
+    assert source.seconds == pytest.approx(4, abs=0.05)
+    assert len(source.sound()) == pytest.approx(4 * SOUND_RATE, rel=0.02)
+    levels = [int(frame[32, 32, 0]) for frame in source.frames()]
+    assert len(levels) == source.count and levels == sorted(levels)
+    for seconds, number in ((0.5, 15), (1.05, 30), (2.1, 35), (3.9, 44)):
+        assert levels[int(seconds * source.fps)] == pytest.approx(20 + 4 * number, abs=3), seconds
+    clip = edited(tmp_path, tmp_path, "trim", clip=name, start=2.0)
+    assert clip.frames / source.fps == pytest.approx(2, abs=0.05)
+    backwards = [*read_frames(Path(edited(tmp_path, tmp_path, "reverse", clip=name).video))]
+    assert len(backwards) == source.count and backwards[0].mean() > backwards[-1].mean()
+
+
+def test_a_recording_with_a_shaking_clock_keeps_its_frames(tmp_path: Path) -> None:
+    source = open_source(recorded(tmp_path / "a.mp4", [2, 3, 2, 1, 2, 2, 3, 1] * 3, sound=False))
+    assert source.count == 24 and source.shown is None and float(source.fps) == pytest.approx(15, abs=0.7)

@@ -95,3 +95,27 @@ def test_a_file_that_is_no_batch(here: Path, content: bytes, sentence: str) -> N
 def test_no_file_at_all(here: Path, name: str) -> None:
     with pytest.raises(MediaError, match="cannot be read"):
         batch.read(here / name, here)
+
+
+def test_lines_end_where_json_says(here: Path) -> None:
+    told = [json.dumps(clip(f"a red{mark}star"), ensure_ascii=False) for mark in "\u2028\u2029\x85"]
+    file = here / "batch.jsonl"
+    file.write_bytes("\r\n".join([*told, json.dumps(clip("the last"))]).encode())
+    lines = batch.read(file, here)
+    assert [line.number for line in lines] == [1, 2, 3, 4] and lines[3].request.prompt == "the last"
+
+
+@pytest.mark.parametrize("name", ["\ud800.mp4", "星" * 80 + ".mp4", "n" * 227 + ".mp4"])
+def test_names_that_no_file_can_have_are_refused_with_their_line(name: str, here: Path) -> None:
+    with pytest.raises(InvalidRequest, match='Line 1: "out" must be a file name'):
+        batch.read(write(here, clip("a", out=name)), here)
+
+
+def test_every_line_without_its_model_is_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(here, clip("a", model="1.3B"), clip("b"), clip("c", model="14B"))
+    assert main(["batch", str(file), "--out", str(here), "--dry-run", "--json", "--device", "cpu"]) == 2
+    problems = json.loads(capsys.readouterr().out)["error"]["problems"]
+    assert [problem["message"].partition(":")[0] for problem in problems] == ["Line 1", "Line 3"]
+    assert main(["batch", str(write(here, clip("b"))), "--out", str(here), "--dry-run", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["line"], told["to_make"], told["request"]["prompt"]) == (1, True, "b")

@@ -19,7 +19,7 @@ from engines.registry import SPECS
 from studio import serving
 from studio.command_line import main
 from studio.commands import asked
-from studio.one_clip import BadOutput, Target
+from studio.one_clip import Target
 from studio.paths import absolute
 from studio.settings import SOURCES, BadSetting, Settings, Source, from_environment, is_loopback
 from tests.studio.server import ROOT
@@ -199,44 +199,6 @@ def test_the_log_of_a_failure_stands_beside_the_clip_that_is_not(here: Path) -> 
         assert b"clip-2.log" in done.stderr and done.stderr.count(b"\n") == 1
     assert names(here) == [b"clip-2.log", b"clip.log", b"star.png"]
     assert (here / "clip.log").read_text() == "mine"
-
-
-@pytest.mark.parametrize("what", ["a note", "a folder", "a dead link", "a picture"])
-def test_no_foreign_file_beside_a_clip_is_touched(what: str, here: Path) -> None:
-    for suffix in (".json", ".latents.safetensors"):
-        path = here / f"clip{suffix}"
-        if what == "a folder":
-            path.mkdir()
-        elif what == "a dead link":
-            path.symlink_to("nowhere")
-        else:
-            path.write_bytes(b"{}" if what == "a note" else bytes(range(256)))
-    before = names(here)
-    with Target(Path("clip.mp4")) as target:
-        made = {name: target.folder / f"job{name}" for name in (".mp4", ".json", ".latents.safetensors")}
-        for path in made.values():
-            path.write_text("made")
-        from engines.events import Clip
-
-        result = target.take(
-            Clip(
-                video=str(made[".mp4"]), sidecar=str(made[".json"]), poster="", request={}, seconds={}, peak_bytes=0,
-                beside=(str(made[".latents.safetensors"]),),
-            )
-        )  # fmt: skip
-    assert result.sidecar == str(here / "clip-2.json") and result.beside == (str(here / "clip-2.latents.safetensors"),)
-    assert len(result.notes) == 2 and all("-2" in note for note in result.notes)
-    assert names(here) == sorted([*before, b"clip.mp4", b"clip-2.json", b"clip-2.latents.safetensors"])
-
-
-def test_what_a_killed_command_left_is_cleaned_by_the_next(here: Path) -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait(timeout=60)
-    (here / f".kinora-{gone.pid}-abc").mkdir()
-    (here / f".kinora-{os.getpid()}-abc").mkdir()
-    with Target(Path("clip.mp4")), pytest.raises(BadOutput):
-        Target(Path("clip.txt"))
-    assert names(here) == [os.fsencode(f".kinora-{os.getpid()}-abc"), b"star.png"]
 
 
 # Every variable that is read, with what it cannot be; "" for those that take any text.

@@ -135,6 +135,11 @@ BAD = {
     "port = 1\nport = 2": 'The settings file "kinora.toml" is no TOML: Cannot overwrite a value',
     f"port = {'9' * 5000}": 'The settings file "kinora.toml" is no TOML:',
     f"devices = {'[' * 100_000}": 'The settings file "kinora.toml" is no TOML: it is nested too deep.',
+    'outputs = "a\\u0000b"': "cannot be the name of a file or folder: correct it.",
+    'adapters = "a\\u0000b"': "cannot be the name of a file or folder: correct it.",
+    'models = "a\\u0000b"': "cannot be the name of a file or folder: correct it.",
+    'certificate = "a\\u0000b"': "cannot be the name of a file or folder: correct it.",
+    'more_models = ["a\\u0000b"]': "cannot be the name of a file or folder: correct it.",
     "#" * 1_000_001: 'The settings file "kinora.toml" is too long: at most 1,000,000 bytes are read.',
 }
 
