@@ -33,7 +33,7 @@ from engines.training.sample import contact_sheet
 from engines.wan.encoder_keys import IMAGE_ENCODER
 
 from . import figures, opens2v, physics, physics_iq, variants
-from .starter import ASSETS, EVALUATIONS, Options, evaluate
+from .starter import ASSETS, AUTOENCODERS, EVALUATIONS, Options, evaluate
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "evaluation"
 
@@ -94,8 +94,11 @@ def _main(arguments: list[str] | None) -> int:
     name = options.names[0]
     if len(options.names) > 1 or name not in EVALUATIONS:
         parser.error(f"there is no starter {' '.join(options.names)}: choose one of {', '.join(EVALUATIONS)}")
+    if options.set or options.image_encoder or (name == "speed" and options.transformer):
+        parser.error(f"{name} takes no --set, --image-encoder" + " or --transformer" * (name == "speed"))
     with given.refusing():
-        told = Options(count=options.count, folder=options.folder, transformer=options.transformer)
+        file = {"vae" if name in AUTOENCODERS else "transformer": options.transformer}
+        told = Options(count=options.count, folder=options.folder, **file)
         outcome = evaluate(name, told)
     sys.stdout.write(figures.table(outcome.figures) + "\n")
     out = options.out or DOCS / f"{name}.json"

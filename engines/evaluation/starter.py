@@ -321,6 +321,9 @@ EVALUATIONS: dict[str, Callable[[Options], Outcome]] = {
 }
 
 
+AUTOENCODERS = ("wan-vae", "pyramid-vae")
+
+
 def evaluate(name: str, options: Options) -> Outcome:
     """Run one evaluation; facts say when and on what."""
     began = time.monotonic()

@@ -109,7 +109,8 @@ def digest(path: Path) -> str:
 def score(figures: Iterable[Mapping[str, Any]]) -> float:
     """How much of their targets figures reach, on average; those without one, and sizes of files, do not count.
 
-    More than a target counts for more, so that a file is not replaced by one that is only just good enough.
+    More than a share that is to be high counts for more, so that a file is not replaced by one that is only just good
+    enough; an error below its target does not.
     """
     shares = []
     for figure in figures:

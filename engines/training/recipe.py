@@ -71,6 +71,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, holds, meant in (
             ("steps", self.steps > 0, "a whole number from 1 on"),
+            ("seed", 0 <= self.seed < 2**63, "a whole number from 0 to 2^63 - 1"),
             ("minutes", 0 <= self.minutes < math.inf, "a number from 0 on, where 0 is no limit"),
             ("learning_rate", 0 <= self.learning_rate < math.inf, "a number from 0 on"),
             ("clip_norm", self.clip_norm > 0, "a number above 0"),

@@ -106,6 +106,10 @@ class Trainer:
         """Continue from the folder's checkpoint exactly where it stopped."""
         tensors = load_file(self.folder / "checkpoint.safetensors")
         state = torch.load(self.folder / "state.pt", weights_only=True)
+        if state["step"] != read_facts(self.folder / "checkpoint.safetensors").get("step"):
+            raise ValueError(
+                "The run was stopped while it was saved: begin another from its export, --set start=FOLDER."
+            )
         with torch.no_grad():
             for name, parameter in self.parameters:
                 parameter.copy_(tensors[name])
@@ -119,6 +123,7 @@ class Trainer:
             self.clip = AdaptiveClip(**state["clip"])
         if "task" in state:
             self.task.load_state(state["task"])
+        self.figures = state.get("figures", {})
         self.clock = _Clock(state["wall_s"], state["core_s"])
         log.info("Resumed at step %d after %.1f minutes.", self.step, state["wall_s"] / 60)
 
@@ -143,7 +148,6 @@ class Trainer:
             return
         wall_s, core_s = self.clock.read()
         tensors = dict(self.parameters) | {f"average.{name}": value for name, value in self.average.items()}
-        save_network(self.folder / "checkpoint.safetensors", tensors, facts=self.record(), dtype=None)
         state = {
             **self.optimizers.state(),
             "rng": self.rng.get_state(),
@@ -151,11 +155,13 @@ class Trainer:
             "clip": asdict(self.clip),
             "wall_s": wall_s,
             "core_s": core_s,
+            "figures": self.figures,
         }
         if keep := getattr(self.task, "state", None):
             state["task"] = keep()
-        with whole_file(self.folder / "state.pt") as part:
+        with whole_file(self.folder / "state.pt") as part:  # both are written before either gets its name
             torch.save(state, part)
+            save_network(self.folder / "checkpoint.safetensors", tensors, facts=self.record(), dtype=None)
 
     def record(self) -> dict[str, Any]:
         """How the weights came about: the recipe, steps, time and last figures."""
@@ -254,7 +260,7 @@ class Trainer:
                         row = {"step": self.step, "wall_s": wall_s, "core_s": core_s, "rate": self.rate, **self.figures}
                         lines.write(json.dumps({k: round(v, 6) for k, v in row.items()}) + "\n")
                         lines.flush()
-                        bar.set_postfix(loss=f"{self.figures['loss']:.4f}")
+                        bar.set_postfix(loss=f"{self.figures.get('loss', float('nan')):.4f}")
                     if time.monotonic() - saved > save_every_s:
                         self.save()
                         saved = time.monotonic()

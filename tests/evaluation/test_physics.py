@@ -1,6 +1,7 @@
 """The physics benchmark: simulators that keep their laws, measures that tell true clips from trivial ones."""
 
 import itertools
+import json
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,8 @@ from engines.evaluation import __main__ as command
 from engines.evaluation import physics, physics_iq
 from engines.evaluation.physics import measure, track
 from engines.evaluation.physics_iq import Likeness, likeness, motion_masks
+from engines.evaluation.physics_starter import IN_WORDS, held_out
+from engines.training.jobs import score
 from engines.training.world.physics import (
     FLOOR,
     FRAMES,
@@ -23,6 +26,7 @@ from engines.training.world.physics import (
     make_scene,
 )
 
+ROOT = Path(__file__).parents[2]
 CLIPS = 4
 SEED = 77
 
@@ -281,3 +285,20 @@ def test_trivial_clips_begin_as_the_true_one() -> None:
     scene = make_scene("bounce", 1)
     for trivial in (frozen(scene), constant_velocity(scene)):
         assert np.array_equal(trivial[:GIVEN], scene.frames()[:GIVEN])
+
+
+def test_no_trivial_clip_passes_for_the_starter_that_ships() -> None:
+    """By the score by which a file replaces another: one that stands still keeps every disc."""
+    kept = json.loads((ROOT / "docs" / "evaluation" / "phantom-physics.json").read_text())["figures"]
+    shipped = score(kept)
+    assert score([{**figure, "value": 0.0 if figure["lower"] else 100.0} for figure in kept]) > 1
+    for baseline in (frozen, constant_velocity):
+        seen = {}
+        for split, words in IN_WORDS.items():
+            found = physics.average([measure(baseline(scene), scene) for scene in held_out(6, split)])
+            seen |= {
+                f"permanence, {words}": 100 * found.permanence,
+                f"law residual, {words}": found.residual,
+                f"trajectory error, {words}": found.trajectory,
+            }
+        assert score([{**figure, "value": seen[figure["name"]]} for figure in kept if figure["name"] in seen]) < shipped

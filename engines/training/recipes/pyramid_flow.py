@@ -7,7 +7,7 @@ states. Latents are the code that the starter's own autoencoder is taught (recip
 import dataclasses
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -101,7 +101,7 @@ TURNS = (PICTURE, FULL, FULL, PICTURE, FULL, FULL, TALL_PICTURE, TALL)
 class PyramidRecipe(Recipe):
     """Settings of a run."""
 
-    family: str = "miniflux"
+    family: Literal["miniflux", "sd3"] = "miniflux"
     latents_file: str = pyramid_vae.CODE
     vae_file: str = pyramid_vae.FILE  # decodes these latents
     flux_file: str = ""  # of `start`, the miniFLUX starter as which an SD3 network begins; else it goes on from its own
@@ -111,6 +111,11 @@ class PyramidRecipe(Recipe):
     reuse: int = 6
     history_noise: float = 1 / 3
     compiled: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.reuse < 1:
+            raise ValueError("reuse must be a whole number from 1 on.")
 
 
 RECIPE = PyramidRecipe(
