@@ -32,6 +32,10 @@ def read(paths: list[Path]) -> dict[str, dict[str, Any]]:
             document = None
         if not isinstance(document, dict) or not {"variant", "curves", "figures"} <= document.keys():
             raise ValueError(f"{path.name} is no evaluation of a variant: make it with 'starter flashi2v'.")
+        if document["variant"] in found:
+            raise ValueError(
+                f"{path.name} is of the variant {document['variant']}, as one before it: name one of each."
+            )
         found[document["variant"]] = document
     return found
 
@@ -43,7 +47,7 @@ def table(documents: dict[str, dict[str, Any]]) -> str:
     for name, figure in columns[0].items():
         target = "" if figure["target"] is None else f"{'<' if figure['lower'] else '≥'} {figure['target']:g}"
         unit = f" ({figure['unit']})" if figure["unit"] else ""
-        values = [f"{column[name]['value']:.2f}" for column in columns if name in column]
+        values = [f"{column[name]['value']:.2f}" if name in column else "–" for column in columns]
         lines.append(f"| {name}{unit} | {' | '.join(values)} | {target} |")
     for key, title in CURVES:
         rows = [", ".join(f"{value:.2f}" for value in document["curves"][key]) for document in documents.values()]
@@ -82,10 +86,10 @@ def write(paths: list[Path], out: Path) -> str:
     """Write the table as `out`.md with the plot beside it as `out`.svg; returns the table."""
     documents = read(paths)
     plot(documents, out.with_suffix(".svg"))
-    shown = table(documents)
+    shown, picture = table(documents), out.with_suffix(".svg").name
     out.with_suffix(".md").write_text(
         f"# FlashI2V's starter: three ways for the picture to enter\n\nThe same base, data, seeds and steps. "
-        f"Written by `python -m engines.evaluation variants`.\n\n{shown}\n\n![Curves and bars]({out.name}.svg)\n",
+        f"Written by `python -m engines.evaluation variants`.\n\n{shown}\n\n![Curves and bars]({picture})\n",
         encoding="utf-8",
     )
     return shown

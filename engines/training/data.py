@@ -34,6 +34,11 @@ def pad_tokens(rows: list[list[int]], *, longest: int) -> tuple[torch.Tensor, to
     return ids, mask
 
 
+def own_numbers(*seed: int) -> np.random.Generator:
+    """Random numbers of a batch itself, which none of its clips has: numpy takes (7, 1) and (7, 1, 0) for the same."""
+    return np.random.default_rng((*seed, 0, 0, 0, 1))
+
+
 POOL = 512  # batches: a pool of 32, each clip shown twelve times, was learnt by heart
 
 
@@ -83,7 +88,7 @@ class ClipDataset(torch.utils.data.Dataset):
 
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
         stage = self.recipe.stage(step)
-        rng = np.random.default_rng((self.recipe.seed, step, 1))
+        rng = own_numbers(self.recipe.seed, step)
         world, count = self._world(rng, stage)
         clips = [make_clip((self.recipe.seed, step, index), world) for index in range(stage.batch)]
         video = torch.stack([to_unit(clip.frames) for clip in clips])
@@ -124,10 +129,10 @@ class PooledClips(ClipDataset):
             self._current, self._captions = current, {}
         each = turns.count(stage)
         count, batch = rounds * each * stage.batch, round_ * each + turns[:turn].count(stage)
-        order = np.random.default_rng((self.recipe.seed, showing, 2)).permutation(count)
+        order = own_numbers(self.recipe.seed, showing, 1).permutation(count)
         numbers = order[batch * stage.batch : (batch + 1) * stage.batch]
         rows = [self._row(stage, int(number), count) for number in numbers]
-        rng = np.random.default_rng((self.recipe.seed, step, 1))
+        rng = own_numbers(self.recipe.seed, step)
         ids, mask = pad_tokens([self._text(rng, caption) for _, caption in rows], longest=self.text_len)
         return {"latents": torch.stack([latents for latents, _ in rows]).float(), "ids": ids, "mask": mask}
 

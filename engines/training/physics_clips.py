@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from .data import pad_tokens
+from .data import own_numbers, pad_tokens
 from .latents import to_unit
 from .recipe import Recipe
 from .world.physics import SCENES, Scene, make_scene
@@ -37,7 +37,7 @@ class PhysicsClips(torch.utils.data.Dataset):
         scenes = [training_scene(seed, step, index) for index in range(count)]
         batch = {"video": torch.stack([to_unit(scene.frames()) for scene in scenes])}
         if self.tokenizer is not None:
-            dropped = np.random.default_rng((seed, TRAINING, step)).random(count) < self.drop_text
+            dropped = own_numbers(seed, TRAINING, step).random(count) < self.drop_text
             texts = ["" if drop else scene.caption for scene, drop in zip(scenes, dropped, strict=True)]
             rows = [self.tokenizer(text)["input_ids"] for text in texts]
             batch["ids"], batch["mask"] = pad_tokens(rows, longest=self.text_len)

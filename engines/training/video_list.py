@@ -122,11 +122,12 @@ def filtered(samples: Iterable[Mapping[str, Any]], buckets: tuple[Bucket, ...]) 
 
 
 def write_samples(path: Path, samples: Iterable[Mapping[str, Any]]) -> int:
-    """Write samples as JSON under 12-digit keys; returns how many."""
+    """Write samples as JSON under 12-digit keys, in place of those that a store has; returns how many."""
     import lmdb
 
     count = 0
     with lmdb.open(str(path), map_size=2**36) as store, store.begin(write=True) as transaction:
+        transaction.drop(store.open_db(txn=transaction), delete=False)
         for count, sample in enumerate(samples, start=1):
             record = json.dumps(sample, ensure_ascii=False).encode()
             transaction.put(f"{count - 1:0{KEY_DIGITS}d}".encode(), record)

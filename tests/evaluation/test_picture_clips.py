@@ -61,6 +61,8 @@ def test_variants_stand_side_by_side(clips, tmp_path: Path) -> None:
     text = out.with_suffix(".md").read_text(encoding="utf-8")
     assert "| measure | full | shift | target |" in text and "side.svg" in text
     assert "</svg>" in out.with_suffix(".svg").read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match="name one of each"):
+        variants.read([tmp_path / "full.json", tmp_path / "full.json"])
     (tmp_path / "other.json").write_text(json.dumps({"figures": []}))
     with pytest.raises(ValueError, match="no evaluation of a variant"):
         variants.read([tmp_path / "other.json"])

@@ -15,6 +15,7 @@ from torch import nn
 from engines.training import networks
 from engines.training import trainer as trainer_module
 from engines.training.__main__ import main
+from engines.training.data import own_numbers
 from engines.training.files import read_facts, read_network
 from engines.training.latents import Blocks
 from engines.training.optimizers import Optimizers
@@ -25,6 +26,7 @@ from engines.training.recipes.vae import VaeRecipe, VaeTask
 from engines.training.tokens import load_tokenizer, train_tokenizer
 from engines.training.trainer import Trainer, learning_rate
 from engines.training.world import WorldConfig
+from engines.training.world.clip import generator
 
 TINY = {
     "num_attention_heads": 1,
@@ -247,3 +249,11 @@ def test_a_bad_command_is_refused_in_one_sentence(
         code = stopped.code
     said = capsys.readouterr().err
     assert code == 2 and says in said.splitlines()[-1] and "Traceback" not in said and str(tmp_path) not in said
+
+
+def test_a_batch_draws_nothing_that_one_of_its_clips_draws() -> None:
+    """Which texts are left out, say: by a clip's numbers, only clips on a brown floor had lost theirs."""
+    own = {tuple(own_numbers(*seed).integers(0, 2**62, 3)) for seed in ((0, 7), (0, 7, 1), (0, 8))}
+    world = WorldConfig()
+    clips = {tuple(generator((0, 7, index), world).integers(0, 2**62, 3)) for index in range(64)}
+    assert len(own) == 3 and len(clips) == 64 and not own & clips

@@ -55,7 +55,8 @@ def test_samples_fall_into_the_first_bucket_that_takes_them(tmp_path: Path) -> N
     kept, left_out = filtered([GOOD, upright, GOOD | {"cap": ""}], (Bucket(), tall))
     assert [sample["bucket"] for sample in kept] == [0, 1] and left_out == {"no caption": 1}
     for name in ("a", "b"):
-        assert write_samples(tmp_path / f"{name}.lmdb", kept) == 2
+        assert write_samples(tmp_path / f"{name}.lmdb", [*kept, *kept]) == 4
+        assert write_samples(tmp_path / f"{name}.lmdb", kept) == 2, "in place of those"
     both = Samples(tmp_path)
     assert len(both) == 4 and [both[index]["bucket"] for index in range(4)] == [0, 1, 0, 1]
     with pytest.raises(IndexError):

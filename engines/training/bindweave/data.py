@@ -20,7 +20,7 @@ from engines.bindweave.spec import MAX_REFERENCES, read_on
 from engines.media.framing import Masked, letterbox
 from engines.qwen.chat import text_then_pictures
 
-from ..data import ClipDataset, pad_tokens
+from ..data import ClipDataset, own_numbers, pad_tokens
 from ..latents import to_unit
 from ..recipe import Recipe, Stage
 from ..world import Clip, Track, WorldConfig, make_clip
@@ -55,7 +55,7 @@ class BindWeaveClips(ClipDataset):
 
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
         stage = self.recipe.stage(step)
-        rng = np.random.default_rng((self.recipe.seed, step, 3))
+        rng = own_numbers(self.recipe.seed, step)
         samples = []
         for index in range(stage.batch):
             clip = make_clip((self.recipe.seed, step, index), self._world_of(rng, stage))

@@ -42,9 +42,14 @@ class FlowTask:
         self.recipe = recipe
         self.transformer = self.build_transformer()
         self.text_encoder = networks.build_text_encoder()
-        known = Path(recipe.start or recipe.files) / "text_encoder.safetensors"
-        if not recipe.train_text or known.exists():
+        folders = [Path(folder) for folder in (recipe.start, recipe.files) if folder]  # exports have no frozen one
+        known = next((path for one in folders if (path := one / "text_encoder.safetensors").is_file()), None)
+        if known is not None:
             load_text(self.text_encoder, known)
+        elif not recipe.train_text:
+            raise ValueError(
+                f"There is no text_encoder.safetensors in {folders[-1].name}: make it with train_text=true."
+            )
         if not recipe.train_text:
             self.text_encoder.requires_grad_(False)
         if recipe.compiled:
