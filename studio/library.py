@@ -115,16 +115,16 @@ def trashed(studio: Studio, *, owner: str) -> int:
 def usage(studio: Studio, *, owner: str) -> Usage:
     """What this owner's clips take. Every one of their files is looked at."""
     shelf = Shelf(studio.store)
-    trashed = {job.id for job in shelf.trashed(owner=owner)}
+    in_trash = {job.id for job in shelf.trashed(owner=owner)}
     groups = [*shelf.search(Query(), owner=owner), *shelf.search(Query(show="unsuccessful"), owner=owner)]
     kept = studio.store.several([job_id for group in groups for job_id in group])
     files = {path for job in kept for path in files_of(job)}
-    thrown = {path for job in studio.store.several([*trashed]) for path in files_of(job)} - files
+    thrown = {path for job in studio.store.several([*in_trash]) for path in files_of(job)} - files
     try:
         free = shutil.disk_usage(studio.settings.outputs).free
     except OSError:
         free = 0
-    return Usage(_bytes(files), _bytes(thrown), free, sum(job.state == "done" for job in kept), len(trashed))
+    return Usage(_bytes(files), _bytes(thrown), free, sum(job.state == "done" for job in kept), len(in_trash))
 
 
 def files_of(job: Job) -> list[Path]:

@@ -153,7 +153,7 @@ def test_a_folder_that_moved_brings_its_files_along(folder: Path, store: JobStor
     there = again.get(job.id)
     assert there.result.video == str(moved / "a.mp4")
     assert there.request["references"][0]["path"] == str(moved / "pictures" / "p.png")
-    assert again.files_in_use() == {moved / "pictures" / "p.png"}
+    assert set(again.files_in_use()) == {moved / "pictures" / "p.png"}
     again.close()
     assert str(folder).encode() not in (moved / "studio.sqlite3").read_bytes()
 

@@ -50,7 +50,7 @@ def test_a_job_comes_back_as_it_was(store: JobStore) -> None:
     assert done.request == {"prompt": "a ☆", "nested": [{"path": "x"}]}
     assert (done.owner, done.batch, done.starts) == ("o", "b", 1)
     assert done.finished >= done.created
-    assert store.files_in_use() == set(), "only files of the folder are the store's to keep"
+    assert store.files_in_use() == {}, "only files of the folder are the store's to keep"
 
 
 def test_jobs_run_in_the_order_they_came(store: JobStore) -> None:
