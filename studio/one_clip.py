@@ -132,10 +132,10 @@ class Target:
         made = [Path(result.sidecar), *map(Path, result.beside)]
         names: list[Path] = []
         try:
-            self._set_aside()
+            if not self._named_after:
+                self._set_aside()
             for file in made:
-                suffix = file.name.removeprefix(stem)  # a clip and its pictures of other kinds have settings each
-                names.append(self._place(file, suffix if self.path.suffix == ".mp4" else f"{self.path.suffix}{suffix}"))
+                names.append(self._place(file, self._named_after + file.name.removeprefix(stem)))
             Path(result.video).replace(self.path)
         except OSError as error:
             for place in names:
@@ -168,6 +168,11 @@ class Target:
             self._put_aside(place)
         file.replace(place)
         return place
+
+    @property
+    def _named_after(self) -> str:
+        """What stands between the clip's name and that of its settings: ".gif", for star.mp4 has a star.json too."""
+        return "" if self.path.suffix.lower() == ".mp4" else self.path.suffix
 
     def _set_aside(self) -> None:
         """Take away what stands beside the clip that is replaced: the new one may have nothing of the kind."""

@@ -309,11 +309,13 @@ class Studio:
         job = self.store.get(job_id)
         if job is None or job.active:
             return
-        if not self.store.files_in_use(active=True).keys().isdisjoint(job.files):
+        waited_for = self.store.files_in_use(active=True)  # also by jobs that were queued since
+        if not waited_for.keys().isdisjoint(job.files):
             raise StudioError("A clip that waits or is made needs what is to be deleted:", hint="cancel it first.")
         # A clip that an edit was made from is another job's own.
         given = [path for path in kept_files.paths(dict(job.request)) if path.parent == self.settings.pictures]
-        for path in (*job.files, *(path for path in given if users.get(path, set()) <= {job_id})):
+        own = (path for path in given if path not in waited_for and users.get(path, set()) <= {job_id})
+        for path in (*job.files, *own):
             self._remove(path)
         self.store.delete(job_id)  # last: on a full disk there is room for it only now
         for path in given:

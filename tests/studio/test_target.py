@@ -76,7 +76,10 @@ def test_what_stood_beside_the_clip_that_is_replaced_goes_with_it(here: Path) ->
     assert (here / "clip.physics.webp").read_bytes() == b"new"
 
 
-def test_a_clip_that_cannot_get_its_name_changes_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("last", [".mp4", ".physics.webp"])
+def test_a_clip_that_cannot_get_its_name_changes_nothing(
+    last: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (here / "clip.mp4").write_bytes(b"old")
     (here / "clip.json").write_text(SETTINGS)
     (here / "clip.latents.safetensors").write_bytes(LATENTS)
@@ -84,7 +87,7 @@ def test_a_clip_that_cannot_get_its_name_changes_nothing(here: Path, monkeypatch
     replace = Path.replace
 
     def refused(path: Path, target: Path) -> Path:
-        if target == here / "clip.mp4":
+        if target == here / f"clip{last}":
             raise OSError(errno.ENOSPC, "No space left on device")
         return replace(path, target)
 
@@ -112,8 +115,10 @@ def test_what_a_clip_is_made_from_is_not_replaced_by_it(name: str, here: Path) -
 def test_pictures_of_a_clip_have_settings_of_their_own(here: Path) -> None:
     (here / "clip.mp4").write_bytes(b"old")
     (here / "clip.json").write_text(SETTINGS)
+    (here / "clip.latents.safetensors").write_bytes(LATENTS)
     with Target(Path("clip.gif"), suffix=".gif") as target:
         result = target.take(finished(target))
+    assert (here / "clip.latents.safetensors").read_bytes() == LATENTS, "they are the clip's"
     assert result.sidecar == str(here / "clip.gif.json") and (here / "clip.json").read_text() == SETTINGS
     (here / "clip.gif.json").write_text(SETTINGS.replace('"seed":1', '"seed":2'))
     assert [metadata.read(here / name).seed for name in ("clip.gif", "clip.mp4")] == [2, 1]
