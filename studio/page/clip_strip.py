@@ -29,7 +29,7 @@ def wire(form: Form) -> None:
         given = [*control.components, form.component("frames"), form.component("fps")]
         changes = [component.change for component in given]
         seen = partial(look, form.spec, control.names[0])
-        gr.on(changes, seen, given, control.strip, preprocess=False, trigger_mode="always_last", **HIDDEN)
+        gr.on(changes, seen, given, control.strip, preprocess=False, **HIDDEN)
 
 
 def look(spec: EngineSpec, name: str, file: Any, *raw: Any) -> str:

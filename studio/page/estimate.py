@@ -43,7 +43,7 @@ def wire(studio: Studio, form: Form, shown: EstimateLine) -> None:
     outputs = [shown.line, shown.smaller, shown.changes]
     gr.on(
         [*plumbing.first_look(), *changes], partial(look, studio, part, shown), part.components, outputs,
-        trigger_mode="always_last", preprocess=False, **HIDDEN,
+        preprocess=False, **HIDDEN,
     )  # fmt: skip
     sized = [component for control in part.controls if {"width", "frames"} & {*control.names}
              for component in control.components]  # fmt: skip

@@ -85,7 +85,6 @@ class FirstFrame:
             [*self.components, *framing],
             [self.view, *self.parts.values()],
             preprocess=False,
-            trigger_mode="always_last",
             **HIDDEN,
         )
         if self.parts:

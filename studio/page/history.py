@@ -81,7 +81,7 @@ def render(studio: Studio, places: Places, *, opened: gr.Tab, browser: gr.Browse
         [finder.words.submit, *(box.input for box in (finder.engine, finder.when, finder.show))],
         book.find, asked, column.listing, **HIDDEN,
     )  # fmt: skip
-    finder.words.change(book.find, asked, column.listing, trigger_mode="always_last", **HIDDEN)
+    finder.words.change(book.find, asked, column.listing, **HIDDEN)
     column.further.click(book.more, [*asked, column.most], column.listing, **HIDDEN)
     one = [column.chosen, *shown.components]
     column.gallery.select(book.open, [browser, column.listed], one, **HIDDEN)

@@ -17,6 +17,8 @@ from studio.page import spoken
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 HIDDEN: dict[str, Any] = PRIVATE | {"show_progress": "hidden", "queue": False}
 
+_CHANGES = {"change", "input", "key_up", "release"}
+
 # What an event changes on the page: a component -> its new value, or gr.update(...).
 Updates = dict[Block, Any]
 
@@ -44,6 +46,17 @@ def seen_when(*triggers: Any) -> Iterator[None]:
 def first_look() -> list[Any]:
     """When what is being drawn is first seen: what it needs of the studio can wait until then."""
     return [*_seen.get()] or [page().load]
+
+
+def follow_to_the_last(page: gr.Blocks) -> None:
+    """Let whatever follows what a person changes follow the last of it, too.
+
+    Gradio leaves out what happens while an answer is awaited, unless an event's first trigger is a change: a number
+    that is typed would be followed half, and a model chosen twice only once.
+    """
+    for event in page.fns.values():
+        if event.trigger_mode == "once" and not _CHANGES.isdisjoint(name for _, name in event.targets):
+            event.trigger_mode = "always_last"
 
 
 def changed(updates: Updates) -> Any:

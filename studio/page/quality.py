@@ -41,7 +41,7 @@ def wire(form: Form, quality: gr.Radio, model: gr.Dropdown, *, fast: Fast) -> No
         quality.input(partial(_switch, form, fast), [quality, *form.components], form.components, **HIDDEN)
         now.append(form.control("adapters").components[1].change)
     told = Form(spec, [one for one in form.controls if not _DECIDE.isdisjoint(one.names)])
-    gr.on(now, partial(_now, told, fast), told.components, quality, trigger_mode="always_last", **HIDDEN)
+    gr.on(now, partial(_now, told, fast), told.components, quality, **HIDDEN)
 
 
 def _step_fields(spec: EngineSpec) -> list[str]:

@@ -96,7 +96,7 @@ class Refining:
         )
         gr.on(
             [*first_look(), prompt.text.change, model.change], self._remark, [prompt.text, model], self.remark,
-            trigger_mode="always_last", **HIDDEN,
+            **HIDDEN,
         )  # fmt: skip
         # Undo would throw away what is written from here on.
         prompt.text.input(None, None, self.back, js=script("constant", gr.update(visible=False)), **PRIVATE)

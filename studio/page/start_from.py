@@ -104,7 +104,7 @@ def _wire_kept(events: TabEvents, name: str) -> None:
         said = [form.component(one) for one in (text, "frames", "fps")]
         gr.on(
             [*first_look(), earlier.change, *(one.change for one in said)], events.can_be_kept,
-            [events.browser, earlier, box, *said], box, trigger_mode="always_last", preprocess=False, **HIDDEN,
+            [events.browser, earlier, box, *said], box, preprocess=False, **HIDDEN,
         )  # fmt: skip
         elem_id = f"{form.spec.name}-{text}"
         counts = [form.component(one) for one in ("fps", _KEY)]

@@ -89,7 +89,7 @@ def _wire_readings(events: TabEvents) -> None:
         text = events.form.component(name)
         gr.on(
             [*first_look(), text.change, frames.change, fps.change], partial(events.reading, name),
-            [text, frames, fps], line, trigger_mode="always_last", **HIDDEN,
+            [text, frames, fps], line, **HIDDEN,
         )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from studio.page import api, engine_tabs, history, kept_form, markup, model_list, send
+from studio.page import api, engine_tabs, history, kept_form, markup, model_list, plumbing, send
 from studio.page.front_page import FrontPage
 from studio.page.gate import MOST_UPLOAD_BYTES, Gate
 from studio.page.guarded import Page
@@ -69,6 +69,7 @@ def build(studio: Studio) -> gr.Blocks:
         kept_form.wire(places.engine_tabs)
         line.wire(places, browser)
         model_list.Follower(studio, [one.controls.models for one in rendered]).wire(page)
+    plumbing.follow_to_the_last(page)
     return page
 
 

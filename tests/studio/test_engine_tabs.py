@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from engines.registry import SPECS
-from studio.page import engine_tabs, send, slots
+from studio.page import engine_tabs, send, slots, ui
 from studio.page.engine_tabs import EngineTab, Places
 from studio.page.uploads import served
 from studio.service import Studio
@@ -154,3 +154,11 @@ def test_an_engine_may_have_no_starter(studio: Studio) -> None:
     form = drawn.tabs["bindweave"].form
     assert form.component("model").value == "14B"
     assert form.component("width").value == "1280x720"
+
+
+def test_what_follows_a_change_follows_the_last_one_too(idle: Studio) -> None:
+    """Of two changes while an answer is awaited the second would be left out: "150 steps" stayed "Standard"."""
+    followed = [
+        event for event in ui.build(idle).fns.values() if {"change", "input"} & {name for _, name in event.targets}
+    ]
+    assert len(followed) > 50 and {event.trigger_mode for event in followed} == {"always_last"}
