@@ -11,7 +11,7 @@ from typing import Any
 from engines.errors import InvalidRequest, Problem
 from engines.inputs import PICTURES, entries, media_fields
 from engines.media.output import whole_file
-from engines.request import Request
+from engines.request import Declared, Request
 from engines.types import EngineSpec
 
 SHOWN = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".avif")
@@ -58,6 +58,11 @@ def paths(values: Any) -> Iterator[Path]:
     elif isinstance(values, list | tuple):
         for value in values:
             yield from paths(value)
+
+
+def given(request: Declared) -> Iterator[Path]:
+    """Paths of every file that a checked request or edit was given."""
+    return paths(request.model_dump(mode="json"))
 
 
 def pictures(values: Mapping[str, Any]) -> Iterator[Path]:

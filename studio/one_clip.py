@@ -27,6 +27,7 @@ from engines.media import metadata
 from engines.media.output import media_error
 from engines.messages import Generate, JobEvent
 from engines.parallel.choosing import AUTO
+from engines.pyramid_flow.spec import LATENTS_SUFFIX
 from engines.types import EngineSpec
 from engines.wording import printable
 from studio import estimating, speech
@@ -42,8 +43,8 @@ _HIDDEN, _LOG = ".kinora-", "worker.log"
 _ALL = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _SIGNALS = [number for number in _ALL if signal.getsignal(number) is not signal.SIG_IGN]  # as nohup has it
 # What may stand beside a clip, under its name; those of an earlier clip go with it.
-_BESIDE = (".latents.safetensors", ".physics.webp", ".log")
-_MOST_NAME_BYTES = 255 - len(_BESIDE[0]) - len("-99")
+_BESIDE = (LATENTS_SUFFIX, metadata.VIEW_SUFFIX, ".log")
+_MOST_NAME_BYTES = 255 - len(LATENTS_SUFFIX) - len("-99")
 _DEAD = Failed(
     kind="DeviceError",
     message="The process that made the clip ended unexpectedly.",

@@ -24,7 +24,7 @@ from engines.types import ModelSpec
 SCHEMA = "kinora.video"
 MAX_BYTES = 1_000_000
 LOG_MARK = b"Kinora: what the worker said\n"
-VIEW_MARK = b"Kinora: the physics of a clip"
+VIEW_SUFFIX, VIEW_MARK = ".physics.webp", b"Kinora: the physics of a clip"
 _HASHED_WHOLE = 256 * 2**20
 _LIBRARIES = ("torch", "diffusers", "transformers", "av", "numpy")
 

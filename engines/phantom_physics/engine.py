@@ -17,6 +17,7 @@ from PIL import Image
 
 from engines.events import Note, Stage
 from engines.media.excerpt import read_excerpt
+from engines.media.metadata import VIEW_SUFFIX
 from engines.media.pictures import open_picture
 from engines.phantom_physics.components import PhysicsModel
 from engines.phantom_physics.force import PointForce, Wind, felt_by
@@ -24,7 +25,7 @@ from engines.phantom_physics.latents import normalised, tubelet_count
 from engines.phantom_physics.picture import best_output_size, cover
 from engines.phantom_physics.sampling import Latents, Sampler, denoise, draw_noise
 from engines.phantom_physics.spec import PHANTOM_PHYSICS, PhantomPhysicsRequest, excerpt_rules, resolved_shift
-from engines.phantom_physics.view import SUFFIX, movie
+from engines.phantom_physics.view import movie
 from engines.prompting.tokens import cut_notes
 from engines.sampling import guidance
 from engines.sampling.denoise import SOLVERS
@@ -125,7 +126,7 @@ class PhantomPhysics:
         latents, kept = state.latents, {}
         if latents.physics is not None:
             felt_then = latents.physics
-            kept[SUFFIX] = lambda: movie(felt_then, width=width, height=height, fps=request.fps)
+            kept[VIEW_SUFFIX] = lambda: movie(felt_then, width=width, height=height, fps=request.fps)
 
         if not context.decodes:
             return

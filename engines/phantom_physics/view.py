@@ -8,7 +8,6 @@ import torch
 from engines.media.metadata import VIEW_MARK
 from engines.media.video import playback_bytes
 
-SUFFIX = ".physics.webp"
 LONG_SIDE = 192  # pixels
 _DARKEST, _LIGHTEST = 0.02, 0.98  # shares of the values that are cut off
 

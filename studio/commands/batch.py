@@ -79,8 +79,7 @@ def _make_lines(lines: Sequence[batch.Line], *, settings: Settings, folder: Path
     ):
         for line in lines:
             try:
-                given = kept_files.paths(line.request.model_dump(mode="json"))
-                with one_clip.Target(line.out, inputs=given) as target:
+                with one_clip.Target(line.out, inputs=kept_files.given(line.request)) as target:
                     made = workshop.make(line.spec, line.request, target=target, quiet=as_json)
                 say_clip(made, as_json=as_json)
             except StudioError as error:

@@ -40,8 +40,8 @@ def run(options: argparse.Namespace) -> int:
     request = editing.build(spec, values)
     settings = settings_of(options)
     check_certificate(settings)
-    given = kept_files.paths(request.model_dump(mode="json"))
-    with one_clip.Target(options.out, suffix=spec.suffix(request), inputs=given) as target:
+    inputs = kept_files.given(request)
+    with one_clip.Target(options.out, suffix=spec.suffix(request), inputs=inputs) as target:
         devices = require_devices(settings.devices if spec.needs_device else ("cpu",))[:1]
         made = one_clip.make(spec, request, target=target, settings=settings, devices=devices, quiet=options.json)
     return say_clip(made, f"{made.frames} frames", as_json=options.json)

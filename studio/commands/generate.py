@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     check_certificate(settings)
     if options.dry_run:
         return _say_estimate(spec, request, settings, as_json=options.json)
-    with one_clip.Target(options.out, inputs=kept_files.paths(request.model_dump(mode="json"))) as target:
+    with one_clip.Target(options.out, inputs=kept_files.given(request)) as target:
         usable_files(spec, request, settings.files())
         devices = require_devices(settings.devices)
         result = one_clip.make(spec, request, target=target, settings=settings, devices=devices, quiet=options.json)

@@ -7,6 +7,7 @@ from typing import Any
 
 from engines.errors import MediaError
 from engines.inputs import PICTURES, entries, media_fields
+from engines.media.metadata import VIEW_SUFFIX
 from engines.media.pictures import open_picture
 from engines.types import EngineSpec
 from studio import remaking
@@ -14,7 +15,6 @@ from studio.jobs.store import Job
 from studio.page import markup
 from studio.page.slots import png
 
-PHYSICS_VIEW = ".physics.webp"  # as engines.phantom_physics.view names it, which imports torch
 _SIDE = 80
 _MOST_CHARACTERS = 400
 
@@ -30,7 +30,7 @@ def html(spec: EngineSpec, job: Job) -> str:
 
 def physics(job: Job) -> str:
     """What the physics of a clip looked like while it was made, in a frame that opens; "" where nothing was kept."""
-    views = [Path(name) for name in (job.result.beside if job.result else ()) if name.endswith(PHYSICS_VIEW)]
+    views = [Path(name) for name in (job.result.beside if job.result else ()) if name.endswith(VIEW_SUFFIX)]
     if not views or not views[0].is_file():
         return ""
     size = (int(job.request["width"]), int(job.request["height"]))

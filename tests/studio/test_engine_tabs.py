@@ -11,10 +11,12 @@ import pytest
 from PIL import Image
 
 from engines.registry import SPECS
-from studio.page import engine_tabs, send, slots, ui
+from studio.jobs.in_event import InEventExecutor
+from studio.page import attending, engine_tabs, send, slots, ui
 from studio.page.engine_tabs import EngineTab, Places
 from studio.page.uploads import served
-from studio.service import Studio
+from studio.service import Studio, open_studio
+from studio.settings import Settings
 from tests.studio.conftest import LOOPS_LEFT_OPEN
 
 pytestmark = LOOPS_LEFT_OPEN
@@ -162,3 +164,14 @@ def test_what_follows_a_change_follows_the_last_one_too(idle: Studio) -> None:
         event for event in ui.build(idle).fns.values() if {"change", "input"} & {name for _, name in event.targets}
     ]
     assert len(followed) > 50 and {event.trigger_mode for event in followed} == {"always_last"}
+
+
+def test_inside_an_event_every_button_that_queues_a_clip_makes_it(settings: Settings, specs: dict) -> None:
+    studio = open_studio(replace(settings, in_event=True), InEventExecutor)
+    functions = ui.build(studio).fns.values()
+    followed = {one.trigger_after for one in functions if getattr(one.fn, "func", None) is attending.make}
+    names = {getattr(one.fn, "__qualname__", "").partition(".<")[0] for one in functions if one._id in followed}
+    assert names == {
+        "TabEvents.retry", "TabEvents.retry_smaller", "QueuePanel.act", "OpenClip.again", "Editing.make",
+    }  # fmt: skip
+    studio.store.close()

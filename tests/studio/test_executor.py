@@ -24,7 +24,7 @@ from studio.jobs.in_event import InEventExecutor
 from studio.jobs.local import LocalExecutor
 from studio.jobs.store import Job
 from studio.jobs.worker_process import environment
-from studio.page import attending, ui
+from studio.page import attending
 from studio.page.api import Calls
 from studio.service import Studio, open_studio
 from studio.settings import Settings, from_environment
@@ -292,19 +292,6 @@ def test_inside_an_event_what_another_event_makes_is_left_to_it(settings: Settin
     queue.retry(studio, first.id)
     assert list(attending.make(studio, {})) and studio.store.get(first.id).state == "done"
     assert studio.store.get(second.id).state == "cancelled"
-    studio.store.close()
-
-
-@pytest.mark.usefixtures("collected")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
-def test_inside_an_event_every_button_that_queues_a_clip_makes_it(settings: Settings, specs: dict) -> None:
-    studio = open_studio(replace(settings, in_event=True), InEventExecutor)
-    functions = ui.build(studio).fns.values()
-    followed = {one.trigger_after for one in functions if getattr(one.fn, "func", None) is attending.make}
-    names = {getattr(one.fn, "__qualname__", "").partition(".<")[0] for one in functions if one._id in followed}
-    assert names == {
-        "TabEvents.retry", "TabEvents.retry_smaller", "QueuePanel.act", "OpenClip.again", "Editing.make",
-    }  # fmt: skip
     studio.store.close()
 
 
