@@ -67,6 +67,15 @@ def fresh_page(browser, server: Server, *, width: int = 1400, height: int = 900)
     assert not errors
 
 
+def unfold(what) -> None:
+    """Click what opens a part of the page, and wait until gradio has written what stands there.
+
+    It writes it once more in the frame after an accordion or a tab was first opened: what is typed before is lost.
+    """
+    what.click()
+    what.page.evaluate("async () => { for (let left = 10; left; left--) await new Promise(requestAnimationFrame); }")
+
+
 @pytest.fixture
 def page(browser, server: Server) -> Iterator[object]:
     """The studio's page in a fresh profile, ready for use."""

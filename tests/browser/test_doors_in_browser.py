@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from studio.jobs.store import JobStore
-from tests.browser.conftest import PATIENCE_MS, Studio, fresh_page
+from tests.browser.conftest import PATIENCE_MS, Studio, fresh_page, unfold
 from tests.studio.kept_clips import keep
 from tests.studio.server import Server
 
@@ -43,7 +43,7 @@ def test_a_clip_is_turned_round_into_a_new_one(page) -> None:
 
 
 def test_models_are_listed_and_what_cannot_be_had_is_said(page, tmp_path: Path) -> None:
-    page.get_by_role("tab", name="Models").click()
+    unfold(page.get_by_role("tab", name="Models"))
     listed = page.locator("#models-list")
     listed.get_by_text("Wan2.2 5B with physics").first.wait_for()
     assert "built in" in listed.inner_text() and "not installed" in listed.inner_text()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engines.media import metadata
-from tests.browser.conftest import fresh_page
+from tests.browser.conftest import fresh_page, unfold
 from tests.studio.server import Server
 
 pytestmark = pytest.mark.browser
@@ -35,10 +35,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
 def physics(browser, tiny: Tiny, picture: Path):
     """The Physics tab with a picture given."""
     with fresh_page(browser, tiny, width=1440) as page:
-        page.get_by_role("tab", name="Physics", exact=True).click()
+        unfold(page.get_by_role("tab", name="Physics", exact=True))
         page.locator(f"#{NAME}-picture-1 input[type=file]").set_input_files(picture)
         page.locator(f"#{NAME}-picture .crop-view img").wait_for()
-        page.locator(f"#{NAME}-force-fold > button").click()
+        unfold(page.locator(f"#{NAME}-force-fold > button"))
         yield page
 
 

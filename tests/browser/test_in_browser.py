@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser.conftest import unfold
+
 pytestmark = pytest.mark.browser
 
 
@@ -22,7 +24,7 @@ def generate(page, prompt: str) -> None:
 def set_many_steps(page) -> None:
     """200 steps: a clip that is still being made when it is looked for."""
     open_settings(page)
-    page.get_by_role("button", name="Advanced settings").click()
+    unfold(page.get_by_role("button", name="Advanced settings"))
     page.get_by_label("number input for Steps").fill("200")
     page.get_by_label("number input for Steps").press("Tab")
 
@@ -156,7 +158,7 @@ def test_what_is_wrong_is_said_in_a_sentence_beside_the_form(page, tmp_path: Pat
 
 
 def test_what_is_typed_is_shown_as_it_was_typed(page) -> None:
-    page.get_by_role("tab", name="Long video").click()
+    unfold(page.get_by_role("tab", name="Long video"))
     text = "first <b>bold</b> & <img src=x onerror=alert(1)>"
     page.locator("#pyramid-flow-storyboard-scenes").get_by_role("button", name="As text").click()
     page.locator("#pyramid-flow-storyboard textarea").fill(text)
@@ -297,7 +299,7 @@ def frames_field(page):
 
 def open_settings(page, name: str = "phantom-wan") -> None:
     """Open the line that says what is set."""
-    page.locator(f"#{name}-settings > button").click()
+    unfold(page.locator(f"#{name}-settings > button"))
     page.locator(f"#{name}-model").wait_for()
 
 
@@ -316,7 +318,7 @@ def test_seconds_and_frames_follow_each_other(page) -> None:
     page.get_by_text("60 s is more than this model makes: set to 4.08 s.").wait_for()
     seconds.press("Tab")
     line.get_by_text("4.08 s").wait_for()
-    page.get_by_role("button", name="Advanced settings").click()
+    unfold(page.get_by_role("button", name="Advanced settings"))
     frames_field(page).fill("17")
     frames_field(page).press("Tab")
     page.wait_for_function("() => document.querySelector('#phantom-wan-seconds input').value == '1.42'")
@@ -375,7 +377,7 @@ def test_both_ends_of_every_slider_can_be_read(page) -> None:
     """A slider gives way where its column is narrow; the mark at its end is not pushed out and cut."""
     page.get_by_role("tab", name="Physics", exact=True).click()
     open_settings(page, "phantom-physics")
-    page.get_by_role("button", name="Advanced settings").click()
+    unfold(page.get_by_role("button", name="Advanced settings"))
     page.locator("#phantom-physics-frames").wait_for()
     for width in (800, 1280, 1600):
         page.set_viewport_size({"width": width, "height": 900})

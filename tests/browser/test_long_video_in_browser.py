@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from tests.browser.conftest import unfold
 from tests.browser.test_in_browser import check_it_plays, open_settings
 
 pytestmark = pytest.mark.browser
@@ -13,7 +14,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture
 def tab(page):
-    page.get_by_role("tab", name="Long video").click()
+    unfold(page.get_by_role("tab", name="Long video"))
     open_settings(page, "pyramid-flow")
     page.get_by_text("49 frames @ 12 fps = 4.08 s, at most 8.08 s").wait_for()
     return page

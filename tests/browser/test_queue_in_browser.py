@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.browser.conftest import unfold
 from tests.studio.server import Server
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]  # a busy machine takes minutes for what a person sees
@@ -130,8 +131,8 @@ def test_a_clip_that_runs_can_be_held_and_goes_on(browser, quick: Server) -> Non
     from playwright.sync_api import expect
 
     page = opened(browser, quick)
-    page.locator("#phantom-wan-settings > button").click()
-    page.get_by_role("button", name="Advanced settings").click()
+    unfold(page.locator("#phantom-wan-settings > button"))
+    unfold(page.get_by_role("button", name="Advanced settings"))
     page.get_by_label("number input for Steps").fill("150")
     page.get_by_label("number input for Steps").press("Tab")
     page.locator("#phantom-wan-settings").get_by_text("150 steps").wait_for()
