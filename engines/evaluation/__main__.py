@@ -31,6 +31,7 @@ from engines.training import arguments as given
 from engines.training.recipe import with_settings
 from engines.training.sample import contact_sheet
 from engines.wan.encoder_keys import IMAGE_ENCODER
+from engines.wording import both
 
 from . import figures, opens2v, physics, physics_iq, variants
 from .starter import ASSETS, AUTOENCODERS, EVALUATIONS, Options, evaluate
@@ -126,6 +127,8 @@ def _experiment(options: argparse.Namespace) -> int:
     out = options.out or DOCS / "physics-experiment.json"
     logging.getLogger().setLevel(logging.INFO)
     with given.refusing():
+        if taken := [name for name in experiment.OWN if any(one.startswith(f"{name}=") for one in options.set)]:
+            raise ValueError(f"{both(taken)} cannot be set: the experiment does that itself.")
         recipe = with_settings(experiment.RECIPE, [f"steps={experiment.STEPS}", *options.set])
         recipe = dataclasses.replace(recipe, files=str(options.folder))
         try:

@@ -45,6 +45,7 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 COMPARED = (("B", "A"), ("B", "C"), ("B", "D"), ("A", BASE), ("B, base frozen", BASE))
 MEASURES = {"residual": "law residual", "trajectory": "trajectory error, px", "permanence": "permanence"}
+OWN = ("arm", "base", "files", "frozen", "minutes", "seed")  # settings of its own
 STEPS = 540  # of the base; arms learn for half of them
 SEEDS = (0, 1)  # of arms; there is one base
 RESAMPLES = 2000

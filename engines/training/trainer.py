@@ -292,8 +292,3 @@ class Trainer:
     def _stop(self, *_: object) -> None:
         self.stopping = True
         log.info("Stopping after this step (process %d).", os.getpid())
-
-
-def checkpoint_record(folder: Path) -> dict[str, Any]:
-    """The record of a run folder's checkpoint."""
-    return read_facts(folder / "checkpoint.safetensors")

@@ -57,6 +57,9 @@ def test_one_command_trains_measures_and_compares_and_goes_on(
     assert main(told) == 0
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*") if path.is_file()}
     assert after == before, "what is done is not done again"
+    capsys.readouterr()
+    assert main([*told, "--set", "seed=3", "--set", "arm=none"]) == 2
+    assert "arm and seed cannot be set" in capsys.readouterr().err
 
 
 def test_the_widened_network_has_the_parameters_of_both_branches(files: Path) -> None:

@@ -4,7 +4,7 @@ A picture is premultiplied RGBA, float32 in 0..1, [S,S,4]; the subject's radius 
 """
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -181,8 +181,3 @@ def cut_out(rng: np.random.Generator, *, held_out: bool) -> Subject | None:
     patch = np.clip((patch - 0.5) * rng.uniform(1.0, 1.5) + rng.uniform(0.4, 0.6), 0, 1)
     mask = shape_mask(("circle", "square", "triangle", "star")[rng.integers(4)])[..., None]
     return Subject(kind="photo", name="picture", picture=np.concatenate([patch * mask, mask], 2).astype(np.float32))
-
-
-def renamed(subject: Subject, name: str) -> Subject:
-    """The same subject under another noun."""
-    return replace(subject, name=name)
