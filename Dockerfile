@@ -1,9 +1,10 @@
-# The studio in a container, for a CPU as it stands:
+# The studio in a container, on a CPU as on a GPU:
 #   docker build -t kinora . && docker run -p 7860:7860 -v kinora:/data kinora
-# For CUDA, with torch's usual build and the optional extras:
-#   docker build -t kinora --build-arg TORCH=torch --build-arg REQUIREMENTS=requirements-gpu.txt .
+# TORCH holds the words after "pip install": torch's usual build, for CUDA, if not told. Those that pytorch.org shows for
+# the CPU build keep the image small: --build-arg TORCH="torch ...".
+# For a GPU, with the optional extras:
+#   docker build -t kinora --build-arg REQUIREMENTS=requirements-gpu.txt .
 #   docker run --gpus all -p 7860:7860 -v kinora:/data kinora
-# TORCH holds the words after "pip install": those that pytorch.org shows for the CPU build keep the image small.
 # The page wants the password that the log shows, or the one in KINORA_PASSWORD.
 FROM python:3.12-slim
 

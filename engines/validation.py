@@ -20,6 +20,7 @@ from engines.media.clips import clip_problem
 from engines.media.files import file_problem, shown_name
 from engines.media.pictures import picture_problem
 from engines.request import Declared, Request, bounds, control
+from engines.sampling import caches
 from engines.types import EngineSpec, ModelSpec
 from engines.wording import either, given, number, printable
 
@@ -97,8 +98,11 @@ def usable_files(spec: EngineSpec, request: Request, store: Store) -> None:
     Raises:
         MissingWeights, IncompatibleCheckpoint: as Store.require.
         InvalidRequest: as check_file_choices.
+        NotCalibrated: as engines.sampling.caches.chosen.
     """
     found = store.require(spec.name, spec.model(request.model))
+    if (files := found.get("transformer")) and caches.FIELD in spec.request_type.model_fields:
+        caches.chosen(getattr(request, caches.FIELD), steps=1, files=files)
     check_file_choices(spec, request, lambda role: found.get(role, ()))
 
 

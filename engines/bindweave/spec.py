@@ -145,7 +145,7 @@ BINDWEAVE_14B = ModelSpec(
     geometry=published_geometry((1280, 720), (720, 1280), (832, 480), (480, 832), max_frames=121),
     defaults={"width": 1280, "height": 720, "negative_prompt": NEGATIVE_PROMPT},
     presets=PUBLISHED_PRESETS,
-    device_bytes=24 * 2**30,
+    device_bytes=16 * 2**30,
 )
 
 BINDWEAVE = EngineSpec(

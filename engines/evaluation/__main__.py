@@ -20,6 +20,7 @@ import dataclasses
 import json
 import logging
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -89,6 +90,7 @@ def _main(arguments: list[str] | None) -> int:
     if options.subject == "variants":
         out = options.out or DOCS / "flashi2v-variants"
         with given.refusing():
+            _check_plots()
             table = variants.write([Path(name) for name in options.names], out)
         sys.stdout.write(f"{table}\n")
         return 0
@@ -120,6 +122,12 @@ def _physics(count: int, out: Path) -> int:
     return 0
 
 
+def _check_plots() -> None:
+    """Before hours of work; raises ValueError."""
+    if find_spec("matplotlib") is None:
+        raise ValueError("Plots are drawn by matplotlib: run `pip install matplotlib`.")
+
+
 def _experiment(options: argparse.Namespace) -> int:
     """The arms trained, measured and compared; 130 when it was stopped before the end."""
     from . import physics_experiment as experiment
@@ -127,6 +135,7 @@ def _experiment(options: argparse.Namespace) -> int:
     out = options.out or DOCS / "physics-experiment.json"
     logging.getLogger().setLevel(logging.INFO)
     with given.refusing():
+        _check_plots()
         if taken := [name for name in experiment.OWN if any(one.startswith(f"{name}=") for one in options.set)]:
             raise ValueError(f"{both(taken)} cannot be set: the experiment does that itself.")
         recipe = with_settings(experiment.RECIPE, [f"steps={experiment.STEPS}", *options.set])

@@ -114,12 +114,15 @@ class Store:
     def state(self, engine: str, model: ModelSpec) -> ModelState:
         """How much of the model is here; reads no file but an index."""
         missing: list[str] = []
+        counted: set[Path] = set()  # one file may hold several components
         found_bytes = total_bytes = 0
         for weights in model.weights:
             listing = self._listing(weights, self.overrides.get((engine, model.name, weights.role)))
             left = [f"{weights.repo}/{file}" for file, path in listing if path is None]
             missing += left
-            here = sum(path.stat().st_size for _, path in listing if path is not None)
+            paths = {path for _, path in listing if path is not None} - counted
+            counted |= paths
+            here = sum(path.stat().st_size for path in paths)
             found_bytes += here
             total_bytes += max(weights.size_bytes, here) if left else here
         if not missing:

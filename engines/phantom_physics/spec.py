@@ -241,7 +241,7 @@ BASE_5B = ModelSpec(
     geometry=GEOMETRY,
     defaults=DEFAULTS | {"physics_scale": 0.0},
     presets=PUBLISHED_PRESETS,
-    device_bytes=24 * 2**30,
+    device_bytes=8 * 2**30,
 )
 
 PHYSICS_5B = ModelSpec(
@@ -262,7 +262,7 @@ PHYSICS_5B = ModelSpec(
     geometry=GEOMETRY,
     defaults=DEFAULTS,
     presets=PUBLISHED_PRESETS,
-    device_bytes=28 * 2**30,
+    device_bytes=8 * 2**30,
 )
 
 

@@ -93,7 +93,7 @@ PHANTOM_14B = ModelSpec(
     geometry=published_geometry((832, 480), (480, 832), (1280, 720), (720, 1280), max_frames=241),
     defaults={"frames": 121, "fps": 24, "negative_prompt": NEGATIVE_CHINESE},
     presets=PUBLISHED_PRESETS,
-    device_bytes=24 * 2**30,
+    device_bytes=12 * 2**30,
 )
 
 PHANTOM_WAN = EngineSpec(

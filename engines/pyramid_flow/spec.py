@@ -309,18 +309,18 @@ PUBLISHED = (
         geometry=_geometry((640, 384), units=16),
         defaults=DEFAULTS,
         presets=PRESETS,
-        device_bytes=12 * 2**30,
+        device_bytes=8 * 2**30,
     ),
     ModelSpec(
         name="miniflux-768p",
         title="Pyramid Flow miniFLUX 768p",
         note="The published model for 1280x768, up to 10 seconds; tuned only briefly, it blurs over time. "
-        "Its decoder remembers up to 40 GB in RAM.",
+        "Its decoder remembers up to 15 GB in RAM.",
         weights=_miniflux("diffusion_transformer_768p"),
         geometry=_geometry((1280, 768), units=31),
         defaults=DEFAULTS | {"width": 1280, "height": 768},
         presets=PRESETS,
-        device_bytes=12 * 2**30,
+        device_bytes=8 * 2**30,
     ),
     ModelSpec(
         name="miniflux-image",
@@ -330,7 +330,7 @@ PUBLISHED = (
         geometry=_geometry((1024, 1024), (1280, 768), (768, 1280), units=1),
         defaults=DEFAULTS | {"width": 1024, "height": 1024, "frames": 1, "guidance": 9.0},
         presets=PRESETS,
-        device_bytes=12 * 2**30,
+        device_bytes=8 * 2**30,
     ),
     ModelSpec(
         name="sd3-384p",
@@ -340,19 +340,19 @@ PUBLISHED = (
         geometry=_geometry((640, 384), units=16),
         defaults=DEFAULTS,
         presets=PRESETS,
-        device_bytes=12 * 2**30,
+        device_bytes=8 * 2**30,
     ),
     ModelSpec(
         name="sd3-768p",
         title="Pyramid Flow SD3 768p",
         note="The published model for 1280x768, up to 10 seconds; weak at people. "
-        "Its decoder remembers up to 40 GB in RAM.",
+        "Its decoder remembers up to 15 GB in RAM.",
         weights=_sd3("diffusion_transformer_768p"),
         geometry=_geometry((1280, 768), units=31),
         # Published guidance: 7 to 9, and 7 for ten seconds.
         defaults=DEFAULTS | {"width": 1280, "height": 768, "guidance": 9.0},
         presets=PRESETS,
-        device_bytes=12 * 2**30,
+        device_bytes=8 * 2**30,
     ),
 )
 VARIANTS = {

@@ -35,14 +35,20 @@ def _main(arguments: list[str] | None) -> int:
     parser.add_argument(
         "--out", type=given.out_folder, help="run folder (default runs/RECIPE; for all: the folder of them, runs)"
     )
-    parser.add_argument("--device", type=given.device, default="cpu")
-    parser.add_argument("--minutes", type=given.minutes, help="wall time of the whole run, earlier sessions included")
+    parser.add_argument("--device", type=given.device, default="cpu", help="cpu (default) or cuda, cuda:1, ...")
+    parser.add_argument(
+        "--minutes",
+        type=given.minutes,
+        help="wall time of the whole run, earlier sessions included; for all: of this session",
+    )
     parser.add_argument("--threads", type=given.count, help="CPU threads (default: all)")
     parser.add_argument(
         "--folder", type=given.present, default=Path("assets/starter"), help="for all: the starter files"
     )
     parser.add_argument("--resume", action="store_true", help="continue from the run folder's checkpoint")
-    parser.add_argument("--dry-run", action="store_true", help="print shapes and memory on the meta device, and stop")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="recipes at full size: print shapes and memory, and stop"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a recipe setting")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

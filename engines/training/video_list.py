@@ -123,9 +123,8 @@ def filtered(samples: Iterable[Mapping[str, Any]], buckets: tuple[Bucket, ...]) 
 
 def write_samples(path: Path, samples: Iterable[Mapping[str, Any]]) -> int:
     """Write samples as JSON under 12-digit keys, in place of those that a store has; returns how many."""
-    import lmdb
-
-    count = 0
+    lmdb, count = _lmdb(), 0
+    path.parent.mkdir(parents=True, exist_ok=True)
     with lmdb.open(str(path), map_size=2**36) as store, store.begin(write=True) as transaction:
         transaction.drop(store.open_db(txn=transaction), delete=False)
         for count, sample in enumerate(samples, start=1):
@@ -134,12 +133,19 @@ def write_samples(path: Path, samples: Iterable[Mapping[str, Any]]) -> int:
     return count
 
 
+def _lmdb() -> Any:
+    try:
+        import lmdb
+    except ImportError as error:
+        raise ValueError("Lists of videos are kept in LMDB: run `pip install lmdb`.") from error
+    return lmdb
+
+
 class Samples:
     """Samples of one .lmdb, or of all in a folder, by number; read from disk one at a time."""
 
     def __init__(self, path: Path) -> None:
-        import lmdb
-
+        lmdb = _lmdb()
         paths = [path] if (path / "data.mdb").exists() else sorted(path.glob("*.lmdb"))
         if not paths:
             raise ValueError(f"{path.name} is no .lmdb and holds none: write one with engines.training.video_list.")

@@ -43,7 +43,8 @@ def clip_flags(command: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar=("FILE", "STRENGTH"),
-        help="a LoRA, its strength (0.8) and over which share of the steps (0-0.5); may be given several times",
+        help="a LoRA, its strength (such as 0.8, else 1) and over which share of the steps (such as 0-0.5, else all); "
+        "may be given several times",
     )
     command.add_argument("--seed", metavar="N", help="the same seed and settings give the same clip")
     command.add_argument("--size", metavar="WxH", help="width and height of the clip in pixels")

@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,8 @@ def test_bundled_files(tmp_path):
     put(tmp_path / "starter/vae.bin", b"12345")
     assert store.state("e", BUNDLED).state == "bundled"
     assert store.state("e", BUNDLED).found_bytes == 5
+    twice = replace(BUNDLED, weights=(*BUNDLED.weights, replace(BUNDLED.weights[0], role="encoder")))
+    assert store.state("e", twice).found_bytes == store.state("e", twice).total_bytes == 5, "one file, two components"
 
 
 def test_an_override_is_a_file_a_published_folder_shards_or_a_diffusers_folder(tmp_path, checkpoint):

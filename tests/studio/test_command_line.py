@@ -24,7 +24,11 @@ from tests.studio.server import ROOT
 
 def start(*words: str, cwd: Path = ROOT, module: str = "tests.studio.command") -> subprocess.Popen[str]:
     command = [sys.executable, "-m", module, *words]
-    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored where the tests run in the background of a shell
+    try:
+        return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
