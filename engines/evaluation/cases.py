@@ -4,10 +4,11 @@ import dataclasses
 
 import numpy as np
 
+from engines.training.recipe import HELD_OUT
 from engines.training.world import Clip, WorldConfig, make_clip
 from engines.training.world.sprites import Subject
 
-TEXT_SEED, ONE_SEED, TWO_SEED, VAE_SEED = 41, 42, 43, 44
+TEXT_SEED, ONE_SEED, TWO_SEED, VAE_SEED = HELD_OUT[:4]
 
 TEXT_WORLD = WorldConfig(
     subject_shares=(1.0, 0.0, 0.0, 0.0), two_subjects=0.0, photo_background=0.0, paraphrase=0.0, held_out=True

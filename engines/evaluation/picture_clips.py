@@ -8,13 +8,14 @@ import numpy as np
 from skimage.color import deltaE_ciede2000
 
 from engines.media.quality import Quality, measure
+from engines.training.recipe import HELD_OUT
 from engines.training.world import Clip, WorldConfig, make_clip
 
 from . import scores
 from .figures import Figure, share
 from .scores import Pair, mean, scene_colour
 
-OBJECT_SEED, PHOTO_SEED = 45, 46
+OBJECT_SEED, PHOTO_SEED = HELD_OUT[4:6]
 CHUNKS = 4
 FPS = 12
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from engines.evaluation import cases, long_clips, own_motions, picture_clips
 from engines.training import networks
 from engines.training import trainer as trainer_module
 from engines.training.__main__ import main
@@ -198,6 +199,9 @@ def test_settings_are_checked():
     assert recipe.start == "somewhere"
     with pytest.raises(ValueError, match="Unknown setting"):
         with_settings(text_to_video.RECIPE, ["colour=red"])
+    for seed in {cases.TEXT_SEED, cases.VAE_SEED, long_clips.PICTURE_SEED, own_motions.SEED, picture_clips.OBJECT_SEED}:
+        with pytest.raises(ValueError, match="none of 41 to 48, whose clips are held out"):
+            with_settings(text_to_video.RECIPE, [f"seed={seed}"])
     with pytest.raises(ValueError, match="no recipe"):
         recipe_module("nothing")
     assert main(["text-to-video", "--set", "colour=red"]) == 2
