@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import av
 import pytest
 
-from engines import messages, registry
+from engines import messages
 from engines.events import Failed
 from engines.runtime.settings import RuntimeSettings
-from studio import queue
-from studio.jobs import in_event
-from studio.jobs.in_event import InEventExecutor
 from studio.jobs.local import LocalExecutor
 from studio.jobs.store import Job
 from studio.jobs.worker_process import environment
-from studio.page import attending
-from studio.page.api import Calls
 from studio.service import Studio, open_studio
-from studio.settings import Settings, from_environment
-from tests.engines.tiny import TINY, write_checkpoint
+from studio.settings import Settings
 from tests.studio.conftest import values, wait_for
 
 SLOW = "it goes on steps=600 sleep=0.05"
@@ -171,6 +163,16 @@ def test_several_devices_work_at_once_and_the_freest_is_first(settings: Settings
     studio.store.close()
 
 
+def test_a_question_goes_to_a_process_that_makes_nothing(settings: Settings, specs: dict, picture: Path) -> None:
+    studio = _open(replace(settings, devices=("small", "large")))
+    until(lambda: sum(state.total_bytes for state in studio.executor.devices()) == 8)
+    busy = _worker(studio, _submit(studio, picture, SLOW))
+    asked = studio.executor._put(messages.Ask(id="q", task="refine by rules", text="a fox"))
+    assert asked.process is not busy
+    studio.executor.close()
+    studio.store.close()
+
+
 def test_the_threads_of_a_worker_sleep_while_they_wait_unless_somebody_wants_otherwise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -185,113 +187,6 @@ def test_a_worker_that_cannot_start_fails_its_job(settings: Settings, specs: dic
     job = _submit(studio, picture, "short")
     assert wait_for(studio, job, "failed").failure.kind == "DeviceError"
     studio.executor.close()
-    studio.store.close()
-
-
-def test_inside_an_event_the_same_job_runs_as_a_generator(settings: Settings, specs: dict, picture: Path) -> None:
-    studio = open_studio(settings, InEventExecutor)
-    studio.executor.start()
-    jobs = studio.submit("phantom-wan", values(picture))
-    assert len(list(studio.executor.attend(jobs))) > 4
-    assert studio.store.get(jobs[0].id).state == "done"
-
-    jobs = studio.submit("phantom-wan", values(picture))
-    event = studio.executor.attend(jobs)
-    next(event)
-    event.close()  # the visitor left
-    assert studio.store.get(jobs[0].id).state == "cancelled"
-    studio.store.close()
-
-
-def test_the_function_that_needs_a_gpu_is_the_one_that_zerogpu_is_told_of() -> None:
-    """The package is the real one, which lends no GPU outside of ZeroGPU and leaves the function as it is."""
-    import spaces
-
-    assert in_event.spaces is spaces
-    assert in_event.on_gpu is in_event.run and inspect.isgeneratorfunction(in_event.run)
-
-
-@pytest.mark.parametrize(("said", "in_an_event"), [("1", True), ("true", True), ("0", False), ("", False)])
-def test_zerogpu_is_noticed_by_itself(monkeypatch: pytest.MonkeyPatch, said: str, in_an_event: bool) -> None:
-    monkeypatch.setenv("SPACES_ZERO_GPU", said)
-    assert from_environment().in_event is in_an_event
-
-
-def test_inside_an_event_nothing_waits_for_somebody_who_is_gone(settings: Settings, specs: dict, picture: Path) -> None:
-    studio = open_studio(settings, InEventExecutor)
-    studio.executor.start()
-    jobs = studio.submit("phantom-wan", values(picture), variations=3)
-    with closing(studio.executor.attend(jobs)):  # the visitor left before the first look
-        pass
-    assert [studio.store.get(job.id).state for job in jobs] == ["cancelled"] * 3
-    jobs = studio.submit("phantom-wan", values(picture), variations=3)
-    with closing(studio.executor.attend(jobs)) as attended:
-        next(attended)
-    assert [studio.store.get(job.id).state for job in jobs] == ["cancelled"] * 3
-    studio.store.close()
-
-
-def test_inside_an_event_a_call_of_the_api_is_done_when_it_returns(
-    settings: Settings, specs: dict, picture: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(picture.parent))
-    studio = open_studio(replace(settings, public=True), InEventExecutor)
-    studio.executor.start()
-    for _ in range(3):  # more than a visitor may have waiting at once
-        given = {"steps": 2, "frames": 5}
-        (job_id,) = Calls(studio).generate("phantom-wan", "a red circle", [{"path": str(picture)}], given)
-        assert studio.store.get(job_id).state == "done"
-    studio.store.close()
-
-
-def test_inside_an_event_the_settings_hold_as_in_a_worker(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings
-) -> None:
-    """The tiny engine's file is found in the models folder alone, and does not fit into the memory allowed."""
-    monkeypatch.setitem(registry.SPECS, TINY.name, TINY)
-    write_checkpoint(tmp_path / "models")
-    for memory_gb, state in (({}, "done"), ({"": 5e-7}, "failed")):
-        machine = replace(settings, models=tmp_path / "models", memory_gb=memory_gb)
-        studio = open_studio(machine, InEventExecutor)
-        (job,) = studio.submit(TINY.name, {"prompt": "a bear"})
-        list(studio.executor.attend([job]))
-        done = studio.store.get(job.id)
-        assert done.state == state, done.failure
-        studio.store.close()
-    assert done.failure.kind == "OutOfMemory"
-
-
-def test_inside_an_event_a_job_can_be_kept_too(
-    settings: Settings, specs: dict, picture: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(specs, "phantom-wan", replace(specs["phantom-wan"], keeps_parts=True))
-    studio = open_studio(settings, InEventExecutor)
-    (job,) = studio.submit("phantom-wan", values(picture, frames=33))
-    for _ in studio.executor.attend([job]):
-        progress = studio.executor.progress(job.id)
-        if progress is not None and progress.playback:
-            studio.cancel(job.id, keep=True)
-    done = studio.store.get(job.id)
-    assert (done.state, done.frames) == ("done", 8)
-    with av.open(done.result.video) as container:
-        assert sum(1 for _ in container.decode(video=0)) == 8
-    assert not list(settings.outputs.glob(".*.keep"))
-    studio.store.close()
-
-
-def test_inside_an_event_what_another_event_makes_is_left_to_it(settings: Settings, specs: dict, picture: Path) -> None:
-    studio = open_studio(settings, InEventExecutor)
-    first, second = studio.submit("phantom-wan", values(picture), variations=2)
-    with closing(studio.executor.attend([first, second])) as attended:
-        next(attended)  # the first one runs
-        (third,) = studio.submit("phantom-wan", values(picture))
-        assert list(attending.make(studio, {}))
-        states = {job.id: studio.store.get(job.id).state for job in (first, second, third)}
-        assert states == {first.id: "running", second.id: "queued", third.id: "done"}
-    assert {studio.store.get(job.id).state for job in (first, second)} == {"cancelled"}
-    queue.retry(studio, first.id)
-    assert list(attending.make(studio, {})) and studio.store.get(first.id).state == "done"
-    assert studio.store.get(second.id).state == "cancelled"
     studio.store.close()
 
 
