@@ -16,8 +16,11 @@ from engines.media import credentials, metadata
 from engines.media.credentials import BadCertificate, opened, sign, signed, signer_of
 from engines.media.marking import XMP, gif_mark, is_marked
 from engines.media.video import VideoWriter, read_frames, write_poster
+from engines.messages import Generate
+from engines.runtime.device_service import DeviceService
 from engines.runtime.runner import run
 from engines.runtime.session import Session
+from engines.runtime.settings import RuntimeSettings
 from engines.validation import build_request
 from studio.settings import Settings, check_certificate
 from tests import certificates
@@ -139,6 +142,13 @@ def test_a_run_signs_its_clip_and_poster(certificate: Path, tmp_path: Path) -> N
     assert [signer_of(Path(file)) for file in (done.result.video, done.result.poster)] == [certificates.SIGNER] * 2
     assert metadata.read(Path(done.result.video)).prompt == "a bear" and done.result.notes == ("tiny",)
     assert sorted(path.suffix for path in (tmp_path / "out").iterdir()) == [".json", ".mp4", ".png"]
+
+
+def test_an_edit_of_a_generated_clip_is_signed_too(certificate: Path, tmp_path: Path) -> None:
+    clip = made(tmp_path / "clip.mp4")
+    service = DeviceService(RuntimeSettings(device="cpu", outputs=tmp_path / "out", certificate=certificate))
+    *_, done = service.make(Generate(job="a", engine="edit/reverse", request={"clip": {"path": str(clip)}}))
+    assert [signer_of(Path(file)) for file in (done.result.video, done.result.poster)] == [certificates.SIGNER] * 2
 
 
 def test_a_signed_clip_is_read_like_any_other(certificate: Path, tmp_path: Path) -> None:
