@@ -206,7 +206,10 @@ def test_the_same_seed_is_the_same_clip_and_another_is_not(bench: Bench, first: 
 
 def test_a_clip_that_goes_on_is_the_one_never_interrupted(bench: Bench, tmp_path: Path) -> None:
     longer = bench.values()["frames"] + bench.tiny.geometry.frame_stride
-    for name, declared in media_fields(bench.spec.request_type, "earlier job").items():
+    fields = media_fields(bench.spec.request_type, "earlier job")
+    if not fields:
+        pytest.skip("its clips cannot be gone on with")
+    for name, declared in fields.items():
         kept = {seed: tmp_path / f"{seed}{declared.suffix}" for seed in (4, 5)}
         for seed, path in kept.items():
             path.write_bytes(bench.made(seed=seed)[-1].beside[declared.suffix]())
@@ -218,10 +221,12 @@ def test_a_clip_that_goes_on_is_the_one_never_interrupted(bench: Bench, tmp_path
 def test_a_clip_made_anew_from_a_place_keeps_what_comes_before_to_the_bit(bench: Bench, tmp_path: Path) -> None:
     stride = bench.tiny.geometry.frame_stride
     kept, longer = 1 + stride, 1 + 3 * stride
-    for name, owner in of_files(bench).items():
-        declared = media_fields(bench.spec.request_type)[owner]
-        if declared.kind != "earlier job":
-            continue
+    earlier = media_fields(bench.spec.request_type, "earlier job")
+    places = {name: owner for name, owner in of_files(bench).items() if owner in earlier}
+    if not places:
+        pytest.skip("its clips are not made anew from a place")
+    for name, owner in places.items():
+        declared = earlier[owner]
         whole, path = bench.made(frames=longer), tmp_path / f"whole{declared.suffix}"
         path.write_bytes(whole[-1].beside[declared.suffix]())
         before = np.concatenate([frames.pixels for frames in whole])

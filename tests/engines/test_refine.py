@@ -45,7 +45,6 @@ def test_adds_camera_light_and_detail_where_they_are_missing() -> None:
     ],
 )
 def test_leaves_a_full_prompt_alone(prompt: str) -> None:
-    assert refine(prompt) == refine(prompt)
     assert refine(prompt).text == prompt
     assert refine(prompt).reasons == ()
 

@@ -61,8 +61,8 @@ def test_the_smaller_clip_that_is_offered_fits(idle: Studio) -> None:
     studio = on(idle, replace(SMALL, title="Five", free_bytes=int(5.2 * GIB), total_bytes=int(5.4 * GIB)))
     found = told(studio, "phantom-wan", model="14B", width=1280, height=720, frames=121)
     assert found.colour == "red"
-    if found.smaller is not None:
-        assert told(studio, "phantom-wan", model="14B", **found.smaller).colour != "red" and found.offer
+    assert found.smaller == {"width": 832, "height": 480, "frames": 73} and found.offer
+    assert told(studio, "phantom-wan", model="14B", **found.smaller).colour != "red"
     medium = on(idle, replace(LARGE, title="Medium", free_bytes=19 * GIB, total_bytes=20 * GIB))
     large = told(medium, "phantom-wan", width=1280, height=720)
     assert (large.colour, large.offer) == ("amber", "832x480")
