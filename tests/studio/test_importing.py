@@ -89,5 +89,6 @@ def test_a_dropped_video_fills_the_form(idle: Studio, tmp_path: Path) -> None:
     assert "tells nothing" in shown[reader.said] and not shown[reader.use]["visible"]
     (folder / "text.mp4").write_text("no video")
     assert "not a video" in events.read({"path": str(folder / "text.mp4")})[reader.said]
-    assert not events.read({"path": "/etc/hostname"})[reader.use]["visible"], "only uploads are read"
+    elsewhere = video(tmp_path / "wan.mp4", {"comment": json.dumps(WAN2GP)})
+    assert not events.read({"path": str(elsewhere)})[reader.use]["visible"], "only uploads are read"
     assert events.use({"path": str(plain)}, "flashi2v") == gr.skip()

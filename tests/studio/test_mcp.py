@@ -21,6 +21,7 @@ from tests.studio.awaited import awaited
 from tests.studio.server import ROOT, Server
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+HERE = str(ROOT / "assets" / "examples" / "red_star.png")  # a picture of this machine
 
 
 def talk(
@@ -83,12 +84,12 @@ def test_a_program_makes_a_clip_with_a_picture_by_tools_alone(server: Server, pi
 @pytest.mark.parametrize(
     "given",
     [
-        {"references": ["/etc/hostname"]},
+        {"references": [HERE]},
         {"references": ["https://127.0.0.1:1/picture.png"]},
         {"references": ["data:image/png;base64,%%%"]},
         {"references": ["data:image/png;base64,AAAA"]},
         {"references": ["data:"]},
-        {"references": [], "settings": {"references": [{"path": "/etc/hostname"}]}},
+        {"references": [], "settings": {"references": [{"path": HERE}]}},
         {"references": [], "settings": {"references": "data:text/plain;base64,AAAA"}},
         {"references": []},
     ],

@@ -95,7 +95,7 @@ def test_the_functions_are_described_for_programs_of_any_kind(server: Server) ->
 def test_the_status_counts_and_names_nobody(client: Client) -> None:
     status = client.predict(api_name="/status")
     assert set(status) == {"version", "waiting", "running", "devices"}
-    assert status["devices"][0]["name"] == "cpu" and status["waiting"] >= 0
+    assert status["devices"][0]["name"] == "cpu" and (status["waiting"], status["running"]) == (0, 0)
 
 
 def test_a_client_makes_a_clip(client: Client, picture: Path, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_client_makes_a_clip(client: Client, picture: Path, tmp_path: Path) ->
     ("prompt", "settings", "sentence"),
     [
         ("x", {}, "Add a reference picture"),
-        ("x", {"references": [{"path": "/etc/hostname"}]}, "handle_file"),
+        ("x", {"references": [{"path": str(ROOT / "assets" / "examples" / "red_star.png")}]}, "handle_file"),
         ("x", {"stepz": 3}, 'did you mean "steps"'),
         ("x", {"seed": -2}, "Seed"),
         ("x" * 20_000, {}, "shorten"),
@@ -131,11 +131,10 @@ def test_a_bad_call_gets_one_sentence(client: Client, prompt: str, settings: dic
         client.predict("phantom-wan", prompt, [], settings, 1, api_name="/generate")
 
 
-def test_files_of_this_machine_cannot_be_named_as_pictures(server: Server) -> None:
-    lies = [{"path": "/etc/hostname"}, {"path": "/etc/hostname", "meta": {"_type": "gradio.FileData"}}]
-    for lie in lies:
+def test_files_of_this_machine_cannot_be_named_as_pictures(server: Server, picture: Path) -> None:
+    for lie in ({"path": str(picture)}, {"path": str(picture), "meta": {"_type": "gradio.FileData"}}):
         answer = _call(server, "generate", "phantom-wan", "x", [lie], {}, 1)
-        assert "event_id" not in answer or "error" in answer
+        assert json.loads(answer).get("error") and "data" not in json.loads(answer)
         for secret in _secrets(server):
             assert secret not in answer
 

@@ -27,9 +27,11 @@ from studio.service import Studio
 from tests.engines.test_inputs import write_video
 from tests.engines.test_pictures import counted_loads
 from tests.studio.conftest import LOOPS_LEFT_OPEN
+from tests.studio.server import ROOT
 from tests.studio.test_fields import rendered
 
 pytestmark = LOOPS_LEFT_OPEN
+HERE = str(ROOT / "assets" / "examples" / "red_star.png")  # a picture of this machine
 MADE_BY: dict[str, Any] = {"device": "CPU", "precisions": {"transformer": "float32"}}
 PARTS = [
     (name, field, part)
@@ -125,25 +127,30 @@ def test_the_page_offers_every_part_and_no_other(
 
 
 @pytest.mark.parametrize(
-    "given",
+    ("engine", "references", "given"),
     [
-        {"picture": {"path": "/etc/hostname"}},
-        {"picture": "/etc/hostname"},
-        {"picture": {"path": {"path": "/etc/hostname"}}},
-        {"picture": None, "picture.path": "/etc/hostname"},
+        ("flashi2v", [], {"picture": {"path": HERE}}),
+        ("flashi2v", [], {"picture": HERE}),
+        ("flashi2v", [], {"picture": {"path": {"path": HERE}}}),
+        ("flashi2v", [], {"picture": None, "picture.path": HERE}),
+        ("phantom-wan", [], {"references": [{"path": HERE}]}),
+        ("phantom-wan", [{"path": HERE}], {}),
+        ("phantom-wan", [{"path": HERE, "meta": {"_type": "gradio.FileData"}}], {}),
     ],
 )
-def test_a_file_of_this_machine_is_no_upload(idle: Studio, given: dict[str, Any]) -> None:
+def test_a_picture_of_this_machine_is_no_upload(
+    idle: Studio, engine: str, references: list[Any], given: dict[str, Any]
+) -> None:
     with pytest.raises(gr.Error) as refused:
-        Calls(idle).generate("flashi2v", "a star", [], given)
-    assert "/etc/hostname" not in str(refused.value) or "you gave" in str(refused.value)
+        Calls(idle).generate(engine, "a star", references, given)
+    assert HERE not in str(refused.value) or "you gave" in str(refused.value)
     assert idle.store.active() == []
 
 
 def test_a_path_is_no_part_of_an_upload(idle: Studio, picture: Path) -> None:
     upload = {"path": served(picture)}
     with pytest.raises(gr.Error, match="There is no file for"):
-        Calls(idle).generate("flashi2v", "a star", [], {"picture": upload, "picture.path": "/etc/hostname"})
+        Calls(idle).generate("flashi2v", "a star", [], {"picture": upload, "picture.path": HERE})
 
 
 @pytest.mark.parametrize(("engine", "field"), [("flashi2v", "picture"), ("pyramid-flow", "first_picture")])
