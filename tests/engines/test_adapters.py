@@ -140,6 +140,19 @@ def test_peft_s_configuration_beside_the_file_is_obeyed(tmp_path: Path) -> None:
         assert distance(output(network), expected) < 2e-6
 
 
+def test_a_layer_may_have_an_alpha_of_its_own_in_the_header(tmp_path: Path) -> None:
+    network, own = tiny_wan.transformer(), 6.0
+    given = factors(network)
+    tensors = named(given, down=A, up=B, name=lambda n: f"transformer.{n}")
+    notes = {"transformer.lora_alpha": ALPHA, "transformer.alpha_pattern": {"attn1.to_q": own}}
+    path = write(tmp_path / "style.safetensors", tensors, lora_adapter_metadata=notes)
+    changes = {
+        name: (own if "attn1.to_q" in name else ALPHA) / RANK * change for name, change in products(given).items()
+    }
+    with applied([fitted(path, network)], network):
+        assert distance(output(network), output(merged(tiny_wan.transformer(), changes))) < 2e-6
+
+
 def distilled(network: torch.nn.Module) -> tuple[Tensors, dict[str, torch.Tensor]]:
     """A step-distillation file: besides factors, differences of norms, biases, the modulation and the convolution."""
     given, draw = factors(network), torch.Generator().manual_seed(5)

@@ -76,3 +76,8 @@ def test_classifier_free_guidance() -> None:
     cond, uncond = torch.sin(PASSES["a"]), torch.sin(PASSES["b"])
     torch.testing.assert_close(made, uncond + 6 * (cond - uncond))
     assert guidance.needed(guidance.classifier_free(1.0)) == ["cond"]
+
+
+def test_a_scale_of_one_or_less_is_the_prompt_alone() -> None:
+    for scale in (0.5, 1.0):
+        assert guidance.needed(guidance.text_weights(scale)) == ["cond"]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -31,6 +32,8 @@ from engines.media.video import (
     reduced,
     write_poster,
 )
+from engines.registry import SPECS
+from engines.types import Weights
 
 
 def clip(frames: int, *, width: int = 96, height: int = 64) -> np.ndarray:
@@ -246,6 +249,35 @@ def test_metadata_of_strangers_is_not_trusted(text):
     assert metadata.parse(text) is None
 
 
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_clip_says_that_it_was_generated_with_its_settings_or_without(inside):
+    told = metadata.Metadata(engine="phantom-wan", model="starter", parameters={}, prompt="a star", seed=3)
+    assert metadata.tags(told, inside=inside)["description"] == "AI-generated video"
+    assert "description" not in metadata.tags(told, inside=inside, marked=False)
+
+
+def test_a_checkpoint_of_the_hubs_cache_is_told_with_its_revision(tmp_path):
+    file = tmp_path / "models--a--b" / "snapshots" / "0a1b2c" / "transformer" / "model.safetensors"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"x")
+    model = replace(SPECS["phantom-wan"].model("1.3B"), weights=(Weights("transformer", (file.name,), "a/b"),))
+    request = SPECS["phantom-wan"].request_type(model="1.3B", prompt="a star", seed=3)
+    told = metadata.describe(
+        "phantom-wan", request, model=model, files={"transformer": (file,)}, device="CPU", precisions={}
+    )
+    (entry,) = told.checkpoints
+    assert (entry["repo"], entry["revision"], entry["bytes"]) == ("a/b", "0a1b2c", 1)
+
+
+def test_a_file_that_was_replaced_by_one_of_its_size_is_hashed_anew(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"a" * 9)
+    first = metadata.sha256(path)
+    path.write_bytes(b"b" * 9)
+    os.utime(path, ns=(1, path.stat().st_mtime_ns + 1))
+    assert metadata.sha256(path) == hashlib.sha256(b"b" * 9).hexdigest() != first
+
+
 def test_a_text_file_named_mp4_has_no_metadata(tmp_path):
     (tmp_path / "a.mp4").write_text("hello", encoding="utf-8")
     assert metadata.read(tmp_path / "a.mp4") is None
@@ -263,6 +295,21 @@ def test_parts_are_published_together_or_not_at_all(tmp_path):
         output.write_text(".json", "{}")
         raise ZeroDivisionError
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.json", "clip.mp4"]
+
+
+def test_the_clip_gets_its_name_when_everything_else_has_its(tmp_path, monkeypatch):
+    named, real = [], Path.replace
+
+    def noted(path, target):
+        named.append(target.name)
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", noted)
+    with Output(tmp_path, "clip") as out:
+        for suffix in (".mp4", ".png", ".json"):
+            out.write_text(suffix, "x")
+        out.publish()
+    assert set(named[:-1]) == {"clip.png", "clip.json"} and named[-1] == "clip.mp4"
 
 
 def test_a_target_that_cannot_be_replaced_leaves_no_part_behind(tmp_path):

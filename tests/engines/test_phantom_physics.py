@@ -19,8 +19,10 @@ from engines.loading.store import Store
 from engines.media.video import VideoWriter
 from engines.phantom_physics.checkpoint import SETTINGS
 from engines.phantom_physics.engine import PhantomPhysics, beginning
+from engines.phantom_physics.sampling import Latents, denoise
 from engines.phantom_physics.spec import NO_PUBLIC_WEIGHTS, PhantomPhysicsRequest, resolved_shift
 from engines.registry import SPECS
+from engines.sampling.denoise import unipc
 from engines.training.world.physics import make_scene
 from engines.types import Frames, LatentStep, Measured
 from engines.validation import build_request
@@ -339,6 +341,23 @@ def test_surprise_that_cannot_be_measured_is_refused_before_a_run(
     with pytest.raises(IncompatibleCheckpoint, match=r"encoder\.safetensors"):
         run(alone, surprise=True)
     assert not alone.builds, "refused before anything is loaded"
+
+
+def test_the_preview_of_a_step_is_the_clip_that_the_network_aims_at() -> None:
+    clean, noise = torch.randn(2, 4, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+
+    class Perfect:
+        """Knows the clip from the first step on."""
+
+        branch = None
+
+        def velocity(self, latents: Latents, timestep: torch.Tensor, **_: Any) -> Latents:
+            return Latents(noise - clean)
+
+    steps = list(denoise(Perfect(), Latents(noise), given=None, scheduler=lambda: unipc(4, shift=5.0)))
+    assert len(steps) == 4
+    for state in steps:
+        torch.testing.assert_close(state.clean, clean, atol=2e-3, rtol=0)
 
 
 def test_the_physics_are_kept_as_a_moving_picture_of_the_clips_length(context: CountingContext) -> None:

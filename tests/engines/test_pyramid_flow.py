@@ -90,6 +90,16 @@ def test_frames_are_handed_out_unit_by_unit(context: PyramidContext) -> None:
     assert context.passes == Counter(text_encoder=2, transformer=total, vae=0)
 
 
+def test_adapters_are_told_how_much_of_a_unit_is_done_over_all_its_stages(
+    context: PyramidContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[float] = []
+    monkeypatch.setattr(generation, "at_step", lambda network, share: shares.append(share))
+    run(context, wanted(frames=9))
+    first, second = (pytest.approx([index / total for index in range(total)]) for total in (3 * STEPS, 3 * LATER))
+    assert shares[: 3 * STEPS] == first and shares[3 * STEPS :] == second
+
+
 def test_one_seed_is_one_clip_and_a_longer_clip_begins_with_the_shorter(context: PyramidContext) -> None:
     short = video(run(context, wanted(frames=9)))
     torch.manual_seed(99)  # no global state is used

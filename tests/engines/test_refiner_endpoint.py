@@ -183,3 +183,10 @@ def test_what_models_put_around_a_prompt_is_taken_off(reply: str, prompt: str) -
 def test_what_is_no_prompt_is_refused(reply: str) -> None:
     with pytest.raises(RefinerError):
         prompt_of(reply)
+
+
+def test_offline_no_other_machine_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(RefinerError, match="offline"):
+        Endpoint("https://models.example/v1", "big")
+    assert Endpoint("http://127.0.0.1:9/v1", "big").name == "big at 127.0.0.1"

@@ -81,6 +81,12 @@ def test_a_run_says_what_it_does_and_ends_with_a_clip(session, tmp_path):
     assert [events.from_json(events.to_json(event)) for event in said] == said
 
 
+def test_a_clip_plays_at_the_rate_that_was_asked_for(session, tmp_path):
+    result = list(start(session, tmp_path, fps=5))[-1].result
+    with av.open(result.video) as container:
+        assert container.streams.video[0].average_rate == 5
+
+
 def test_the_clip_tells_how_it_was_made_and_names_no_folder(session, tmp_path):
     picture = tmp_path / "picture.png"
     picture.write_bytes(b"anything")

@@ -137,16 +137,27 @@ def test_a_checkpoint_is_calibrated_by_itself_and_no_other(bench: Bench, whole: 
 
     path = calibration.place(transformer)
     told = json.loads(path.read_text(encoding="utf-8"))
-    for wrong, error in (
-        (told | {"checkpoint": "another"}, NotCalibrated),
-        (told | {"ratios": [1.0, float("nan")]}, IncompatibleCheckpoint),
-        (told | {"ratios": []}, IncompatibleCheckpoint),
-        ([], IncompatibleCheckpoint),
-    ):
+    for wrong in (told | {"ratios": [1.0, float("nan")]}, told | {"ratios": []}, []):
         path.write_text(json.dumps(wrong), encoding="utf-8")
-        with pytest.raises(error) as refused:
+        with pytest.raises(IncompatibleCheckpoint) as refused:
             bench.clip(steps=STEPS, step_cache="calibrated")
         assert str(path.parent) not in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_other_weights_of_the_same_name_and_size_have_no_calibration(tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(b"a" * 5_000_000)
+    calibration.write([path], [1.0, 0.9])
+    assert calibration.read([path]) == (1.0, 0.9)
+    path.write_bytes(b"b" * 5_000_000)
+    with pytest.raises(NotCalibrated, match="is not the checkpoint") as refused:
+        calibration.read([path])
+    assert str(tmp_path) not in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_the_calibrated_cache_leaves_out_as_much_as_was_measured_to_be_good() -> None:
+    cache = CACHES["calibrated"]
+    assert (cache.threshold, cache.most_skipped, cache.full_share) == (0.06, 3, 0.2)
 
 
 def test_what_a_cache_keeps_is_booked(bench: Bench) -> None:

@@ -48,6 +48,20 @@ def test_each_model_brings_its_own_defaults(good: dict[str, Any]) -> None:
     assert build_request(SPEC, good | {"model": "1.3B"}).width == 832
 
 
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "phantom-wan/1.3B": {"image_guidance": 5.0, "text_guidance": 7.5, "shift": 5.0, "steps": 50},
+    "flashi2v/1.3B": {"guidance": 5.0, "shift": 7.0, "detail": 0.9, "steps": 50},
+    "bindweave/14B": {"guidance": 5.0, "shift": 3.0, "steps": 50},
+    "phantom-physics/5B": {"guidance": 5.0, "shift": 0.0, "steps": 50, "solver": "unipc"},
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_model_begins_with_its_authors_settings(name: str) -> None:
+    engine, model = name.split("/")
+    assert SPECS[engine].default_values(model).items() >= PUBLISHED[name].items()
+
+
 @pytest.mark.parametrize(
     ("values", "field", "sentence"),
     [
