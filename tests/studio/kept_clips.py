@@ -35,12 +35,12 @@ def write_clip(path: Path, pixels: np.ndarray, *, fps: int = 12, comment: str = 
 
 def keep(
     store: JobStore, folder: Path, prompt: str, *, colour: tuple[int, int, int] = (200, 60, 40), batch: str = "",
-    state: str = "done", **settings: Any,
+    owner: str = "", state: str = "done", **settings: Any,
 ) -> Job:  # fmt: skip
     """A job that is over: with its files, or failed."""
     sizes = {"width": 96, "height": 64, "frames": 17, "fps": 12}
     request = PHANTOM_WAN.default_values("starter") | sizes | {"prompt": prompt, "seed": 5} | settings
-    (job,) = store.add([Job(engine="phantom-wan", request=request, id=_new_id(), batch=batch)])
+    (job,) = store.add([Job(engine="phantom-wan", request=request, id=_new_id(), batch=batch, owner=owner)])
     store.move(job.id, "running")
     if state != "done":
         return store.move(job.id, state, failure=Failed(kind="OutOfMemory", message="There was not enough memory."))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,15 @@ def test_old_uploads_make_room_for_new_ones(clip: Path, tmp_path: Path, monkeypa
     assert browser_files.make_room(folder, incoming=1001, most_bytes=4000)
     assert len(list(folder.rglob("*.png"))) == 2 and len(list(folder.rglob("*.mp4"))) == 1
     assert browser_files.make_room(tmp_path / "nowhere", incoming=1, most_bytes=4000)
+
+
+def test_the_oldest_uploads_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(browser_files, "YOUNG_S", -1.0)
+    for name in ("first", "second", "third"):
+        (tmp_path / name).write_bytes(b"\0" * 1000)
+        time.sleep(0.02)  # a file system's clock is not that fine
+    assert browser_files.make_room(tmp_path, incoming=1000, most_bytes=3000)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["second", "third"]
 
 
 def test_an_upload_too_many_is_refused_in_a_sentence(

@@ -8,14 +8,21 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 from gradio_client import Client, handle_file
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
-from studio.page.gate import GUESS_S, MOST_GUESSES, MOST_JSON_BYTES
+from studio.page import gate
+from studio.page.gate import GUESS_S, MCP, MOST_GUESSES, MOST_JSON_BYTES, Gate
+from studio.service import Studio
 from tests.studio.proxy import Proxy
 from tests.studio.server import ROOT, Server
 
@@ -158,6 +165,21 @@ def test_guesses_are_slow_and_in_the_log(locked: Server) -> None:
     assert login(locked, "right")[0] == 200
     assert "a wrong password from 127.0.0.1" in locked.log.read_text()
     assert "wrong 1" not in locked.log.read_text()
+
+
+def test_a_program_that_guesses_is_slow_too(idle: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "GUESS_S", 0.3)
+    locked = Gate(PlainTextResponse("taken"), settings=replace(idle.settings, password="right"))
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await locked(scope | {"app": SimpleNamespace(cookie_id="x", tokens={})}, receive, send)
+
+    client = TestClient(app, base_url="http://127.0.0.1:7860")
+    began = time.monotonic()
+    assert client.get(MCP, auth=("kinora", "wrong")).status_code == 401
+    assert time.monotonic() - began >= 0.3
+    assert client.get(MCP, auth=("kinora", "right")).text == "taken"
+    client.close()
 
 
 @pytest.fixture(scope="module")

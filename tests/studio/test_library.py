@@ -17,7 +17,7 @@ from studio.jobs.shelf import Mark, Query, Shelf
 from studio.jobs.store import Job, JobStore
 from studio.service import Studio, open_studio
 from studio.settings import PICTURES, Settings
-from tests.studio.server import Server
+from tests.studio.server import ROOT, Server
 from tests.studio.test_executor import until
 
 DAY = 86_400
@@ -150,6 +150,15 @@ def test_tags_are_kept_trimmed_and_once_and_die_with_their_job(idle: Studio) -> 
     assert Shelf(idle.store).mark("no such job") == Mark()
 
 
+def test_tags_of_the_trash_are_not_offered(idle: Studio) -> None:
+    star = add(idle, "a star")
+    library.tag(idle, star.id, ["best"], owner="")
+    library.trash(idle, [star.id], owner="")
+    assert Shelf(idle.store).tags() == []
+    library.restore(idle, [star.id], owner="")
+    assert Shelf(idle.store).tags() == ["best"]
+
+
 def test_the_disk_meter_counts_each_file_once(idle: Studio) -> None:
     picture = idle.settings.outputs / PICTURES / "p.png"
     picture.parent.mkdir(exist_ok=True)
@@ -175,6 +184,10 @@ def test_what_lies_in_the_trash_for_long_goes(idle: Studio, monkeypatch: pytest.
     monkeypatch.setattr(time, "time", lambda: now + (library.TRASH_DAYS + 1) * DAY)
     serving.sweep(idle)
     assert idle.store.get(star.id) is None and idle.store.get(fox.id) is not None
+
+
+def test_the_trash_is_kept_as_long_as_the_read_me_says() -> None:
+    assert f"in the trash for {library.TRASH_DAYS} days" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_studio_that_runs_empties_its_trash_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,6 +217,17 @@ def test_what_several_were_made_from_goes_with_the_last_of_them(idle: Studio) ->
     assert picture.is_file() and [job.id for job in idle.store.finished()] == [made[3].id]
     idle.delete_all([*made, made[3]])
     assert not picture.exists() and idle.store.ids() == {}
+
+
+def test_files_outside_of_the_outputs_folder_stay_when_their_clip_is_deleted(idle: Studio, tmp_path: Path) -> None:
+    outside = tmp_path / "mine.mp4"
+    outside.write_bytes(b"x")
+    made = Clip(video=str(outside), sidecar=str(outside), poster=str(outside), request={}, seconds={}, peak_bytes=0)
+    (job,) = idle.store.add([Job(engine="phantom-wan", request={"prompt": "x"})])
+    idle.store.move(job.id, "running")
+    idle.store.move(job.id, "done", result=made)
+    idle.delete(job.id)
+    assert idle.store.get(job.id) is None and outside.is_file()
 
 
 def test_a_clip_that_another_is_made_of_stays_until_that_is_over(idle: Studio) -> None:

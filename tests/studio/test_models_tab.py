@@ -13,6 +13,7 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
+from engines.errors import StudioError
 from engines.registry import SPECS
 from studio.downloads import Download
 from studio.page.models_tab import ModelsTab
@@ -91,6 +92,13 @@ def test_a_model_that_a_clip_waits_for_is_not_deleted(idle: Studio, picture: Pat
     with pytest.raises(Exception, match="A clip that waits"):
         idle.remove_model(spec, spec.model(job.request["model"]))
     idle.cancel(job.id)
+
+
+def test_while_a_model_is_downloaded_none_is_deleted(idle: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = idle.spec("phantom-wan")
+    monkeypatch.setattr(idle.downloads, "current", lambda: Download("phantom-wan", "1.3B", 9))
+    with pytest.raises(StudioError, match="is being downloaded"):
+        idle.remove_model(spec, spec.model("1.3B"))
 
 
 # Notes every address that is not of this machine; imported by each Python process that the studio starts.

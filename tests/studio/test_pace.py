@@ -109,6 +109,17 @@ def test_a_known_clip_is_told_right_from_its_first_moment_its_start_included(sto
         assert left == pytest.approx(35 - at, abs=3.0)
 
 
+def test_a_clip_that_stopped_early_teaches_nothing(store: JobStore) -> None:
+    clock = Clock()
+    active = ActiveJobs(store, clock=clock)
+    stopped, later = store.add(Job(engine="phantom-wan", request=REQUEST) for _ in range(2))
+    before = active.plan(later)
+    run_through(active, clock, stopped)
+    active.keeping(stopped.id)
+    finish(active, stopped)
+    assert active.plan(later) == before
+
+
 def test_stages_are_over_only_once_and_an_unknown_one_harms_nothing() -> None:
     plan = Plan(TOOK)
     odd = Run((Span("Starting", 1.0),), "Cutting out", elapsed=4.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -12,11 +13,13 @@ import pytest
 import starlette.requests
 
 from engines.errors import StudioError
+from studio import editing, queue, serving, sweep
 from studio.limits import KEPT_S, MOST_OF_CONNECTION, MOST_OF_VISITOR
 from studio.page import panel
 from studio.page.api import Calls
 from studio.page.visitor import CALLERS, caller, connection, visitor
 from studio.service import Studio
+from tests.studio.kept_clips import keep
 
 
 @pytest.fixture
@@ -129,3 +132,35 @@ def test_what_is_over_is_kept_for_an_hour(public: Studio, picture: Path) -> None
     public.cancel(waits.id, owner="c")
     public.forget_old(now=ended + 10 * KEPT_S)
     assert not list(public.settings.pictures.iterdir())  # the pictures of what is gone are gone
+
+
+def test_only_a_shared_studio_clears_away_what_is_over(
+    idle: Studio, public: Studio, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert KEPT_S == 3600
+    (job,) = public.submit("phantom-wan", wanted(picture), owner="mine")
+    public.cancel(job.id, owner="mine")
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + KEPT_S + 60)
+    serving.sweep(idle)
+    assert idle.store.get(job.id) is not None
+    serving.sweep(public)
+    assert public.store.get(job.id) is None
+
+
+@pytest.mark.parametrize("way", ["copy", "sweep", "edit", "second try"])
+def test_every_way_to_ask_for_a_clip_counts_for_the_connection(public: Studio, picture: Path, way: str) -> None:
+    for number in range(MOST_OF_CONNECTION):
+        asks = {"owner": f"invented {number}", "connection": "192.0.2.1"}
+        if way == "sweep":
+            sweep.submit(public, "phantom-wan", wanted(picture), [sweep.Axis("seed", (1,))], **asks)
+        elif way == "edit":
+            clip = keep(public.store, public.settings.outputs, "a star", owner=asks["owner"])
+            editing.submit(public, "reverse", {"clip": clip.id}, **asks)
+        else:
+            (job,) = public.submit("phantom-wan", wanted(picture), owner=asks["owner"])
+            if way == "second try":
+                public.cancel(job.id, owner=job.owner)
+            (queue.duplicate if way == "copy" else queue.retry)(public, job.id, **asks)
+    with pytest.raises(StudioError, match="at most"):
+        public.submit("phantom-wan", wanted(picture), owner="invented again", connection="192.0.2.1")

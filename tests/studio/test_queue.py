@@ -10,7 +10,7 @@ import pytest
 from engines.errors import InvalidRequest, StudioError
 from engines.events import Failed
 from engines.registry import SPECS
-from studio import queue
+from studio import library, queue
 from studio.jobs.local import LocalExecutor
 from studio.jobs.shelf import Shelf
 from studio.jobs.store import Job
@@ -84,6 +84,14 @@ def test_what_failed_is_tried_again_as_it_was_or_smaller(idle: Studio, picture: 
     assert [smaller[name] for name in ("width", "height")] != [job.request[name] for name in ("width", "height")]
     idle.cancel(other.id)
     assert queue.retry(idle, other.id).state == "queued", "a cancelled one too"
+
+
+def test_what_is_tried_again_comes_out_of_the_trash(idle: Studio, picture: Path) -> None:
+    (job,) = idle.submit("phantom-wan", values(picture))
+    fail(idle, job)
+    library.trash(idle, [job.id], owner="")
+    queue.retry(idle, job.id)
+    assert Shelf(idle.store).mark(job.id).trashed is None
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())

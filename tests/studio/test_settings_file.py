@@ -189,6 +189,12 @@ def test_the_command_tells_every_setting_and_where_it_comes_from(
     assert re.search(r"^password +made for each run +default$", plain, re.M)
 
 
+def test_a_shared_studio_queues_and_holds_less() -> None:
+    shared, own = from_environment(public="1"), from_environment()
+    assert (shared.queue_limit, shared.most_upload_bytes) == (10, 2 * 10**9)
+    assert (own.queue_limit, own.most_upload_bytes) == (200, 20 * 10**9)
+
+
 def test_the_example_of_the_read_me_is_a_file_that_can_be_used(folder: Path) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```toml\n(.*?)```", text, re.S)

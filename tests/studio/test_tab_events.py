@@ -17,12 +17,14 @@ from engines.registry import SPECS
 from engines.types import EngineSpec
 from studio.jobs.progress import Progress
 from studio.jobs.store import Job
+from studio.limits import MOST_OF_CONNECTION
 from studio.page import about_clip, panel, plumbing, tab
 from studio.page.guarded import Page
 from studio.page.tab import Tab
 from studio.service import Studio
 from tests.studio.awaited import awaited
 from tests.studio.conftest import LOOPS_LEFT_OPEN, values, wait_for
+from tests.studio.test_public import asked_from
 
 pytestmark = LOOPS_LEFT_OPEN
 MARKUP = 'first <b onclick="alert(1)">a fox</b> & <unfinished'
@@ -58,6 +60,24 @@ def test_what_is_wrong_is_shown_as_it_was_typed(idle: Studio) -> None:
     assert "&lt;unfinished" in problems and "<b onclick" not in problems
     reading = rendered.events.reading("storyboard", MARKUP, 49, 12)
     assert "<b" not in reading
+
+
+def test_a_clip_counts_for_the_connection_that_it_was_asked_for_over(
+    idle: Studio, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(picture.parent / "uploads"))
+    public = replace(idle, settings=replace(idle.settings, public=True))
+    rendered = drawn(public)
+    (slot, *_) = rendered.form.control("references").components
+    held = raw(rendered, prompt="a star")
+    held[rendered.form.components.index(slot)] = upload(picture)
+    for _ in range(MOST_OF_CONNECTION):  # visitors without a name
+        shown = results(rendered.events.generate(asked_from("192.0.2.7"), {}, 1, *held))
+        assert not shown[rendered.controls.problems]
+    shown = results(rendered.events.generate(asked_from("192.0.2.7"), {}, 1, *held))
+    assert "at most" in shown[rendered.controls.problems]
+    shown = results(rendered.events.generate(asked_from("192.0.2.8"), {}, 1, *held))
+    assert not shown[rendered.controls.problems]
 
 
 @pytest.mark.parametrize("text", [MARKUP, "<script>alert(1)</script>.png", "a & b < c"])
