@@ -106,15 +106,25 @@ def _line(index: int, text: str, *, home: Path, folder: Path, presets: Presets |
         if not isinstance(named, str) or presets is None:
             raise InvalidRequest([Problem("preset", f'"preset" must be the name of one; you gave {given(named)}.')])
         kept = presets.for_request(spec, named)
-    whole = with_files(spec.request_type, values, lambda _name, _declared, entry: _file(entry, home))
+    adapters = presets.adapters if presets is not None else None
+    whole = with_files(
+        spec.request_type,
+        values,
+        lambda _name, declared, entry: _file(entry, declared.kind, home=home, adapters=adapters),
+        leave=(),
+    )
     request = build_request(spec, (kept.values if kept else {}) | whole)
     return Line(index, spec, request, folder / out, kept.sentence if kept else "")
 
 
-def _file(entry: Any, home: Path) -> Any:
-    """An entry whose file was named from `home`, named wholly."""
-    if isinstance(entry, str):
-        return {"path": str(home / absolute(entry) if entry.startswith("~") else home / entry)}
-    if isinstance(entry, Mapping) and isinstance(entry.get("path"), str):
-        return dict(entry) | _file(entry["path"], home)
-    return entry
+def _file(entry: Any, kind: str, *, home: Path, adapters: Path | None) -> Any:
+    """An entry whose file was named from `home`, or as one of the adapters in their folder, named wholly."""
+    written = entry.get("path") if isinstance(entry, Mapping) else entry
+    if not isinstance(written, str):
+        return entry
+    path = home / absolute(written) if written.startswith("~") else home / written
+    if kind == "adapter" and adapters is not None and not path.is_file() and (adapters / written).is_file():
+        path = adapters / written
+    if kind == "earlier job":
+        return str(path)
+    return (dict(entry) if isinstance(entry, Mapping) else {}) | {"path": str(path)}

@@ -70,13 +70,17 @@ def pictures(values: Mapping[str, Any]) -> Iterator[Path]:
     return (path for path in paths(dict(values)) if path.suffix.lower() in SHOWN)
 
 
+_LONGEST_SUFFIX = 10  # names that are sentences end with more after their last dot
+
+
 def _kept(source: Path, folder: Path) -> Path:
     if source.parent == folder:
         return source
     with source.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    target = folder / f"{digest}{source.suffix.lower()}"
-    if not target.exists():
+    suffix = source.suffix.lower() if len(source.suffix) <= _LONGEST_SUFFIX else ""
+    target = folder / f"{digest}{suffix}"
+    if not target.is_file() or target.stat().st_size != source.stat().st_size:  # one that a power cut left empty
         folder.mkdir(parents=True, exist_ok=True)
         with whole_file(target) as part:
             shutil.copyfile(source, part)

@@ -41,7 +41,7 @@ from studio.settings import Settings
 _PATIENCE_S = 10.0
 _HIDDEN, _LOG = ".kinora-", "worker.log"
 _ALL = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-_SIGNALS = [number for number in _ALL if signal.getsignal(number) is not signal.SIG_IGN]  # as nohup has it
+SIGNALS = [number for number in _ALL if signal.getsignal(number) is not signal.SIG_IGN]  # as nohup has it
 # What may stand beside a clip, under its name; those of an earlier clip go with it.
 _BESIDE = (LATENTS_SUFFIX, metadata.VIEW_SUFFIX, ".log")
 _MOST_NAME_BYTES = 255 - len(LATENTS_SUFFIX) - len("-99")
@@ -235,7 +235,7 @@ class Workshop:
             KeyboardInterrupt: the user pressed Ctrl-C; the workers have ended and nothing is left behind.
         """
         # An exception out of a signal can be lost inside a callback of some library; an entry in the queue cannot.
-        for number in _SIGNALS:
+        for number in SIGNALS:
             signal.signal(number, lambda *_: self._events.put((None, Cancelled())))
         job, values = secrets.token_hex(8), target.as_text(request.model_dump(mode="json"))
         crew = self._gathered(spec, request, job)
@@ -244,7 +244,7 @@ class Workshop:
             crew.begin(Generate(job=job, engine=_engine(spec), request=values, metadata=inside))
             result = target.take(_follow(crew, self._events, quiet=quiet))
         except KeyboardInterrupt:
-            for number in _SIGNALS:
+            for number in SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
             _cancel(crew, self._events)
             raise

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -22,12 +22,13 @@ from engines.media import metadata
 from engines.types import EngineSpec
 from engines.wording import printable
 from studio.jobs.store import ENDED
-from studio.one_clip import Target
+from studio.one_clip import SIGNALS, Target
 
 if TYPE_CHECKING:
     from gradio_client import Client
 
 _LOOK_S = 0.5
+_PATIENCE_S = 60.0  # a slow connection, or one that is away for a moment
 
 
 class Refused(StudioError):
@@ -47,7 +48,10 @@ class Studio:
     """
 
     def __init__(self, url: str, *, login: tuple[str, str] | None) -> None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # "http://[::1"
+            parts = urlsplit("")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InvalidRequest(
                 [Problem("server", "Write --server as an address such as http://studio.example:7860.")]
@@ -66,15 +70,18 @@ class Studio:
     def _met(self, url: str, login: tuple[str, str] | None) -> Client | None:
         """A client of that studio, None where it wants another login."""
         from gradio_client import Client
+        from gradio_client.exceptions import AuthenticationError
 
         try:
-            return Client(url, auth=login, verbose=False, download_files=self._folder.name)
+            told: dict[str, Any] = {"download_files": self._folder.name, "httpx_kwargs": {"timeout": _PATIENCE_S}}
+            return Client(url, auth=login, verbose=False, **told)
         except Exception as error:  # whatever stands behind an address
-            if "login" in str(error) or "401" in str(error):
+            if isinstance(error, AuthenticationError) or str(error).startswith("Could not login"):
                 return None
-            raise DeviceError(
-                f"No studio answers at {self.name}.", hint="Check the address, and that the studio runs."
-            ) from None
+            hint = "Check the address, and that the studio runs."
+            if "CERTIFICATE_VERIFY" in str(error):
+                hint = "This machine does not trust its certificate: SSL_CERT_FILE names the file of one that it does."
+            raise DeviceError(f"No studio answers at {self.name}.", hint=hint) from None
 
     def make(self, spec: EngineSpec, values: Mapping[str, Any], *, target: Target, quiet: bool) -> Clip:
         """The clip of these request values, under its name.
@@ -88,6 +95,8 @@ class Studio:
             (job,) = self._ask("/generate", spec.name, values.get("prompt", ""), [], self._sent(spec, values), 1)
         except Refused as refused:
             raise InvalidRequest([Problem("", str(refused))]) from None
+        for number in SIGNALS:
+            signal.signal(number, signal.default_int_handler)
         try:
             ended = self._follow(job, quiet=quiet)
         except KeyboardInterrupt:
@@ -96,7 +105,7 @@ class Studio:
             raise
         if ended["state"] != "done":
             raise Refused(ended.get("error") or f"The clip was cancelled at {self.name}.")
-        return target.take(_as_clip(Path(ended["video"]), target.folder, ended))
+        return target.take(_as_clip(Path(ended["video"]), target.folder, ended, spec))
 
     def close(self) -> None:
         """Forget what was fetched."""
@@ -104,9 +113,17 @@ class Studio:
         self._folder.cleanup()
 
     def _follow(self, job: str, *, quiet: bool) -> dict[str, Any]:
+        heard = time.monotonic()
         with tqdm(disable=True if quiet else None, file=sys.stderr, leave=False, unit="step") as bar:
             while True:
-                state: dict[str, Any] = self._ask("/job", job)
+                try:
+                    state: dict[str, Any] = self._ask("/job", job)
+                except DeviceError:
+                    if time.monotonic() - heard > _PATIENCE_S:
+                        raise
+                    time.sleep(_LOOK_S)
+                    continue
+                heard = time.monotonic()
                 if state["state"] in ("done", *ENDED):
                     return state
                 bar.set_description(state.get("stage") or "Waiting")
@@ -140,14 +157,14 @@ class Studio:
         return with_files(spec.request_type, others, send, leave=("earlier job", "adapter"))
 
 
-def _as_clip(video: Path, folder: Path, ended: Mapping[str, Any]) -> Clip:
+def _as_clip(video: Path, folder: Path, ended: Mapping[str, Any], spec: EngineSpec) -> Clip:
     """A fetched clip as one made here: moved to `folder`, with the settings it carries in a file beside it."""
     place = folder / video.name
     shutil.move(video, place)
     known = metadata.read(place)
     sidecar = place.with_suffix(".json")
-    said = known.model_dump(mode="json") if known is not None else {"schema_name": metadata.SCHEMA}
-    sidecar.write_text(json.dumps(said, indent=2), encoding="utf-8")
+    said = known or metadata.Metadata(engine=spec.name, model="", parameters={}, seed=ended.get("seed") or -1)
+    sidecar.write_text(said.model_dump_json(indent=2), encoding="utf-8")
     request = dict(known.parameters) if known is not None else {}
     return Clip(
         video=str(place),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,7 @@ def fetch(repo: str, file: str, *, folder: Path | None, watch: Watch | None = No
         Stopped: by `watch`.
     """
     import httpx2
+    from filelock import FileLock, Timeout
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
@@ -54,9 +56,12 @@ def fetch(repo: str, file: str, *, folder: Path | None, watch: Watch | None = No
         target = cached.blob if folder is None else folder / file
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f"{target.name}.{(told.etag or 'unnamed')[:16]}.part")
-        _come(part, told, watch)
-        _check(part, told.etag or "", watch, name=f"{file} of {repo}")
-        part.replace(target)
+        with FileLock(part.with_name(f"{part.name}.lock"), timeout=0):
+            _come(part, told, watch)
+            _check(part, told.etag or "", watch, name=f"{file} of {repo}")
+            part.replace(target)
+            with suppress(OSError):  # Windows keeps what is open
+                part.with_name(f"{part.name}.lock").unlink()
         return cached.link() if folder is None else target
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx2.TransportError) as error:
         raise MissingWeights(
@@ -68,6 +73,8 @@ def fetch(repo: str, file: str, *, folder: Path | None, watch: Watch | None = No
             f"{file} of {repo} cannot be downloaded: the hub refused it.",
             hint="The repository may have moved or ask for its licence to be accepted on its page.",
         ) from error
+    except Timeout as error:
+        raise StudioError(f"{file} is being downloaded already:", hint="wait for that download to end.") from error
     except OSError as error:
         if "onsistency" in str(error):  # how huggingface_hub says that another number of bytes came
             raise _damaged(f"{file} of {repo}") from error
@@ -95,8 +102,9 @@ def _come(part: Path, told: HfFileMetadata, watch: Watch | None) -> None:
                 expected_size=told.size,
                 tqdm_class=_bar(watch) if watch else None,
             )
-        except OSError:  # more or other bytes than announced: nothing to go on from
-            opened.truncate(0)
+        except OSError as error:
+            if error.errno is None:  # more or other bytes than announced: nothing to go on from
+                opened.truncate(0)
             raise
 
 

@@ -13,6 +13,7 @@ from typing import Any
 MOST_NODES = 2_000
 _MOST_LINKS = 10_000
 _DEEPEST = 8
+_MOST_LOOKS = 20_000  # links followed in one graph, however they branch and meet
 # What nodes call a number -> the name of ours.
 NAMES = {
     "seed": "seed", "noise_seed": "seed", "steps": "steps", "cfg": "guidance_scale", "guidance": "guidance_scale",
@@ -71,18 +72,19 @@ def graph_of(values: Any, parsed: Callable[[Any], Any]) -> Graph | None:
 def settings(graph: Graph, *, text: Callable[[str], str], number: Callable[[Any], float | None]) -> dict[str, Any]:
     """Prompts and numbers by our names. `text` makes a text plain, `number` gives a finite number or None."""
     found: dict[str, Any] = {}
+    looks = iter(range(_MOST_LOOKS))
     for node in _in_order(graph):
         for theirs, value in _inputs(node).items():
             ours = NAMES.get(theirs)
             if (
                 ours
                 and ours not in found
-                and (said := _number(graph, value, number, (*_NUMBERS, theirs, ours))) is not None
+                and (said := _number(graph, value, number, (*_NUMBERS, theirs, ours), looks)) is not None
             ):
                 found[ours] = said
     for ours, theirs in (("prompt", "positive"), ("negative_prompt", "negative")):
         ways = (_inputs(node).get(theirs) for node in _in_order(graph))
-        if said := next((plain for way in ways if (plain := _text(graph, way, text))), ""):
+        if said := next((plain for way in ways if (plain := _text(graph, way, text, looks))), ""):
             found[ours] = said
     if "prompt" not in found and (said := next(_all_texts(graph, text), "")):
         found["prompt"] = said
@@ -138,23 +140,28 @@ def _linked(graph: Graph, link: Any) -> Mapping[str, Any]:
 
 
 def _number(
-    graph: Graph, value: Any, number: Callable[[Any], float | None], names: Sequence[str], depth: int = 0
+    graph: Graph,
+    value: Any,
+    number: Callable[[Any], float | None],
+    names: Sequence[str],
+    looks: Iterator[int],
+    depth: int = 0,
 ) -> float | None:
     """A number, or the one at the end of a link, which a node there has under one of these names."""
     if not isinstance(value, list):
         return number(value)
-    inputs = _linked(graph, value) if depth < _DEEPEST else {}
-    return next((said for name in names if name in inputs
-                 and (said := _number(graph, inputs[name], number, names, depth + 1)) is not None), None)  # fmt: skip
+    inputs = _linked(graph, value) if depth < _DEEPEST and next(looks, None) is not None else {}
+    ways = (_number(graph, inputs[name], number, names, looks, depth + 1) for name in names if name in inputs)
+    return next((said for said in ways if said is not None), None)
 
 
-def _text(graph: Graph, value: Any, text: Callable[[str], str], depth: int = 0) -> str:
+def _text(graph: Graph, value: Any, text: Callable[[str], str], looks: Iterator[int], depth: int = 0) -> str:
     """A text, or the one at the end of a link, through at most a few nodes."""
     if isinstance(value, str):
         return text(value)
-    inputs = _linked(graph, value) if depth <= _DEEPEST else {}
-    return next((said for name in _TEXTS if name in inputs
-                 and (said := _text(graph, inputs[name], text, depth + 1))), "")  # fmt: skip
+    inputs = _linked(graph, value) if depth <= _DEEPEST and next(looks, None) is not None else {}
+    ways = (_text(graph, inputs[name], text, looks, depth + 1) for name in _TEXTS if name in inputs)
+    return next((said for said in ways if said), "")
 
 
 def _all_texts(graph: Graph, text: Callable[[str], str]) -> Iterator[str]:

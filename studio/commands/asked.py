@@ -16,6 +16,7 @@ from engines.registry import SPECS
 from engines.types import EngineSpec, Size
 from engines.wording import either
 from studio import kept_files, presets, speech
+from studio.adapters import name_of
 from studio.commands.options import named_value, settings_of
 from studio.paths import absolute
 
@@ -67,7 +68,8 @@ def values_of(spec: EngineSpec, options: argparse.Namespace) -> dict[str, Any]:
         if declared is None or not value:
             values[name] = value
             continue
-        path = str(absolute(value))
+        theirs = _elsewhere(options) and declared.kind in ("earlier job", "adapter")  # named as the other studio does
+        path = value if theirs else str(absolute(value))
         given: Any = path if declared.kind == "earlier job" else {"path": path}
         values[name] = given if declared.most == 1 else [*values.get(name, ()), given]
     for name in ("model", "prompt", "seed", "frames"):
@@ -86,13 +88,20 @@ def values_of(spec: EngineSpec, options: argparse.Namespace) -> dict[str, Any]:
     return values
 
 
+def _elsewhere(options: argparse.Namespace) -> bool:
+    """Whether another studio makes the clip, with its own adapters and earlier clips."""
+    return bool(getattr(options, "server", None))
+
+
 def _adapter(options: argparse.Namespace, words: Sequence[str]) -> dict[str, Any]:
     """An adapter from FILE, its strength and its share of the steps; a name in the folder of adapters is a file too."""
     file, *rest = words
     path, folder = absolute(file), settings_of(options).adapter_folder
     if not path.is_file() and folder is not None and (folder / file).is_file():
         path = folder / file
-    given: dict[str, Any] = {"path": str(path)}
+    given: dict[str, Any] = {"path": name_of(path, folder) if _elsewhere(options) and path.is_file() else str(path)}
+    if _elsewhere(options) and not path.is_file():
+        given["path"] = file
     for word in rest:
         begin, dash, end = word.partition("-") if "-" in word[1:] else (word, "", "")
         given |= {"begin": begin, "end": end} if dash else {"strength": word}

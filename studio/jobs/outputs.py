@@ -17,6 +17,7 @@ from studio.settings import FOR_BROWSERS, PICTURES, PRESETS
 
 log = logging.getLogger(__name__)
 
+_MADE = (".mp4", ".gif", ".webp", ".avif")  # what a job makes; the other files are about it
 _FILE_OF_JOB = re.compile(r"(\d{8}-\d{6}-[0-9a-f]{16})\.\w")
 
 
@@ -34,10 +35,11 @@ def clean(folder: Path, store: JobStore) -> None:
         if known is None or path in waited_for or not path.is_file():
             continue
         state = states.get(known[1])
-        whole = (folder / f"{known[1]}.mp4").exists()
+        whole = any((folder / f"{known[1]}{suffix}").exists() for suffix in _MADE)
         if state in ("failed", "cancelled") or (state != "done" and not whole):
             _remove(path)
-    shutil.rmtree(folder / FOR_BROWSERS, ignore_errors=True)
+    for left in (folder / FOR_BROWSERS).glob("*"):  # the folder itself is linked to while the page is served
+        shutil.rmtree(left, ignore_errors=True)
     unfinished = (part for name in (PICTURES, PRESETS) for part in (folder / name).glob(".*.part"))
     for path in [*folder.glob(".*.keep"), *unfinished]:
         _remove(path)

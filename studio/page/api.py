@@ -19,7 +19,7 @@ from engines.types import EngineSpec
 from engines.wording import given
 from studio import editing, estimating, kept_files
 from studio.jobs.store import Job
-from studio.page.uploads import DATA_URL, received, served, written_out
+from studio.page.uploads import DATA_URL, received, served_if_there, written_out
 from studio.page.visitor import CALLERS, caller, connection
 from studio.service import Studio
 
@@ -113,10 +113,11 @@ class Calls:
         if job.failure is not None:
             answer["error"] = job.failure.text
         if job.result is not None:
-            answer["seconds"] = job.result.seconds
-            answer["video"] = gr.FileData(
-                path=served(job.result.video), mime_type=_mime_type(job.result.video)
-            ).model_dump()
+            answer["seconds"], video = job.result.seconds, served_if_there(job.result.video)
+            if video is None:
+                answer["error"] = "The file of the clip is not there any more."
+            else:
+                answer["video"] = gr.FileData(path=video, mime_type=_mime_type(job.result.video)).model_dump()
         return answer
 
     def cancel(self, id: str, keep: bool = False) -> str:

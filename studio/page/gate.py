@@ -95,7 +95,10 @@ class Gate:
         site, origin = headers.get("sec-fetch-site"), headers.get("origin")
         if site in ("same-origin", "none") or (site is None and origin is None):
             return None
-        name = _hostname(urlsplit(origin or "").netloc)
+        try:
+            name = _hostname(urlsplit(origin or "").netloc)
+        except ValueError:  # "http://["
+            name = ""
         ours = {_hostname(headers.get(header, "")) for header in ("host", "x-forwarded-host")}
         if site is None and name and (name in ours or name in self._names or is_loopback(name)):
             return None

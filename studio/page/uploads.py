@@ -5,7 +5,6 @@ Only names in gradio's folder are handed out, and only uploads to it are taken: 
 
 from __future__ import annotations
 
-import binascii
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,5 +63,5 @@ def written_out(url: str, *, most_bytes: int) -> str | None:
         return None
     try:
         return save_base64_to_cache(url, str(folder))
-    except binascii.Error:
+    except ValueError:  # not in base64, or not even in its letters
         return None

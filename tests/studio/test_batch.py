@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from engines.errors import InvalidRequest, MediaError
+from engines.errors import InvalidRequest, MediaError, Problem
+from engines.types import EngineSpec
 from studio import batch
 from studio.command_line import main
+from studio.presets import Presets
 from tests.studio.test_doors import run
 
 
@@ -119,3 +121,25 @@ def test_every_line_without_its_model_is_named(here: Path, capsys: pytest.Captur
     assert main(["batch", str(write(here, clip("b"))), "--out", str(here), "--dry-run", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["line"], told["to_make"], told["request"]["prompt"]) == (1, True, "b")
+
+
+def test_adapters_and_earlier_clips_are_named_as_at_the_other_doors(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "adapters"
+    (kept / "wan").mkdir(parents=True)
+    (kept / "wan" / "style.safetensors").write_bytes(b"no adapter")
+    (here / "clip.latents.safetensors").write_bytes(b"no latents")
+    seen: dict[str, Any] = {}
+
+    def request(spec: EngineSpec, values: dict[str, Any]) -> None:
+        seen.update(values)
+        raise InvalidRequest([Problem("", "seen")])
+
+    monkeypatch.setattr(batch, "build_request", request)
+    told = {"adapters": ["wan/style.safetensors"], "continues": "clip.latents.safetensors"}
+    file = write(here, {"engine": "pyramid-flow", "prompt": "x", **told})
+    with pytest.raises(InvalidRequest, match="seen"):
+        batch.read(file, here, Presets(tmp_path / "presets", adapters=kept))
+    assert seen["adapters"] == [{"path": str(kept / "wan" / "style.safetensors")}]
+    assert seen["continues"] == str(here / "clip.latents.safetensors")

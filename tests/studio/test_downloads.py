@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -114,6 +115,32 @@ def test_it_is_stopped_and_goes_on_where_it_was(files: Store, hub: Hub, tmp_path
     asked = [told for method, path, told in hub.asked[before:] if method == "GET" and "model.bin" in path]
     starts = [int(told.removeprefix("bytes=").partition("-")[0] or 0) for told in asked]
     assert starts and min(starts) >= kept, "what was fetched is not fetched again"
+
+
+def test_a_file_that_another_process_fetches_is_left_to_it(files: Store, hub: Hub, tmp_path: Path) -> None:
+    hub.slow_s = 0.2
+    first, second = Downloads(files), Downloads(files)
+    first.start(SPEC, SMALL)
+    until(first, lambda now: now.done_bytes > 300_000)
+    second.start(SPEC, SMALL)
+    assert "is being downloaded already" in ended(second).said
+    hub.slow_s = 0.0
+    assert ended(first).state == "done" and whole(files, SMALL)
+    assert not list(tmp_path.rglob("*.lock")), "nothing is left beside the files"
+
+
+def test_a_full_disk_keeps_what_has_come(
+    files: Store, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_url: str, opened: Any, **_: Any) -> None:
+        opened.write(b"x" * 1000)
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
+    downloads = Downloads(files)
+    downloads.start(SPEC, SMALL)
+    assert "could not be saved" in ended(downloads).said
+    assert [part.stat().st_size for part in tmp_path.rglob("*.part")] == [1000]
 
 
 def test_a_hub_that_breaks_off_is_asked_for_the_rest(files: Store, hub: Hub) -> None:

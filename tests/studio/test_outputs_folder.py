@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from engines.errors import MediaError, StudioError
-from studio import continuing, library
+from engines.registry import SPECS
+from engines.validation import build_request
+from studio import continuing, kept_files, library
 from studio.jobs import outputs
 from studio.jobs.local import LocalExecutor
 from studio.jobs.store import Job
@@ -166,7 +168,15 @@ def test_what_a_kill_left_behind_is_removed_at_the_start_and_nothing_else(
         f"{failed.id}.mp4", f"{failed.id}.png",  # killed between the last rename and its last word
         f".{done.id}.keep", f".{failed.id}.999999999.part.mp4", "pictures/.half.png.part", "pictures/nobodys.png",
     ]  # fmt: skip
-    foreign = [f"{unknown}ff.mp4", f"{unknown}ff.png", "holiday.png", "notes.json", f"{done.id}.latents.safetensors"]
+    foreign = [
+        f"{unknown}ff.mp4",
+        f"{unknown}ff.png",
+        f"{unknown}ee.gif",
+        f"{unknown}ee.json",
+        "holiday.png",
+        "notes.json",
+        f"{done.id}.latents.safetensors",
+    ]
     for name in left + foreign:
         (folder / name).touch()
     outputs.clean(folder, studio.store)
@@ -213,3 +223,19 @@ def test_a_moved_folder_shows_continues_and_deletes_its_clips(
     assert files(studio) == set()
     studio.executor.close()
     studio.store.close()
+
+
+def test_a_kept_picture_that_lost_its_content_is_kept_anew(picture: Path, tmp_path: Path) -> None:
+    spec = SPECS["flashi2v"]
+    request = build_request(spec, {"prompt": "x", "picture": {"path": str(picture)}})
+    for _ in range(2):
+        (kept,) = kept_files.given(kept_files.keep(request, tmp_path / "pictures"))
+        assert kept.read_bytes() == picture.read_bytes()
+        kept.write_bytes(b"")
+
+
+def test_what_browsers_are_given_keeps_its_folder(plain: Studio) -> None:
+    left = plain.settings.outputs / outputs.FOR_BROWSERS / "files"
+    left.mkdir(parents=True)
+    outputs.clean(plain.settings.outputs, plain.store)
+    assert left.parent.is_dir() and not left.exists()

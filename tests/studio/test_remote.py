@@ -10,7 +10,9 @@ from pathlib import Path
 import av
 import pytest
 
+from engines.errors import DeviceError
 from engines.media import metadata
+from studio import remote
 from studio.command_line import main
 from tests.studio.server import Server
 
@@ -56,15 +58,41 @@ def test_what_is_refused_there_is_refused_here(
 
 
 def test_no_studio_a_wrong_address_and_something_else_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert ask("studio.example", tmp_path / "clip.mp4", "--prompt", "x") == 2
-    assert "such as http://" in capsys.readouterr().err
+    for address in ("studio.example", "http://[::1"):
+        assert ask(address, tmp_path / "clip.mp4", "--prompt", "x") == 2
+        assert "such as http://" in capsys.readouterr().err
     assert ask("http://127.0.0.1:9", tmp_path / "clip.mp4", "--prompt", "x") == 1
     assert "No studio answers at 127.0.0.1:9. Check" in capsys.readouterr().err
     with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as other:
         threading.Thread(target=other.serve_forever, daemon=True).start()
-        assert ask(f"http://127.0.0.1:{other.server_port}", tmp_path / "clip.mp4", "--prompt", "x") == 1
+        for path in ("", "/login-studio"):
+            assert ask(f"http://127.0.0.1:{other.server_port}{path}", tmp_path / "clip.mp4", "--prompt", "x") == 1
+            assert "No studio answers" in capsys.readouterr().err
         other.shutdown()
-    assert "No studio answers" in capsys.readouterr().err
+
+
+def test_a_connection_that_is_away_for_a_moment_loses_no_clip(
+    server: Server, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, ask_there = [], remote.Studio._ask
+
+    def away_once(studio: remote.Studio, name: str, *words: object) -> object:
+        asked.append(name)
+        if asked.count("/job") == 2:
+            raise DeviceError("gone for a moment")
+        return ask_there(studio, name, *words)
+
+    monkeypatch.setattr(remote.Studio, "_ask", away_once)
+    assert ask(server.url, tmp_path / "clip.mp4", "--prompt", "x", "--ref", str(picture), "--set", "steps=40") == 0
+    assert asked.count("/job") > 2 and (tmp_path / "clip.mp4").is_file()
+
+
+def test_a_studio_that_tells_no_settings_leaves_one_file_beside_the_clip(picture: Path, tmp_path: Path) -> None:
+    with Server(tmp_path / "outputs", KINORA_METADATA="0") as silent:
+        for _ in range(2):
+            words = ["--prompt", "x", "--ref", str(picture), "--set", "steps=1", "--frames", "5"]
+            assert ask(silent.url, tmp_path / "clip.mp4", *words) == 0
+    assert sorted(path.name for path in tmp_path.glob("clip*")) == ["clip.json", "clip.mp4"]
 
 
 def test_a_password_is_told_from_the_environment(
