@@ -79,7 +79,7 @@
       this.slider = made("input", { type: "range", min: 0, max: this.clock.frames - 1, step: 1, value: 0 });
       this.slider.setAttribute("aria-label", say("Frame"));
       this.slider.oninput = () => this.show(Number(this.slider.value));
-      this.told = made("output", { className: "position" });
+      this.told = made("span", { className: "position" }); // the slider says it to screen readers, when asked
       this.differ = button("Difference", "Show where each clip differs from A", () => this.toggleDifference());
       this.differ.setAttribute("aria-pressed", "false");
       const controls = made("div", { className: "transport" },
@@ -145,6 +145,7 @@
     // The page's own clock leads: one that a slow clip led would hold up the others. Who strays is called back.
     turn() {
       if (!this.playing) return;
+      if (!this.getClientRects().length) { this.pause(); return; } // its fold or tab was closed
       const length = this.clock.frames / this.clock.fps;
       let seconds = (performance.now() - this.began) / 1000;
       if (this.videos.some((video) => video.readyState < 2)) this.began = performance.now() - (this.frame / this.clock.fps) * 1000;

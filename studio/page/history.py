@@ -102,7 +102,7 @@ def render(studio: Studio, places: Places, *, opened: gr.Tab, browser: gr.Browse
     for engine, button in shown.takers.items():
         button.click(book.clip.give(engine), clip, [*places.components, *forms], **HIDDEN)
     shown.star.click(book.clip.star, clip, shown.star, **HIDDEN)
-    gr.on([shown.tags.submit, shown.tags.blur], book.clip.tag, [*clip, shown.tags], shown.tags, **HIDDEN)
+    gr.on([shown.tags.submit, shown.tags.blur], book.clip.tag, [*clip, shown.tags], None, **HIDDEN)
     Importing(studio, places, column.reader).wire()
     Editing(studio, shown.editor).wire(
         browser=browser, chosen=column.chosen, listed=book.look_up, inputs=asked, outputs=column.listing

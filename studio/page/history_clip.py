@@ -321,14 +321,10 @@ class OpenClip:
         library.star(self.studio, job.id, on, owner=job.owner)
         return {self.opened.star: STARRED if on else STAR}
 
-    def tag(self, browser: Any, job_id: str, text: Any) -> Any:
-        """Give the open clip the tags that were written."""
-        job = self.job(browser, job_id)
-        if job is None:
-            return gr.skip()
-        return {
-            self.opened.tags: ", ".join(library.tag(self.studio, job.id, str(text or "").split(","), owner=job.owner))
-        }
+    def tag(self, browser: Any, job_id: str, text: Any) -> None:
+        """Give the clip the tags that were written; the field stays as it is, for another clip may be open by now."""
+        if (job := self.job(browser, job_id)) is not None:
+            library.tag(self.studio, job.id, str(text or "").split(","), owner=job.owner)
 
     def _usable(self, browser: Any, job_id: str) -> tuple[Job, Tab] | None:
         """The clip and the tab that its settings belong to; None, and a sentence why, where there is no such tab."""

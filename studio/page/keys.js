@@ -34,8 +34,8 @@
   const first = (selector) => [...document.querySelectorAll(selector)].find(visible);
 
   const help = () => {
-    const there = document.querySelector("dialog.keys");
-    if (there) { there.remove(); return; }
+    const there = document.querySelector("dialog.keys:not(.mending)");
+    if (there) { there.close(); return; }
     const dialog = document.createElement("dialog");
     dialog.className = "keys";
     dialog.setAttribute("aria-label", say("Keys"));
@@ -44,7 +44,7 @@
       for (const [tag, text] of [["dt", say(key)], ["dd", say(does)]]) list.append(Object.assign(document.createElement(tag), { textContent: text }));
     }
     const close = Object.assign(document.createElement("button"), { textContent: say("Close"), type: "button" });
-    close.addEventListener("click", () => dialog.remove());
+    close.addEventListener("click", () => dialog.close());
     dialog.addEventListener("close", () => dialog.remove());
     dialog.append(Object.assign(document.createElement("h2"), { textContent: say("Keys") }), list, close);
     document.body.append(dialog);
@@ -73,9 +73,11 @@
   };
 
   document.addEventListener("keydown", (event) => {
-    if (event.defaultPrevented || (document.querySelector("dialog[open]") && event.key !== "?")) return;
+    const open = document.querySelector("dialog[open]");
+    if (event.defaultPrevented || (open && (event.key !== "?" || open.matches(".mending")))) return;
     const name = actionOf(event, event.target);
     if (!name) return;
+    if (event.repeat && !["back", "on"].includes(name)) { event.preventDefault(); return; } // held down, once is meant
     if (["play", "back", "on"].includes(name) && !first(".clip video")) return;
     if (name !== "end") event.preventDefault();
     act[name]();

@@ -134,11 +134,10 @@ def figure(png: bytes, *, alt: str, caption: str, frame: tuple[float, float] | N
     )
 
 
-def below_the_brush(webp: bytes) -> str:
-    """The picture that a cut-out is mended on, kept on the page unseen: see mend.js."""
-    return (
-        f'<template class="below" data-picture="data:image/webp;base64,{base64.b64encode(webp).decode()}"></template>'
-    )
+def below_the_brush(webp: bytes, strokes: str) -> str:
+    """The picture that a cut-out is mended on with these strokes, kept on the page unseen: see mend.js."""
+    source = f"data:image/webp;base64,{base64.b64encode(webp).decode()}"
+    return f'<template class="below" data-picture="{source}" data-strokes="{escape(strokes)}"></template>'
 
 
 def component(name: str, shown: Any) -> str:

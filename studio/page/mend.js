@@ -69,9 +69,9 @@
 
     // The picture comes anew from the studio after each stroke.
     draw() {
-      const source = this.slot.querySelector("template.below")?.dataset.picture;
-      if (!source || source === this.source) return;
-      this.source = source;
+      const { picture: source, strokes } = this.slot.querySelector("template.below")?.dataset ?? {};
+      if (!source || (source === this.source && strokes === this.strokes)) return;
+      [this.source, this.strokes] = [source, strokes]; // strokes that change nothing bring the same picture
       const image = new Image();
       image.addEventListener("load", () => {
         if (!this.points) this.show(image); // else the stroke that is being painted brings another
@@ -80,6 +80,7 @@
     }
 
     show(image) {
+      this.image = image;
       Object.assign(this.canvas, { width: image.naturalWidth, height: image.naturalHeight });
       this.canvas.getContext("2d").drawImage(image, 0, 0);
       this.said.textContent = "";
@@ -91,6 +92,7 @@
     }
 
     begin(event) {
+      if (event.button) return;
       event.preventDefault();
       this.canvas.setPointerCapture(event.pointerId);
       this.points = [this.at(event)];
@@ -109,7 +111,7 @@
       if (!this.points) return;
       const text = withStroke(this.text, strokeText(this.adds, Number(this.size.value), this.points));
       this.points = null;
-      if (text === null) { this.said.textContent = say("That is as many strokes as there can be: start over with a larger brush."); return; }
+      if (text === null) { this.show(this.image); this.said.textContent = say("That is as many strokes as there can be: start over with a larger brush."); return; }
       this.write(text);
     }
 

@@ -56,7 +56,8 @@
 
   // A wish in seconds becomes the nearest length that the model can make, and its caption says what became of it.
   const framesFromSeconds = (rules, seconds, fps, model, frames) => {
-    const made = isNumber(seconds) && fps > 0 ? nearest(rules.models[model], seconds * fps) : frames;
+    if (!(fps > 0)) return [frames, update({})];
+    const made = isNumber(seconds) ? nearest(rules.models[model], seconds * fps) : frames;
     return [made, lengthCaption(rules, isNumber(seconds) ? seconds : Number(exact(made, fps)), fps, model, made)];
   };
 
@@ -65,6 +66,7 @@
 
   // The frames are what counts, so the seconds and their range follow them, but for a number that is being typed.
   const secondsFromFrames = (rules, seconds, fps, model, frames) => {
+    if (!(fps > 0)) return [update({}), update({})]; // its field is being written
     const { first, step, last } = rules.models[model];
     const [minimum, maximum, value] = [first, last, frames].map((count) => Number(exact(count, fps)));
     const range = { minimum, maximum, step: Number((step / fps).toFixed(4)) };
@@ -213,8 +215,10 @@
   addEventListener("resize", look);
   document.addEventListener("loadedmetadata", enlarge, true);
 
-  // A picture pasted anywhere goes into the first empty place for one.
+  // A picture pasted anywhere goes into the first empty place for one; text that comes with its picture is text.
   document.addEventListener("paste", (event) => {
+    const written = event.target.closest?.("textarea, input, [contenteditable]") && event.clipboardData?.types.includes("text/plain");
+    if (written || document.querySelector("dialog[open]")) return;
     const pictures = [...(event.clipboardData?.files ?? [])].filter((file) => file.type.startsWith("image/"));
     // One that is not chosen to start from becomes so by what is put there.
     const places = [...document.querySelectorAll(".slot, .first-frame")].filter((place) => visible(place.closest(".starts") ?? place));

@@ -11,8 +11,12 @@
     return waiting ? `(${more}) Kinora` : fresh ? "✓ Kinora" : "Kinora";
   };
 
-  // What has ended since the last look; everything is old at the first one.
-  const ended = (known, news) => (known ? news.filter(({ id, state }) => known.get(id) !== state) : []);
+  // What has ended since the last look; everything is old at the first one, and what ended before anything known is too:
+  // it comes into view where something newer was deleted.
+  const ended = (known, news) => {
+    const since = Math.max(...[...(known?.values() ?? [])].map(({ at }) => at));
+    return known ? news.filter(({ id, state, at }) => known.get(id)?.state !== state && at >= since) : [];
+  };
 
   const announcement = ({ state, title }) =>
     ({ done: [say("Your clip is done"), title], failed: [say("A clip could not be made"), title] })[state];
@@ -49,7 +53,7 @@
       this.endedTitle = made("h3", { textContent: say("Not made") });
       this.drawer = made("section", { id: "queue-drawer", className: "queue-drawer" },
         made("header", {}, made("h2", { textContent: say("Queue") }),
-          made("button", { type: "button", textContent: say("Close"), onclick: () => this.open(false) })),
+          made("button", { type: "button", textContent: say("Close"), onclick: () => { this.open(false); this.chip.focus(); } })),
         this.summary, this.pausing, this.list, this.endedTitle, this.ended,
         made("footer", {}, made("p", { textContent: say("When a clip is done") }), option("notify"), option("sound")),
       );
@@ -145,12 +149,14 @@
     // What ended since the last look, for those who want to hear of it.
     tell(news) {
       const told = ended(this.known, news).map(announcement).filter(Boolean);
-      this.known = new Map(news.map(({ id, state }) => [id, state]));
+      this.known = new Map([...(this.known ?? []), ...news.map(({ id, state, at }) => [id, { state, at }])]);
       if (!told.length) return;
       this.fresh = true;
       if (remembered("sound") === "yes") globalThis.kinora.chime();
       if (remembered("notify") === "yes" && globalThis.Notification?.permission === "granted") {
-        told.forEach(([title, body]) => new Notification(title, { body, tag: "kinora" }));
+        try { // phones have them only in service workers
+          told.forEach(([title, body]) => new Notification(title, { body, tag: "kinora" }));
+        } catch { /* the page's title says it too */ }
       }
     }
 

@@ -49,8 +49,12 @@ def shown(studio: Studio, *, owner: str, editing: str = "") -> dict[str, Any]:
         "pausing": _pausing(studio, paused=paused, looks=[look for look in looks.values() if look is not None]),
         "rows": rows,
         "ended": [_ended(studio, job) for job in ended],
-        "news": [{"id": job.id, "state": job.state, "title": _title(studio, job)} for job in (*done, *ended)],
+        "news": [_news(studio, job) for job in (*done, *ended)],
     }
+
+
+def _news(studio: Studio, job: Job) -> dict[str, Any]:
+    return {"id": job.id, "state": job.state, "at": job.finished or 0.0, "title": _title(studio, job)}
 
 
 def _running(studio: Studio, job: Job, look: Progress | None) -> dict[str, Any]:

@@ -118,10 +118,10 @@
       const text = made("textarea", { value: scene.text, rows: 1, placeholder: say("What happens") });
       text.setAttribute("aria-label", say("What happens in scene {number}", { number }));
       text.addEventListener("input", () => { scene.text = text.value; this.write(false); });
-      const seconds = made("input", { type: "number", min: 0.1, step: 0.5, value: scene.seconds });
+      const seconds = made("input", { type: "number", min: 0, step: 0.5, value: scene.seconds });
       seconds.setAttribute("aria-label", say("Seconds of scene {number}", { number }));
       seconds.addEventListener("input", () => {
-        if (!(Number(seconds.value) > 0)) return;
+        if (!(rounded(Number(seconds.value)) >= 0.1)) return;
         scene.seconds = rounded(Number(seconds.value));
         this.write(false);
       });
@@ -139,7 +139,9 @@
         button("↓", say("Move scene {number} down", { number }), index === last, () => { this.scenes = moved(this.scenes, index, 1); this.write(true, index + 1); }),
         button("✕", say("Remove scene {number}", { number }), false, () => { this.scenes.splice(index, 1); this.write(true, Math.max(0, index - 1)); }),
       );
-      return made("div", { className: "scene" }, made("b", { textContent: index + 1 }), text, made("div", { className: "seconds" }, seconds), moves);
+      const place = made("b", { textContent: index + 1 });
+      place.dataset.kept = say("kept");
+      return made("div", { className: "scene" }, place, text, made("div", { className: "seconds" }, seconds), moves);
     }
   }
 

@@ -207,7 +207,7 @@ def preview(
     try:
         picture = open_picture(Path(path), as_published=as_published)
         canvas, found = as_seen(picture, setting, cut=cut, width=width, height=height, brush=brush)
-        below = markup.below_the_brush(_below_the_brush(picture, brush)) if cut else ""
+        below = markup.below_the_brush(_below_the_brush(picture, brush), brush) if cut else ""
     except (MediaError, ValueError) as error:
         return markup.lines([markup.Line(str(error), "problem")])
     canvas.thumbnail((_PREVIEW_SIDE, _PREVIEW_SIDE))

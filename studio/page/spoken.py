@@ -117,14 +117,15 @@ def _value(known: Catalogue, kind: str, value: Any) -> Any:
     return data(known, value) if value.startswith("{") else html(known, value)
 
 
+_OF_CARDS = ("failed", "cancelled", "picture", "made from", "became")
+
+
 def _card(known: Catalogue, card: Any) -> Any:
     """A card of a gallery: how many clips it stands for and how long they are, but not what somebody wrote."""
     if not isinstance(card, Mapping) or not isinstance(card.get("caption"), str):
         return card
     parts = card["caption"].split(" · ")
-    shown = [
-        known.said(part) if any(map(str.isdigit, part)) or part in ("failed", "cancelled") else part for part in parts
-    ]
+    shown = [known.said(part) if any(map(str.isdigit, part)) or part in _OF_CARDS else part for part in parts]
     return dict(card) | {"caption": " · ".join(shown)}
 
 

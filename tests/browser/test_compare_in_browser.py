@@ -106,6 +106,17 @@ def test_they_play_and_stop_together(compared) -> None:
     assert frames(compared)[0] == min(23, first + 1)
 
 
+def test_what_is_not_seen_does_not_play_and_what_plays_is_not_spoken(compared) -> None:
+    compared.get_by_label("Play all").click()
+    compared.page.wait_for_function("element => element.playing", arg=compared.element_handle())
+    compared.evaluate("element => { element.parentElement.style.display = 'none'; }")
+    compared.page.wait_for_function(
+        "element => !element.playing && element.videos.every(video => video.paused)", arg=compared.element_handle()
+    )
+    compared.evaluate("element => { element.parentElement.style.display = ''; }")
+    assert compared.locator("output, [role=status]").count() == 0
+
+
 def test_where_they_differ_is_bright_and_the_rest_is_black(compared) -> None:
     compared.get_by_label("Frame", exact=True).fill("6")
     frames(compared)

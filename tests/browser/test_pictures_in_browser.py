@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
+from tests.browser.conftest import PATIENCE_MS
+
 pytestmark = pytest.mark.browser
 
 
@@ -51,6 +53,35 @@ def test_a_pasted_picture_goes_to_the_first_empty_place(page, picture: Path) -> 
     page.locator("#pyramid-flow-first_picture-1 img").wait_for()
 
 
+def test_text_that_comes_with_its_picture_is_pasted_as_text(page) -> None:
+    page.locator("#phantom-wan-references-1 img").wait_for()  # the example's
+    taken = page.get_by_label("Prompt", exact=True).evaluate(
+        """box => {
+          const held = new DataTransfer();
+          held.items.add(new File([new Uint8Array(9)], "cells.png", { type: "image/png" }));
+          held.setData("text/plain", "a red star");
+          const event = new ClipboardEvent("paste", { clipboardData: held, bubbles: true, cancelable: true });
+          return !box.dispatchEvent(event);
+        }"""
+    )
+    assert not taken, "the browser puts the text where the caret is"
+
+
+def test_a_browser_that_keeps_nothing_shows_the_page(browser, server) -> None:
+    context = browser.new_context()
+    context.add_init_script(
+        """for (const name of ["localStorage", "sessionStorage"]) Object.defineProperty(window, name, {
+          configurable: true, get() { throw new DOMException("Access is denied.", "SecurityError"); } });"""
+    )
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(server.url)
+    page.get_by_role("button", name="Generate").wait_for(timeout=PATIENCE_MS)
+    context.close()
+    assert not errors
+
+
 def test_a_cut_out_is_mended_with_a_brush_and_undone(page, portrait: Path) -> None:
     slot = "#phantom-wan-references-2"
     page.locator(f"{slot} input[type=file]").set_input_files(portrait)
@@ -76,5 +107,18 @@ def test_a_cut_out_is_mended_with_a_brush_and_undone(page, portrait: Path) -> No
     )
     window.get_by_role("button", name="Undo").click()
     page.wait_for_function(f"() => ({strokes})() === ''")
+    # A stroke that changes nothing is not left standing on the picture, and the list of keys closes no window.
+    colour = (
+        "() => [...document.querySelector('dialog.mending canvas').getContext('2d').getImageData(120, 288, 1, 1).data]"
+    )
+    page.wait_for_function(f"() => ({colour})()[1] > ({colour})()[2] && ({colour})()[0] < 90")
+    before = page.evaluate(colour)
+    window.get_by_label("Belongs to the subject").check()
+    page.mouse.click(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.9)
+    page.wait_for_function(f"() => ({strokes})().startsWith('+4 ')")
+    page.wait_for_function(f"before => String(({colour})()) === String(before)", arg=before)
+    canvas.focus()
+    page.keyboard.press("?")
+    assert canvas.is_visible()
     window.get_by_role("button", name="Done").click()
     canvas.wait_for(state="detached")

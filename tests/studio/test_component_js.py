@@ -8,7 +8,10 @@ import pytest
 
 from tests.studio.node import evaluated, needs_node
 
-NEWS = [{"id": "a", "state": "done", "title": "a fox"}, {"id": "b", "state": "failed", "title": "a dog"}]
+NEWS = [
+    {"id": "a", "state": "done", "at": 20, "title": "a fox"},
+    {"id": "b", "state": "failed", "at": 30, "title": "a dog"},
+]
 
 
 @needs_node
@@ -43,7 +46,10 @@ def test_only_what_ended_since_the_last_look_is_told() -> None:
     news = json.dumps(NEWS)
     assert evaluated(f"kinora.ended(null, {news})") == [], "everything is old at the first look"
     assert evaluated(f"kinora.ended(new Map(), {news})") == NEWS
-    assert evaluated(f"kinora.ended(new Map([['a', 'done']]), {news})") == NEWS[1:]
-    assert evaluated(f"kinora.ended(new Map([['a', 'failed'], ['b', 'failed']]), {news})") == NEWS[:1], "tried again"
+    assert evaluated(f"kinora.ended(new Map([['a', {{state: 'done', at: 20}}]]), {news})") == NEWS[1:]
+    again = "new Map([['a', {state: 'failed', at: 10}], ['b', {state: 'failed', at: 15}]])"
+    assert evaluated(f"kinora.ended({again}, {news})") == NEWS[:1], "tried again"
+    newest = "new Map([['c', {state: 'done', at: 40}]])"
+    assert evaluated(f"kinora.ended({newest}, {news})") == [], "what comes into view when c is deleted is old"
     told = evaluated(f"{json.dumps([*NEWS, {'id': 'c', 'state': 'cancelled', 'title': ''}])}.map(kinora.announcement)")
     assert told == [["Your clip is done", "a fox"], ["A clip could not be made", "a dog"], None]
