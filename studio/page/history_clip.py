@@ -187,7 +187,7 @@ class OpenClip:
             column.status: "" if made else markup.card(ended(job)),
             column.video: gr.update(
                 value=path if plays else None, visible=plays,
-                elem_classes=classes(*CLIP_CLASSES, own_pixels=small),
+                elem_classes=classes(*CLIP_CLASSES, own_pixels=small, fps=job.request.get("fps")),
             ),
             column.picture: gr.update(value=None if plays else path, visible=path is not None and not plays),
             column.strip: self._strip(job, group),

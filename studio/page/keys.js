@@ -9,7 +9,7 @@
     ["Ctrl + V", "Put a picture into the first empty place"],
     ["?", "Show or hide this list"],
   ];
-  const FRAME_S = 1 / 12;
+  const FPS = 12; // where the player's classes do not say
 
   // Keys belong to a field while somebody is in it.
   const isField = ({ tagName, type, isContentEditable }) =>
@@ -55,7 +55,10 @@
     const video = first(".clip video");
     if (!video?.duration) return;
     video.pause();
-    video.currentTime = Math.min(video.duration, Math.max(0, video.currentTime + by * FRAME_S));
+    const fps = Number(/\bfps-([\d.]+)/.exec(video.closest(".clip").className)?.[1]) || FPS;
+    const last = Math.round(video.duration * fps) - 1;
+    const frame = Math.min(last, Math.max(0, Math.floor(video.currentTime * fps + 0.01) + by));
+    video.currentTime = (frame + 0.5) / fps; // its middle: a seek to an edge may show the neighbour
   };
   const act = {
     generate: () => first("button.go")?.click(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import gradio as gr
 from gradio.components import Component
@@ -125,9 +126,10 @@ def player(elem_id: str, *, visible: bool = True) -> gr.Video:
     )
 
 
-def classes(*base: str, own_pixels: bool) -> list[str]:
-    """The classes of an element that shows a clip; page.js draws those of small models at their own pixels."""
-    return [*base, OWN_PIXELS] if own_pixels else [*base]
+def classes(*base: str, own_pixels: bool, fps: Any = None) -> list[str]:
+    """The classes of an element that shows a clip: page.js draws small models' at their own pixels, keys.js steps."""
+    rate = [f"fps-{fps}"] if isinstance(fps, int | float) and fps > 0 else []
+    return [*base, *rate, OWN_PIXELS] if own_pixels else [*base, *rate]
 
 
 def card_of(job: Job) -> str | None:

@@ -239,7 +239,9 @@ class TabEvents:
         longer = job is not None and continuing.possible(self.spec, job)
         return {
             column.video: gr.update(
-                value=path, visible=path is not None, elem_classes=classes(*CLIP_CLASSES, own_pixels=small)
+                value=path,
+                visible=path is not None,
+                elem_classes=classes(*CLIP_CLASSES, own_pixels=small, fps=job.request.get("fps") if job else None),
             ),
             column.download: gr.update(value=path, visible=path is not None),
             column.longer: gr.update(visible=longer),

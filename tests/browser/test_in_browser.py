@@ -67,6 +67,10 @@ def test_a_picture_becomes_a_clip_that_plays_and_can_be_made_again(page, picture
     check_it_plays(video)
     assert video.evaluate("video => [video.videoWidth, video.videoHeight, video.duration]") == [96, 64, 2.75]
     check_its_pixels_are_squares(video, most=4)
+    video.evaluate("video => { video.pause(); video.currentTime = 0; document.activeElement.blur(); }")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("video => Math.floor(video.currentTime * 12) === 1", arg=video.element_handle())
+    assert page.locator("#phantom-wan-video.fps-12").count() == 1
 
     with page.expect_download() as download:
         page.locator("#phantom-wan-download").click()
