@@ -49,11 +49,26 @@
     tabs().find((tab) => tab.dataset.tabId === kept.tab)?.click();
     return { forms: kept.forms, engines: kept.engines };
   };
+  // What somebody writes before that answer is there would be lost in it: it is written once more.
+  const written = new Map();
+  const note = ({ target }) => { if (target.matches?.("textarea, input")) written.set(target, target.value); };
+  const writeAgain = () => {
+    document.removeEventListener("input", note, true);
+    for (const [field, text] of written) {
+      if (!field.isConnected || field.value === text) continue;
+      field.value = text;
+      field.dispatchEvent(new Event("input", { bubbles: true }));
+    }
+  };
   // From here on what changes is a person's doing.
-  const formsAreFilled = () => { setTimeout(() => { filled = true; }, 300); };
+  const formsAreFilled = () => {
+    setTimeout(writeAgain, 100);
+    setTimeout(() => { filled = true; }, 300);
+  };
 
   globalThis.kinora = { ...globalThis.kinora, rememberForm, rememberEngine, rememberedForms, formsAreFilled, byControl };
   if (typeof document === "undefined") return;
+  document.addEventListener("input", note, true);
   addEventListener("pagehide", () => filled && save());
   document.addEventListener("click", (event) => {
     const tab = event.target.closest?.("#tabs > .tab-wrapper [role=tab]");

@@ -1,4 +1,4 @@
-"""A preset as a person keeps one: saved in the fold of settings, chosen after a reload, renamed and deleted."""
+"""What a form keeps: a preset, as a person saves, chooses, renames and deletes one; and itself, over a reload."""
 
 from __future__ import annotations
 
@@ -53,3 +53,21 @@ def test_settings_are_kept_under_a_name_and_set_again(page) -> None:
     page.get_by_text('Delete the preset "Quick <b>look</b>"?').wait_for()
     page.locator(f"{PLACE}-yes").click()
     page.locator(PLACE).wait_for(state="hidden")
+
+
+def test_what_is_written_while_the_forms_are_filled_stays(page) -> None:
+    prompt = page.get_by_label("Prompt", exact=True)
+    prompt.fill("what was kept")
+    page.wait_for_function("() => localStorage.getItem('kinora-forms')?.includes('what was kept')")
+
+    def slow(route) -> None:
+        if '"forms"' in (route.request.post_data or ""):
+            page.wait_for_timeout(2000)
+        route.continue_()
+
+    page.route("**/run/**", slow)
+    page.reload(wait_until="commit")
+    prompt.wait_for()
+    prompt.fill("what is written now")
+    page.wait_for_function("() => localStorage.getItem('kinora-forms')?.includes('what is written now')")
+    assert prompt.input_value() == "what is written now"
