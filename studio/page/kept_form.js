@@ -66,7 +66,9 @@
     setTimeout(() => { filled = true; }, 300);
   };
 
-  globalThis.kinora = { ...globalThis.kinora, rememberForm, rememberEngine, rememberedForms, formsAreFilled, byControl };
+  const areFormsFilled = () => filled || typeof document === "undefined";
+
+  globalThis.kinora = { ...globalThis.kinora, areFormsFilled, rememberForm, rememberEngine, rememberedForms, formsAreFilled, byControl };
   if (typeof document === "undefined") return;
   document.addEventListener("input", note, true);
   addEventListener("pagehide", () => filled && save());

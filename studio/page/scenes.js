@@ -160,7 +160,8 @@
       latest[id] = { text: text ?? "", most: Number((rules.models[model].last / fps).toFixed(2)), usual: frames / fps / 2 };
       showLatest(id);
     }
-    return framesOfScenes(rules, text, fps, model, frames);
+    // While a form is filled its length is what was kept, for it may have been chosen after the scenes.
+    return globalThis.kinora.areFormsFilled() ? framesOfScenes(rules, text, fps, model, frames) : frames;
   };
   const showLatest = (id) => {
     const table = tableOf(id);

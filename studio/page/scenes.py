@@ -49,7 +49,7 @@ def wire(form: Form, rules: Mapping[str, Any], model: gr.Dropdown) -> None:
             box, frames, fps = form.component(name), form.component("frames"), form.component("fps")
             elem_id = f"{form.spec.name}-{name}"
             gr.on(
-                [page().load, box.change], None, [box, fps, model, frames], frames,
+                [page().load, box.change, fps.change, model.change], None, [box, fps, model, frames], frames,
                 js=script("showScenes", elem_id, rules), **PRIVATE,
             )  # fmt: skip
 

@@ -138,3 +138,20 @@ def test_a_long_clip_is_watched_while_it_is_made_then_kept_and_continued(tab) ->
     tab.wait_for_function("() => document.querySelector('#pyramid-flow-video video')?.duration > 8")
     tab.locator("#pyramid-flow-continue").wait_for(state="hidden")  # it is as long as the model can make it
     check_it_plays(video)
+
+
+def test_a_length_chosen_after_the_scenes_outlives_a_reload_and_another_rate_follows_them(tab) -> None:
+    tab.locator("#pyramid-flow-storyboard-scenes").get_by_role("button", name="As text").click()
+    tab.locator("#pyramid-flow-storyboard textarea").fill("0-2: a fox runs\n2-6: it sits down")
+    tab.get_by_text("73 frames @ 12 fps").wait_for()
+    tab.locator("#pyramid-flow-seconds input[type=number]").fill("4")
+    tab.get_by_text("49 frames @ 12 fps").wait_for()
+    kept = "() => JSON.parse(localStorage.getItem('kinora-forms')).forms['pyramid-flow'].frames[0] === 49"
+    tab.wait_for_function(kept)
+    tab.reload()
+    open_settings(tab, "pyramid-flow")
+    tab.get_by_text("49 frames @ 12 fps").wait_for()
+    unfold(tab.get_by_role("button", name="Advanced settings").locator("visible=true"))
+    tab.locator("#pyramid-flow-fps input[type=number]").fill("24")
+    tab.locator("#pyramid-flow-fps input[type=number]").press("Tab")
+    tab.get_by_text("97 frames @ 24 fps").wait_for()
