@@ -78,13 +78,13 @@ def test_a_connection_that_is_away_for_a_moment_loses_no_clip(
 
     def away_once(studio: remote.Studio, name: str, *words: object) -> object:
         asked.append(name)
-        if asked.count("/job") == 2:
+        if asked.count("/job") == 1:
             raise DeviceError("gone for a moment")
         return ask_there(studio, name, *words)
 
     monkeypatch.setattr(remote.Studio, "_ask", away_once)
     assert ask(server.url, tmp_path / "clip.mp4", "--prompt", "x", "--ref", str(picture), "--set", "steps=40") == 0
-    assert asked.count("/job") > 2 and (tmp_path / "clip.mp4").is_file()
+    assert asked.count("/job") > 1 and (tmp_path / "clip.mp4").is_file()
 
 
 def test_a_studio_that_tells_no_settings_leaves_one_file_beside_the_clip(picture: Path, tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_a_name_under_which_not_all_can_stand_is_refused_at_once(name: str, here
 
 
 def test_a_signal_that_was_ignored_at_the_start_stays_so() -> None:
-    program = "import signal; from studio import one_clip; print([one.name for one in one_clip._SIGNALS])"
+    program = "import signal; from studio import one_clip; print([one.name for one in one_clip.SIGNALS])"
     words = ["sh", "-c", f"trap '' HUP; exec {sys.executable} -c '{program}'"]
     said = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
     assert "SIGHUP" not in said and "SIGTERM" in said
