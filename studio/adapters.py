@@ -27,6 +27,13 @@ def name_of(path: Any, folder: Path | None) -> str:
     return path.as_posix() if not path.is_absolute() else path.name
 
 
+def file_of(path: Path, written: str, folder: Path | None) -> Path:
+    """The file that somebody at this machine named: `path`, or else what is called so, as `written`, in the folder."""
+    if folder is None or path.is_file() or not (folder / written).is_file():
+        return path
+    return folder / written
+
+
 def resolved(folder: Path | None, spec: EngineSpec, values: Mapping[str, Any]) -> dict[str, Any]:
     """Request values with files in place of names of adapters; raises InvalidRequest for what is not in the folder.
 

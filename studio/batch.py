@@ -16,6 +16,7 @@ from engines.request import Request
 from engines.types import EngineSpec
 from engines.validation import build_request
 from engines.wording import either, given, number, printable
+from studio.adapters import file_of
 from studio.paths import absolute, reason
 from studio.presets import Presets
 
@@ -123,8 +124,8 @@ def _file(entry: Any, kind: str, *, home: Path, adapters: Path | None) -> Any:
     if not isinstance(written, str):
         return entry
     path = home / absolute(written) if written.startswith("~") else home / written
-    if kind == "adapter" and adapters is not None and not path.is_file() and (adapters / written).is_file():
-        path = adapters / written
+    if kind == "adapter":
+        path = file_of(path, written, adapters)
     if kind == "earlier job":
         return str(path)
     return (dict(entry) if isinstance(entry, Mapping) else {}) | {"path": str(path)}

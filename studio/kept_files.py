@@ -14,6 +14,7 @@ from engines.media.output import whole_file
 from engines.request import Declared, Request
 from engines.types import EngineSpec
 
+_LONGEST_SUFFIX = 10  # names that are sentences end with more after their last dot
 SHOWN = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".avif")
 """Suffixes of pictures that every browser shows."""
 
@@ -68,9 +69,6 @@ def given(request: Declared) -> Iterator[Path]:
 def pictures(values: Mapping[str, Any]) -> Iterator[Path]:
     """Paths of the kept files that are pictures which a browser shows."""
     return (path for path in paths(dict(values)) if path.suffix.lower() in SHOWN)
-
-
-_LONGEST_SUFFIX = 10  # names that are sentences end with more after their last dot
 
 
 def _kept(source: Path, folder: Path) -> Path:

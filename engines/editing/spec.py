@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, get_args
 
 from engines.editing import captions, request
 from engines.editing.request import EditRequest
@@ -16,6 +16,9 @@ from engines.wording import either, given
 
 PREFIX = "edit/"
 """How the engine of an edit's job begins."""
+
+SUFFIXES = (".mp4", *(f".{name}" for name in get_args(request.Export.model_fields["format"].annotation)))
+"""How the names of clips end, made or edited."""
 
 ABOUT = ("prompt", "seed", "width", "height", "frames", "fps")
 

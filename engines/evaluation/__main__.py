@@ -136,8 +136,8 @@ def _experiment(options: argparse.Namespace) -> int:
     logging.getLogger().setLevel(logging.INFO)
     with given.refusing():
         _check_plots()
-        if taken := [name for name in experiment.OWN if any(one.startswith(f"{name}=") for one in options.set)]:
-            raise ValueError(f"{both(taken)} cannot be set: the experiment does that itself.")
+        if taken := {one.partition("=")[0] for one in options.set}.intersection(experiment.OWN):
+            raise ValueError(f"{both(sorted(taken))} cannot be set: the experiment does that itself.")
         recipe = with_settings(experiment.RECIPE, [f"steps={experiment.STEPS}", *options.set])
         recipe = dataclasses.replace(recipe, files=str(options.folder))
         try:

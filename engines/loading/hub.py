@@ -56,12 +56,13 @@ def fetch(repo: str, file: str, *, folder: Path | None, watch: Watch | None = No
         target = cached.blob if folder is None else folder / file
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f"{target.name}.{(told.etag or 'unnamed')[:16]}.part")
-        with FileLock(part.with_name(f"{part.name}.lock"), timeout=0):
+        lock = part.with_name(f"{part.name}.lock")
+        with FileLock(lock, timeout=0):
             _come(part, told, watch)
             _check(part, told.etag or "", watch, name=f"{file} of {repo}")
             part.replace(target)
             with suppress(OSError):  # Windows keeps what is open
-                part.with_name(f"{part.name}.lock").unlink()
+                lock.unlink()
         return cached.link() if folder is None else target
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx2.TransportError) as error:
         raise MissingWeights(

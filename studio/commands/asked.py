@@ -16,7 +16,7 @@ from engines.registry import SPECS
 from engines.types import EngineSpec, Size
 from engines.wording import either
 from studio import kept_files, presets, speech
-from studio.adapters import name_of
+from studio.adapters import file_of, name_of
 from studio.commands.options import named_value, settings_of
 from studio.paths import absolute
 
@@ -96,12 +96,11 @@ def _elsewhere(options: argparse.Namespace) -> bool:
 def _adapter(options: argparse.Namespace, words: Sequence[str]) -> dict[str, Any]:
     """An adapter from FILE, its strength and its share of the steps; a name in the folder of adapters is a file too."""
     file, *rest = words
-    path, folder = absolute(file), settings_of(options).adapter_folder
-    if not path.is_file() and folder is not None and (folder / file).is_file():
-        path = folder / file
-    given: dict[str, Any] = {"path": name_of(path, folder) if _elsewhere(options) and path.is_file() else str(path)}
-    if _elsewhere(options) and not path.is_file():
-        given["path"] = file
+    folder = settings_of(options).adapter_folder
+    path = file_of(absolute(file), file, folder)
+    given: dict[str, Any] = {"path": str(path)}
+    if _elsewhere(options):
+        given["path"] = name_of(path, folder) if path.is_file() else file
     for word in rest:
         begin, dash, end = word.partition("-") if "-" in word[1:] else (word, "", "")
         given |= {"begin": begin, "end": end} if dash else {"strength": word}

@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+from engines.editing.spec import SUFFIXES
 from engines.errors import MediaError
 from engines.events import Clip
 from engines.media import metadata
@@ -17,7 +18,6 @@ from studio.settings import FOR_BROWSERS, PICTURES, PRESETS
 
 log = logging.getLogger(__name__)
 
-_MADE = (".mp4", ".gif", ".webp", ".avif")  # what a job makes; the other files are about it
 _FILE_OF_JOB = re.compile(r"(\d{8}-\d{6}-[0-9a-f]{16})\.\w")
 
 
@@ -35,7 +35,7 @@ def clean(folder: Path, store: JobStore) -> None:
         if known is None or path in waited_for or not path.is_file():
             continue
         state = states.get(known[1])
-        whole = any((folder / f"{known[1]}{suffix}").exists() for suffix in _MADE)
+        whole = any((folder / f"{known[1]}{suffix}").exists() for suffix in SUFFIXES)
         if state in ("failed", "cancelled") or (state != "done" and not whole):
             _remove(path)
     for left in (folder / FOR_BROWSERS).glob("*"):  # the folder itself is linked to while the page is served

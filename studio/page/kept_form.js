@@ -66,7 +66,7 @@
     setTimeout(() => { filled = true; }, 300);
   };
 
-  const areFormsFilled = () => filled || typeof document === "undefined";
+  const areFormsFilled = () => filled;
 
   globalThis.kinora = { ...globalThis.kinora, areFormsFilled, rememberForm, rememberEngine, rememberedForms, formsAreFilled, byControl };
   if (typeof document === "undefined") return;

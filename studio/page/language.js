@@ -1,20 +1,6 @@
 // The page's words in its language. The server translates what it sends; what these files say themselves, `say` does:
 // the English is the key, with its values as {name}, and gradio_config.kinora has the words (see spoken.py).
 (() => {
-  // Where cookies are blocked, even to look at the browser's stores is an error, and gradio looks: this page's own then
-  // hold what is kept, as long as it is open.
-  for (const name of typeof window === "undefined" ? [] : ["localStorage", "sessionStorage"]) {
-    try { void window[name].length; } catch {
-      const held = new Map();
-      const value = {
-        getItem: (key) => held.get(String(key)) ?? null, setItem: (key, text) => { held.set(String(key), String(text)); },
-        removeItem: (key) => { held.delete(String(key)); }, clear: () => held.clear(),
-        key: (index) => [...held.keys()][index] ?? null, get length() { return held.size; },
-      };
-      Object.defineProperty(window, name, { configurable: true, value });
-    }
-  }
-
   const words = () => globalThis.gradio_config?.kinora?.words ?? {};
 
   // A sentence in the page's language, its values filled in; without values they stay as they are.

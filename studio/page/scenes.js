@@ -121,8 +121,9 @@
       const seconds = made("input", { type: "number", min: 0, step: 0.5, value: scene.seconds });
       seconds.setAttribute("aria-label", say("Seconds of scene {number}", { number }));
       seconds.addEventListener("input", () => {
-        if (!(rounded(Number(seconds.value)) >= 0.1)) return;
-        scene.seconds = rounded(Number(seconds.value));
+        const wish = rounded(Number(seconds.value));
+        if (!(wish >= 0.1)) return;
+        scene.seconds = wish;
         this.write(false);
       });
       seconds.addEventListener("blur", () => { seconds.value = scene.seconds; });

@@ -20,6 +20,7 @@ from studio.language import CATALOGUES, ENGLISH, tag
 # The words of a component, by its property. Values are words only of these kinds of components.
 _WORDS = ("label", "info", "placeholder", "submit_btn", "stop_btn")
 _SPEAKING = {"button", "markdown", "html"}
+_OF_CARDS = ("failed", "cancelled", "picture", "made from", "became")  # the words of a gallery's captions
 _ATTRIBUTES = ("alt", "title", "aria-label", "placeholder")
 # Names under which data for the page's own elements hold words.
 _DATA = frozenset({"label", "values", "short", "summary", "about", "line"})
@@ -115,9 +116,6 @@ def _value(known: Catalogue, kind: str, value: Any) -> Any:
     if kind != "html":
         return known.said(value)
     return data(known, value) if value.startswith("{") else html(known, value)
-
-
-_OF_CARDS = ("failed", "cancelled", "picture", "made from", "became")
 
 
 def _card(known: Catalogue, card: Any) -> Any:

@@ -28,8 +28,8 @@ STYLES = (
     "page.css", "scenes.css", "start_from.css", "mend.css", "compare.css", "history.css", "queue.css", "settings.css",
 )  # fmt: skip
 SCRIPTS = (
-    "language.js", "page.js", "kept_form.js", "scenes.js", "crop.js", "force.js", "mend.js", "keys.js", "compare.js",
-    "preferences.js", "queue.js", "history.js",
+    "stores.js", "language.js", "page.js", "kept_form.js", "scenes.js", "crop.js", "force.js", "mend.js", "keys.js",
+    "compare.js", "preferences.js", "queue.js", "history.js",
 )  # fmt: skip
 SHARED = "This studio is shared: clips are kept for an hour, so download those you want to keep."
 LOGO = (HERE / "logo.svg").read_text(encoding="utf-8")
