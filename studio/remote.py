@@ -73,8 +73,13 @@ class Studio:
         from gradio_client.exceptions import AuthenticationError
 
         try:
-            told: dict[str, Any] = {"download_files": self._folder.name, "httpx_kwargs": {"timeout": _PATIENCE_S}}
-            return Client(url, auth=login, verbose=False, **told)
+            return Client(
+                url,
+                auth=login,
+                verbose=False,
+                download_files=self._folder.name,
+                httpx_kwargs={"timeout": _PATIENCE_S},
+            )
         except Exception as error:  # whatever stands behind an address
             if isinstance(error, AuthenticationError) or str(error).startswith("Could not login"):
                 return None
@@ -103,7 +108,7 @@ class Studio:
             with suppress(StudioError):
                 self._ask("/cancel", job, False)
             raise
-        if ended["state"] != "done":
+        if ended["state"] != "done" or "video" not in ended:
             raise Refused(ended.get("error") or f"The clip was cancelled at {self.name}.")
         return target.take(_as_clip(Path(ended["video"]), target.folder, ended, spec))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -85,6 +86,26 @@ def test_a_connection_that_is_away_for_a_moment_loses_no_clip(
     monkeypatch.setattr(remote.Studio, "_ask", away_once)
     assert ask(server.url, tmp_path / "clip.mp4", "--prompt", "x", "--ref", str(picture), "--set", "steps=40") == 0
     assert asked.count("/job") > 1 and (tmp_path / "clip.mp4").is_file()
+
+
+def test_a_clip_whose_file_is_gone_there_is_said_to_be(
+    server: Server, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask_there = remote.Studio._ask
+
+    def removed(studio: remote.Studio, name: str, *words: object) -> object:
+        if name == "/job":
+            while ask_there(studio, name, *words)["state"] != "done":
+                time.sleep(0.1)
+            clips = [path for path in server.outputs.glob("*.mp4") if str(words[0]) in path.name]
+            assert len(clips) == 1
+            clips[0].unlink()
+        return ask_there(studio, name, *words)
+
+    monkeypatch.setattr(remote.Studio, "_ask", removed)
+    words = ["--prompt", "x", "--ref", str(picture), "--set", "steps=1", "--frames", "5"]
+    assert ask(server.url, tmp_path / "clip.mp4", *words) == 1
+    assert "The file of the clip is not there any more." in capsys.readouterr().err
 
 
 def test_a_studio_that_tells_no_settings_leaves_one_file_beside_the_clip(picture: Path, tmp_path: Path) -> None:
